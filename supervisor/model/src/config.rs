@@ -1,0 +1,277 @@
+//! The site configuration: one TOML file, `schema = 1`.
+//!
+//! Layers, the later over the earlier: built-in defaults, the image's factory file, the site file, `RAVEN_*` of the
+//! environment (development). An unknown key is an error with file, line, column and the nearest valid key.
+
+use crate::units::{ByteCount, Span, TextOrNumber, text_or_number};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Version of this format; 1.
+    pub schema: u32,
+    /// Where this box stands.
+    #[serde(default)]
+    pub site: Site,
+    /// What is received.
+    #[serde(default)]
+    pub collect: Collect,
+    /// What is kept.
+    #[serde(default)]
+    pub buffer: Buffer,
+    /// Where it goes: a table per destination.
+    #[serde(default)]
+    pub uplink: BTreeMap<String, Destination>,
+}
+
+/// `[site]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Name of this box: the `dev` of every record that is sent on. Letters, digits, `-`, `_` and `.`, at most 64.
+    pub name: String,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self { name: "raven".to_owned() }
+    }
+}
+
+/// `[collect]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collect {
+    /// Syslog.
+    pub syslog: CollectSyslog,
+}
+
+/// `[collect.syslog]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectSyslog {
+    /// UDP listeners (RFC 5426): ports, or `address:port`.
+    pub udp: Vec<Listen>,
+    /// TCP listeners (RFC 6587).
+    pub tcp: Vec<Listen>,
+    /// Longest message over TCP, at most 64 KiB; a longer one is kept in pieces.
+    pub message_limit: ByteCount,
+    /// Most TCP connections at a time, at most 1024.
+    pub connections: u32,
+    /// Most TCP connections from one address at a time.
+    pub connections_per_source: u32,
+    /// Kernel receive buffer per UDP listener. More than `net.core.rmem_max` needs root.
+    pub receive_buffer: ByteCount,
+}
+
+impl Default for CollectSyslog {
+    fn default() -> Self {
+        Self {
+            udp: vec![Listen::port(514)],
+            tcp: vec![Listen::port(601)],
+            message_limit: ByteCount::kib(64),
+            connections: 1024,
+            connections_per_source: 64,
+            receive_buffer: ByteCount::mib(64),
+        }
+    }
+}
+
+/// A listening address: a port on all IPv4 and IPv6 addresses, or one address and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listen(pub SocketAddr);
+
+impl Listen {
+    /// All addresses, IPv4 and IPv6.
+    pub const fn port(port: u16) -> Self {
+        Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
+    }
+
+    fn is_any(self) -> bool {
+        self.0.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = text.parse().map(Self::port).ok();
+        port.or_else(|| text.parse().map(Self).ok())
+            .filter(|listen| listen.0.port() != 0)
+            .ok_or_else(|| format!("`{text}` is not a listening address; expected a port such as `514`, or `192.0.2.1:514`, or `[2001:db8::1]:514`"))
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Listen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.is_any() { serializer.serialize_u16(self.0.port()) } else { serializer.collect_str(&self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_number(deserializer, "a port (1 to 65535) or `address:port`").and_then(|v| {
+            match v {
+                TextOrNumber::Text(t) => t.parse(),
+                TextOrNumber::Number(n) => n.to_string().parse(),
+            }
+            .map_err(de::Error::custom)
+        })
+    }
+}
+
+/// `[buffer]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Buffer {
+    /// Age at which a record may be removed, once every destination has acknowledged it.
+    pub keep: Span,
+    /// Most disk that the ring takes: a share of the file system, or an amount.
+    pub disk: Disk,
+    /// How often received records are made durable; 10 ms to 1 s.
+    pub sync: Span,
+    /// Size of a segment; without it a 128th of the stream's share, 64 MiB to 8 GiB.
+    pub segment: Option<ByteCount>,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { keep: Span(Duration::from_secs(14 * 86_400)), disk: Disk::Share(90), sync: Span(Duration::from_millis(100)), segment: None }
+    }
+}
+
+/// Disk space: `90%` or `2GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// Percent of the file system, 1 to 95.
+    Share(u8),
+    /// Bytes.
+    Amount(ByteCount),
+}
+
+impl FromStr for Disk {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix('%') {
+            Some(share) => share
+                .trim()
+                .parse()
+                .ok()
+                .filter(|share| (1..=95).contains(share))
+                .map(Self::Share)
+                .ok_or_else(|| format!("`{text}` is not a share of the disk; expected `1%` to `95%`")),
+            None => text.parse().map(Self::Amount),
+        }
+    }
+}
+
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => write!(f, "{share}%"),
+            Self::Amount(bytes) => bytes.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Disk {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Share(share) => serializer.collect_str(&format_args!("{share}%")),
+            Self::Amount(bytes) => bytes.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Disk {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_number(deserializer, "a share such as `90%` or an amount such as `2GiB`").and_then(|v| match v {
+            TextOrNumber::Text(t) => t.parse().map_err(de::Error::custom),
+            TextOrNumber::Number(n) => Ok(Self::Amount(ByteCount(n))),
+        })
+    }
+}
+
+/// `[uplink.NAME]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    /// Protocol.
+    pub kind: Kind,
+    /// `host:port` for RELP, `http://host[:port]/path` for HTTP.
+    pub to: String,
+    /// Streams to send.
+    #[serde(default = "all_streams")]
+    pub streams: Vec<String>,
+    /// What the receiver's acknowledgement means: `accepted`, or `durable` where its operator made it flush first.
+    #[serde(default)]
+    pub ack: AckClass,
+    /// Compression of HTTP bodies.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Records under way and not yet acknowledged, at most: 1 to 65536.
+    #[serde(default = "window")]
+    pub window: u32,
+    /// A connection or an acknowledgement that takes longer counts as failed; 1 s to 10 min.
+    #[serde(default = "timeout")]
+    pub timeout: Span,
+}
+
+fn all_streams() -> Vec<String> {
+    vec!["syslog".to_owned()]
+}
+
+const fn window() -> u32 {
+    8192
+}
+
+const fn timeout() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+/// Protocol of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// RELP with RFC 5424 messages.
+    Relp,
+    /// NDJSON by POST; 2xx acknowledges the whole body.
+    Http,
+}
+
+/// What an acknowledgement means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AckClass {
+    /// The receiver says that it has it.
+    #[default]
+    Accepted,
+    /// The receiver flushes it to disk before it says so.
+    Durable,
+}
+
+/// Compression of HTTP bodies (RFC 9110, 8.4.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// As it is.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    #[default]
+    Zstd,
+}

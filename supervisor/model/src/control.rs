@@ -1,0 +1,227 @@
+//! What `ravend`, its workers and its operators say to each other.
+//!
+//! * `ravend` and a worker: one JSON value per packet on a SOCK_SEQPACKET pair, descriptors beside it (SCM_RIGHTS).
+//! * operator and `ravend`: one [`Request`] per connection to `DIR/run/control`, a line of JSON; one [`Response`]
+//!   line back; for [`Request::Query`] the response carries a stream socket to the `decode` role.
+
+use crate::config::Config;
+use crate::table::Role;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Largest packet on the control channel, bytes.
+pub const PACKET_MAX: usize = 192 * 1024;
+
+/// From `ravend` to a worker.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToWorker {
+    /// First message: what to be and with what. Its descriptors are named by [`Start::fds`], in order.
+    Start(Box<Start>),
+    /// A listener was bound. For a UDP listener with its descriptor, for a TCP listener without (connections follow).
+    Listen(Listener),
+    /// A listener is gone: read what it still holds, then close it.
+    Unlisten(ListenerId),
+    /// A TCP connection, with its descriptor.
+    Connection(Connection),
+    /// A client of the `decode` role, with its descriptor: speaks the protocol of [`crate::query`].
+    Client,
+    /// The configuration changed (store: quota and sync; uplink: destinations).
+    Configure(Box<Config>),
+    /// Finish: make durable what was received, then exit 0.
+    Stop,
+}
+
+/// From a worker to `ravend`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromWorker {
+    /// Jailed and at work.
+    Ready {
+        /// What the kernel did not allow of the jail.
+        missing: Vec<String>,
+    },
+    /// Alive; at least once in 2 s. `ravend` does not look inside the report.
+    Heartbeat {
+        /// One of [`crate::report`]'s role reports.
+        report: Box<RawValue>,
+    },
+    /// A TCP connection ended: `ravend` closes its duplicate.
+    Closed {
+        /// Which.
+        connection: u32,
+    },
+    /// The `config` role's answer.
+    Config(Result<Box<Config>, Vec<String>>),
+}
+
+/// All that a worker needs to begin.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// Which role.
+    pub role: Role,
+    /// `site.name`.
+    pub device: String,
+    /// `/proc/sys/kernel/random/boot_id` without dashes, 32 hex digits.
+    pub boot_id: String,
+    /// The data directory, as this worker sees it.
+    pub data: PathBuf,
+    /// The configuration (secrets are not in it). `None` for the `config` role.
+    pub config: Option<Box<Config>>,
+    /// Listener names by id, for the store.
+    pub listeners: BTreeMap<ListenerId, String>,
+    /// What the descriptors of this message are, in order.
+    pub fds: Vec<Fd>,
+}
+
+/// Name of a passed descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fd {
+    /// The collector's receive memory (memfd); read-only for the store.
+    Ring {
+        /// Stream name.
+        stream: String,
+    },
+    /// The store's words (memfd); read-only for the collector.
+    Words {
+        /// Stream name.
+        stream: String,
+    },
+    /// Eventfd by which the collector wakes the store.
+    Wake {
+        /// Stream name.
+        stream: String,
+    },
+    /// SOCK_SEQPACKET between the store and a reader of the open segment.
+    Tail {
+        /// The reader at the other end (for the store), or the store (for the reader).
+        peer: Role,
+    },
+    /// Configuration text (memfd), for the `config` role.
+    ConfigText {
+        /// File name, for messages.
+        name: String,
+    },
+}
+
+/// Identifies a listener within one life of the receive memory; never given twice in it.
+pub type ListenerId = u8;
+
+/// A bound listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its id.
+    pub id: ListenerId,
+    /// Stream that its records go to.
+    pub stream: String,
+    /// Transport.
+    pub proto: Proto,
+    /// Bound address.
+    pub addr: SocketAddr,
+}
+
+impl Listener {
+    /// As operators see it: `udp:[::]:514`.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.proto.name(), self.addr)
+    }
+}
+
+/// Transport of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proto {
+    /// One datagram, one message.
+    Udp,
+    /// RFC 6587.
+    Tcp,
+}
+
+impl Proto {
+    /// Lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// An accepted TCP connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Its id: never given twice in one life of the receive memory.
+    pub id: u32,
+    /// Its place in the receive memory.
+    pub slot: u16,
+    /// The listener that accepted it.
+    pub listener: ListenerId,
+    /// The sender.
+    pub peer: SocketAddr,
+}
+
+/// From an operator's program to `ravend`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Everything about the running appliance.
+    Status,
+    /// The configuration in force.
+    Show,
+    /// A connection to the `decode` role.
+    Query,
+    /// Read the configuration file again and put it into force, whole or not at all.
+    Apply,
+    /// Read and check the configuration file, change nothing.
+    Diff,
+}
+
+impl Request {
+    /// Its name in the process table.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Show => "show",
+            Self::Query => "query",
+            Self::Apply => "apply",
+            Self::Diff => "diff",
+        }
+    }
+}
+
+/// From `ravend` to an operator's program.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// To [`Request::Status`].
+    Status(Box<RawStatus>),
+    /// To [`Request::Show`].
+    Config(Box<Config>),
+    /// To [`Request::Query`]: the descriptor beside this line is the connection.
+    Query,
+    /// To [`Request::Apply`]: what was changed, a line each.
+    Applied(Vec<String>),
+    /// To [`Request::Diff`]: the running configuration and the one in the file.
+    Diff {
+        /// In force.
+        running: Box<Config>,
+        /// In the file.
+        file: Box<Config>,
+    },
+    /// Nothing was done; why, a line each.
+    Refused(Vec<String>),
+}
+
+/// What `ravend` itself knows, and the roles' reports as they came.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RawStatus {
+    /// Filled but for what the reports say: `streams`, `destinations`, and the counts of `listeners` that the store
+    /// and the collectors keep.
+    pub own: crate::report::Status,
+    /// Newest report of each role.
+    pub reports: BTreeMap<Role, Box<RawValue>>,
+}

@@ -1,0 +1,13 @@
+//! What every part of Raven must agree on: typed configuration, the record as it lies in memory and in the ring,
+//! the messages between processes, what the operator is shown, and the process table.
+//!
+//! This crate does no I/O and holds no `unsafe`. Start with [`record`] (one syslog line as it is kept), then
+//! [`table`] (which process may do what), then [`control`] (what they say to each other).
+
+pub mod config;
+pub mod control;
+pub mod query;
+pub mod record;
+pub mod report;
+pub mod table;
+pub mod units;

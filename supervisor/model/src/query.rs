@@ -1,0 +1,212 @@
+//! What an operator asks the `decode` role, and what comes back.
+//!
+//! The client sends one [`Query`] as a line of JSON and gets a [`Reply`] line; after [`Reply::Ok`] follow lines of
+//! JSON (one [`RecordView`] or [`SourceView`] each), or raw bytes for [`Format::Raw`], until the end of the stream.
+
+use crate::units::{Seq, UnixNanos};
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// A question about stored records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Query {
+    /// Records of a stream.
+    Records(Select),
+    /// Who sends, how much, and how much of it could be read.
+    Sources {
+        /// Stream name.
+        stream: String,
+        /// Only what was received from here on.
+        since: Option<UnixNanos>,
+    },
+    /// Check every block of a stream: checksum, order, ledger.
+    Verify {
+        /// Stream name.
+        stream: String,
+    },
+}
+
+/// Which records, and how they are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Select {
+    /// Stream name.
+    pub stream: String,
+    /// Received at or after.
+    pub since: Option<UnixNanos>,
+    /// Received before.
+    pub until: Option<UnixNanos>,
+    /// From this seq on.
+    pub from: Option<Seq>,
+    /// Only the newest so many (of what the other conditions leave); none = all.
+    pub last: Option<u64>,
+    /// Go on with new records as they are stored.
+    pub follow: bool,
+    /// Only from this sender.
+    pub source: Option<IpAddr>,
+    /// Only messages that contain this text, byte for byte.
+    pub grep: Option<String>,
+    /// Add decoded fields, or why there are none.
+    pub decoded: bool,
+    /// How records are written.
+    pub format: Format,
+}
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One [`RecordView`] a line.
+    #[default]
+    Ndjson,
+    /// The raw bytes, each message followed by LF. Exact only where no message holds an LF.
+    Raw,
+}
+
+/// First line of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Lines follow.
+    Ok,
+    /// Nothing follows; why, in words.
+    Error(String),
+}
+
+/// Sender of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceAddr {
+    /// Address, IPv4 as IPv4.
+    pub addr: IpAddr,
+    /// UDP or TCP port.
+    pub port: u16,
+}
+
+impl From<SocketAddr> for SourceAddr {
+    fn from(addr: SocketAddr) -> Self {
+        Self { addr: addr.ip(), port: addr.port() }
+    }
+}
+
+/// One record as it is shown and sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordView {
+    /// Position in the stream.
+    pub seq: Seq,
+    /// Receive time.
+    pub received_ns: UnixNanos,
+    /// Who sent it.
+    pub source: SourceAddr,
+    /// Who took it: `udp:[::]:514`.
+    pub listener: String,
+    /// The message, where it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+    /// The message in base64 (RFC 4648, 4), where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_b64: Option<String>,
+    /// True when the message goes on in the sender's next record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub piece: bool,
+    /// True when a collector died twice over it and nobody looked inside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unparsed: bool,
+    /// Fields read from the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoded: Option<Decoded>,
+    /// Why there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reject: Option<String>,
+}
+
+impl RecordView {
+    /// The message as it was received; `None` when the view holds neither text nor valid base64.
+    pub fn raw_bytes(&self) -> Option<Vec<u8>> {
+        match (&self.raw, &self.raw_b64) {
+            (Some(text), _) => Some(text.clone().into_bytes()),
+            (None, Some(b64)) => base64::engine::general_purpose::STANDARD.decode(b64).ok(),
+            (None, None) => None,
+        }
+    }
+}
+
+/// What a decoder read from a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Decoded {
+    /// A syslog message.
+    Syslog(Syslog),
+}
+
+/// A syslog message, by RFC 5424, RFC 3164 or as much as could be read. What the message does not give is null.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syslog {
+    /// `"5424"`, `"3164"`, or null when it matches neither.
+    pub rfc: Option<String>,
+    /// 0 to 23 (RFC 5424, 6.2.1).
+    pub facility: Option<u8>,
+    /// 0 (emergency) to 7 (debug).
+    pub severity: Option<u8>,
+    /// RFC 3339. An RFC 3164 stamp has no year: it gets the one nearest to the receive time; without a zone it is
+    /// taken as UTC.
+    pub timestamp: Option<String>,
+    /// As the sender wrote it.
+    pub hostname: Option<String>,
+    /// APP-NAME, or the TAG of RFC 3164.
+    pub app_name: Option<String>,
+    /// PROCID, or what stands in brackets behind the TAG.
+    pub procid: Option<String>,
+    /// MSGID.
+    pub msgid: Option<String>,
+    /// SD-ID to its parameters.
+    pub structured_data: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    /// The free text.
+    pub message: Option<String>,
+}
+
+/// One sender.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceView {
+    /// Address, IPv4 as IPv4.
+    pub addr: IpAddr,
+    /// Records in the window.
+    pub records: u64,
+    /// Raw bytes in the window.
+    pub bytes: u64,
+    /// Records per second over the window.
+    pub rate: f64,
+    /// Newest record.
+    pub last_seen_ns: UnixNanos,
+    /// Records that matched no grammar.
+    pub not_understood: u64,
+    /// The hostname that it last called itself.
+    pub hostname: Option<String>,
+    /// The newest message that was not understood, cut to 200 bytes, lossy UTF-8.
+    pub sample: Option<String>,
+}
+
+/// What `ring verify` found in one stream: lines of progress, the last one with `done`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyView {
+    /// Stream name.
+    pub stream: String,
+    /// True on the last line.
+    pub done: bool,
+    /// Segments read so far.
+    pub segments: u64,
+    /// Segments there are.
+    pub segments_total: u64,
+    /// Blocks read.
+    pub blocks: u64,
+    /// Records in good blocks.
+    pub records: u64,
+    /// First and last seq held.
+    pub first_seq: Seq,
+    /// One after the last record.
+    pub next_seq: Seq,
+    /// What is wrong, in words, each with segment file and seq range.
+    pub problems: Vec<String>,
+}

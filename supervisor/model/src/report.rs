@@ -1,0 +1,206 @@
+//! What the roles report with each heartbeat, and the status that is made of it.
+//!
+//! `ravend` never looks inside a role's report: it hands it to the operator's `raven`, which makes [`Status`] of it.
+
+use crate::units::{Seq, UnixNanos};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `raven status --json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running `ravend`.
+    pub version: String,
+    /// `site.name`: the `dev` of every record sent on.
+    pub device: String,
+    /// When this was read.
+    pub now_ns: UnixNanos,
+    /// Seconds since `ravend` started.
+    pub uptime_s: u64,
+    /// What the jail lacks because `ravend` was not started as root or the kernel is old; empty when complete.
+    pub jail_missing: Vec<String>,
+    /// `ravend` and its workers.
+    pub processes: Vec<Process>,
+    /// Sockets that receive.
+    pub listeners: Vec<ListenerStatus>,
+    /// What is kept.
+    pub streams: Vec<StreamStatus>,
+    /// Where it goes.
+    pub destinations: Vec<DestinationStatus>,
+    /// UDP counters of the network namespace since boot (`/proc/net/snmp`, `snmp6`).
+    pub kernel: KernelUdp,
+    /// Things an operator should act on, most urgent first.
+    pub alerts: Vec<String>,
+}
+
+/// One process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Role of the process table, or `ravend`.
+    pub role: String,
+    /// Process id; 0 while it is being restarted.
+    pub pid: u32,
+    /// Effective uid.
+    pub uid: u32,
+    /// Starts after the first.
+    pub restarts: u64,
+    /// Seconds since its start.
+    pub uptime_s: u64,
+    /// Capabilities that the process table grants: all five sets of the process hold these and no others.
+    pub capabilities: Vec<String>,
+    /// Milliseconds since its last heartbeat.
+    pub heartbeat_ms: u64,
+    /// `starting`, `running`, `held` (it dies too often) or `stopping`.
+    pub state: String,
+    /// How it last ended: `exit 1`, `SIGKILL`.
+    pub last_end: Option<String>,
+}
+
+/// One listening socket.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Stream that its records go to.
+    pub stream: String,
+    /// `udp` or `tcp`.
+    pub proto: String,
+    /// Bound address: `[::]:514`.
+    pub addr: String,
+    /// Records stored from it since the ring was made.
+    pub received: u64,
+    /// Their raw bytes.
+    pub bytes: u64,
+    /// Records per second over the last 10 s.
+    pub rate: f64,
+    /// Lost before they reached the ring, by reason: `socket_buffer` (SK_MEMINFO_DROPS), `over_limit` (TCP
+    /// connections refused), `refused_batch` (frames that failed the store's check).
+    pub dropped: BTreeMap<String, u64>,
+    /// Receive buffer in force, bytes, as the kernel counts it.
+    pub receive_buffer: u64,
+    /// Live TCP connections.
+    pub connections: u32,
+}
+
+/// One stream of the ring.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Stream name.
+    pub name: String,
+    /// Oldest record still held.
+    pub first_seq: Seq,
+    /// Seq that the next record will get.
+    pub next_seq: Seq,
+    /// Records stored since the ring was made.
+    pub stored: u64,
+    /// Records evicted since the ring was made.
+    pub evicted: u64,
+    /// Of those, records that some destination had not acknowledged.
+    pub evicted_unforwarded: u64,
+    /// Records lost to damage on disk (bad blocks, quarantined segments).
+    pub damaged: u64,
+    /// Raw bytes held.
+    pub bytes_raw: u64,
+    /// Bytes they take on disk.
+    pub bytes_disk: u64,
+    /// Most bytes the stream may take on disk.
+    pub quota: u64,
+    /// Receive time of the oldest record held.
+    pub oldest_ns: Option<UnixNanos>,
+    /// Seconds until the quota is reached at the rate of the last minute; null when nothing arrives; 0 when full.
+    pub time_to_full_s: Option<u64>,
+    /// Seconds of records the quota holds at that rate; null when nothing arrives.
+    pub holds_s: Option<u64>,
+    /// Records per second over the last 10 s.
+    pub rate: f64,
+    /// Why storing does not work just now: `no space left on /data`. Null when it works.
+    pub error: Option<String>,
+}
+
+/// One destination and stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DestinationStatus {
+    /// `uplink.NAME`.
+    pub name: String,
+    /// Stream name.
+    pub stream: String,
+    /// `relp` or `http`.
+    pub kind: String,
+    /// Where to.
+    pub to: String,
+    /// What its acknowledgement means: `accepted` or `durable`.
+    pub ack_class: String,
+    /// Everything up to here is acknowledged.
+    pub acked_seq: Seq,
+    /// Records acknowledged above that, out of order.
+    pub acked_above: u64,
+    /// Records stored and not yet acknowledged.
+    pub lag: u64,
+    /// Acknowledged records per second over the last 10 s.
+    pub rate: f64,
+    /// Seconds until the lag is gone at the present rates; null when it does not shrink.
+    pub eta_s: Option<u64>,
+    /// `connecting`, `sending`, `idle`, `retrying`, `config_error`, `stopped`.
+    pub state: String,
+    /// Records sent more than once since start (the receiver can tell by seq).
+    pub resent: u64,
+    /// Records evicted before this destination had acknowledged them.
+    pub missed: u64,
+    /// The last failure, in words, with the peer.
+    pub last_error: Option<String>,
+    /// Seconds since the last acknowledgement.
+    pub last_ack_s: Option<u64>,
+}
+
+/// UDP receive errors of the whole network namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelUdp {
+    /// `RcvbufErrors`: datagrams dropped because a socket's buffer was full (IPv4 + IPv6).
+    pub rcvbuf_errors: u64,
+    /// `MemErrors`: dropped because `net.ipv4.udp_mem` was used up.
+    pub mem_errors: u64,
+    /// `InErrors`: all of these and others.
+    pub in_errors: u64,
+    /// `InCsumErrors`: bad checksums.
+    pub csum_errors: u64,
+}
+
+/// The store's heartbeat.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// Streams it keeps.
+    pub streams: Vec<StreamStatus>,
+    /// Counts per listener name (`udp:[::]:514`).
+    pub listeners: BTreeMap<String, ListenerCount>,
+}
+
+/// Records stored from a listener since the ring was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ListenerCount {
+    /// Records.
+    pub records: u64,
+    /// Raw bytes.
+    pub bytes: u64,
+    /// Records per second over the last 10 s.
+    pub rate: f64,
+    /// Records refused by the check of a batch.
+    pub refused: u64,
+}
+
+/// A collector's heartbeat.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CollectorReport {
+    /// Batches published since the receive ring was made.
+    pub published: u64,
+    /// Times it found the receive ring full and waited.
+    pub stalls: u64,
+    /// Live TCP connections per listener name.
+    pub connections: BTreeMap<String, u32>,
+    /// Batches and datagrams taken over from a predecessor that died.
+    pub recovered: u64,
+}
+
+/// The uplink's heartbeat.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UplinkReport {
+    /// Destinations and streams.
+    pub destinations: Vec<DestinationStatus>,
+}

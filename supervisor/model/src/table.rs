@@ -1,0 +1,195 @@
+//! The process table: which process may do what. The data is `process-table.toml` beside this file.
+
+use crate::units::{ByteCount, Span};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::LazyLock;
+
+/// What a worker does. `raven-worker ROLE` runs one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Receives syslog.
+    Syslog,
+    /// Sole writer of the ring.
+    Store,
+    /// Delivers to destinations.
+    Uplink,
+    /// Reads, decodes and shows stored records.
+    Decode,
+    /// Parses a configuration, answers once, ends.
+    Config,
+}
+
+impl Role {
+    /// All roles, in the order in which they are started.
+    pub const ALL: [Self; 5] = [Self::Store, Self::Syslog, Self::Decode, Self::Uplink, Self::Config];
+
+    /// As in the process table and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Syslog => "syslog",
+            Self::Store => "store",
+            Self::Uplink => "uplink",
+            Self::Decode => "decode",
+            Self::Config => "config",
+        }
+    }
+
+    /// The role of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The whole table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessTable {
+    /// The supervisor itself.
+    pub ravend: Ravend,
+    /// What all workers may call.
+    pub base: Base,
+    /// One entry per role.
+    pub role: Vec<RoleSpec>,
+    /// Operator roles.
+    pub operator: Operators,
+}
+
+/// The supervisor.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ravend {
+    /// What it keeps when started as root.
+    pub capabilities: Vec<String>,
+}
+
+/// Common to all workers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Names of system calls.
+    pub syscalls: Vec<String>,
+}
+
+/// What one role may do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleSpec {
+    /// Which role.
+    pub name: Role,
+    /// User and group id.
+    pub uid: u32,
+    /// Supplementary groups.
+    #[serde(default)]
+    pub groups: Vec<u32>,
+    /// Capabilities in all five sets.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// Files it can reach.
+    #[serde(default)]
+    pub paths: Vec<PathRule>,
+    /// May make sockets and connect.
+    #[serde(default)]
+    pub network: bool,
+    /// Names of system calls beyond [`Base::syscalls`].
+    pub syscalls: Vec<String>,
+    /// RLIMIT_DATA.
+    pub memory: ByteCount,
+    /// RLIMIT_NOFILE.
+    pub files: u64,
+    /// Longest silence before it counts as hung.
+    pub heartbeat: Span,
+    /// The watchdog depends on it.
+    pub critical: bool,
+}
+
+/// A file or directory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathRule {
+    /// Relative to the data directory, or absolute.
+    pub path: String,
+    /// What may be done below it.
+    pub access: Access,
+}
+
+/// What may be done with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Open and read.
+    Read,
+    /// Also create, write, rename and remove.
+    Write,
+}
+
+/// Who may use the control socket.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operators {
+    /// Root and the user of `ravend`.
+    pub admin: Operator,
+    /// Members of the group.
+    pub viewer: Operator,
+}
+
+/// One operator role.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Members of this group have the role.
+    pub gid: Option<u32>,
+    /// Names of [`crate::control::Request`]s.
+    pub verbs: Vec<String>,
+}
+
+/// The text of the table.
+pub const TEXT: &str = include_str!("process-table.toml");
+
+static TABLE: LazyLock<ProcessTable> = LazyLock::new(|| toml::from_str(TEXT).expect("a test reads the compiled-in table"));
+
+/// The table.
+pub fn table() -> &'static ProcessTable {
+    &TABLE
+}
+
+impl ProcessTable {
+    /// What `role` may do.
+    pub fn spec(&self, role: Role) -> &RoleSpec {
+        self.role.iter().find(|spec| spec.name == role).expect("a test looks every role up")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_role_has_an_entry_and_a_uid_of_its_own() {
+        let uids: BTreeSet<u32> = Role::ALL.into_iter().map(|role| table().spec(role).uid).collect();
+        assert_eq!(uids.len(), Role::ALL.len());
+        assert_eq!(table().role.len(), Role::ALL.len());
+    }
+
+    #[test]
+    fn no_worker_holds_a_capability() {
+        assert!(table().role.iter().all(|spec| spec.capabilities.is_empty()));
+    }
+
+    #[test]
+    fn a_collector_opens_nothing_and_sends_nothing() {
+        let syslog = table().spec(Role::Syslog);
+        assert!(syslog.paths.is_empty() && !syslog.network);
+        for call in ["sendto", "sendmsg", "sendmmsg", "connect", "bind", "setsockopt", "socket", "openat", "open"] {
+            assert!(!syslog.syscalls.iter().chain(&table().base.syscalls).any(|s| s == call), "{call}");
+        }
+    }
+}
