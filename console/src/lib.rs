@@ -1,1 +1,22 @@
-//! Placeholder.
+//! `raven`: what an operator types on the console, over SSH or in a script.
+//!
+//! It talks to `ravend` over `DIR/run/control` and, for stored records, to the jailed `decode` role over a connection
+//! that `ravend` hands on. It opens no file of the ring and parses no message: records arrive as JSON lines. Whatever
+//! strangers wrote is escaped before it reaches a terminal ([`escape`]).
+//!
+//! Start with [`cli`] (the commands), then [`client`] (the protocol), then [`status`].
+
+pub mod audit;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod escape;
+pub mod export;
+pub mod failure;
+pub mod load;
+pub mod output;
+pub mod ring;
+pub mod sources;
+pub mod status;
+pub mod tail;
+pub mod time;

@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Delivery: takes records from the ring and hands them to destinations until those acknowledge.
+//!
+//! What it never does:
+//! * move a cursor before the destination acknowledged (at least once: after a restart it sends again what was not);
+//! * let one destination wait for another: each has its own task, connection and cursor, and holds at most its window
+//!   and one block;
+//! * trust an answer: everything that comes from a destination is bounded;
+//! * write to the ring, or read below the fence that the store sets before it evicts.
+//!
+//! Start with [`feed`] (one destination and stream), then [`relp`] and [`http`] (how they are spoken to), then
+//! [`progress`] (what is acknowledged) and [`attempt`] (when it is tried again).
+
+pub mod attempt;
+pub mod dead;
+pub mod envelope;
+pub mod feed;
+pub mod fleet;
+pub mod http;
+pub mod ndjson;
+mod net;
+pub mod progress;
+pub mod reader;
+pub mod relp;
+pub mod sim;
+pub mod source;
+pub mod standing;
+mod text;

@@ -3,6 +3,14 @@
 //! Layers, the later over the earlier: built-in defaults, the image's factory file, the site file, `RAVEN_*` of the
 //! environment (development). An unknown key is an error with file, line, column and the nearest valid key.
 
+mod check;
+mod diff;
+mod error;
+mod layers;
+mod shape;
+
+pub use error::{ConfigError, Flaw, Place};
+
 use crate::units::{ByteCount, Span, TextOrNumber, text_or_number};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeMap;
@@ -29,6 +37,13 @@ pub struct Config {
     /// Where it goes: a table per destination.
     #[serde(default)]
     pub uplink: BTreeMap<String, Destination>,
+}
+
+impl Default for Config {
+    /// What an empty file with `schema = 1` gives.
+    fn default() -> Self {
+        Self { schema: 1, site: Site::default(), collect: Collect::default(), buffer: Buffer::default(), uplink: BTreeMap::new() }
+    }
 }
 
 /// `[site]`.

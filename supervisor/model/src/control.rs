@@ -25,6 +25,8 @@ pub enum ToWorker {
     Listen(Listener),
     /// A listener is gone: read what it still holds, then close it.
     Unlisten(ListenerId),
+    /// Names of all listeners by id, for the store; a name is told before the first record of its listener comes.
+    Listeners(BTreeMap<ListenerId, String>),
     /// A TCP connection, with its descriptor.
     Connection(Connection),
     /// A client of the `decode` role, with its descriptor: speaks the protocol of [`crate::query`].
@@ -73,6 +75,9 @@ pub struct Start {
     pub config: Option<Box<Config>>,
     /// Listener names by id, for the store.
     pub listeners: BTreeMap<ListenerId, String>,
+    /// `RAVEN_*` of `ravend`'s environment, for the `config` role.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     /// What the descriptors of this message are, in order.
     pub fds: Vec<Fd>,
 }

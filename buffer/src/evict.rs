@@ -1,0 +1,121 @@
+//! Making room: whole oldest segments go.
+//!
+//! First it is written durably what will go and what each destination loses by it; then the file is removed. A crash
+//! between the two is finished at the next start, so nothing is removed uncounted, or counted twice.
+
+use crate::catalogue::Change;
+use crate::error::RingError;
+use crate::files;
+use crate::ledger::{Loss, Why};
+use crate::recovery::remove_segment;
+use crate::writer::RingWriter;
+use raven_model::units::{Seq, UnixNanos};
+use std::collections::BTreeMap;
+
+/// A segment that may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Eviction {
+    /// First seq of the segment.
+    pub first: Seq,
+    /// One after its last.
+    pub next: Seq,
+    /// Records in it that are not already counted as damaged.
+    pub records: u64,
+    /// Earliest receive time in it.
+    pub first_wall: Option<UnixNanos>,
+    /// Latest receive time in it.
+    pub last_wall: Option<UnixNanos>,
+    /// [`Why::Space`] or [`Why::Age`].
+    pub why: Why,
+}
+
+impl Eviction {
+    /// Records that a destination misses by this which had acknowledged everything up to and including `low`.
+    pub fn unforwarded(&self, low: Seq) -> u64 {
+        let (from, next) = (self.first.0.max(low.0 + 1), self.next.0);
+        next.saturating_sub(from).min(self.records)
+    }
+}
+
+impl RingWriter {
+    /// The oldest sealed segment, when it may go: for space, or by age when it is older than `buffer.keep` by a
+    /// trusted clock (`now`; `None` when the clock is not) and every destination has acknowledged it (`low`: by
+    /// destination the seq up to and including which it has).
+    pub fn evictable(&self, now: Option<UnixNanos>, low: &BTreeMap<String, Seq>) -> Option<Eviction> {
+        let oldest = self.sealed.front()?;
+        let why = if self.over_quota() || self.disk_full {
+            Why::Space
+        } else if self.is_old(oldest.last_wall, now) && low.values().all(|low| low.plus(1) >= oldest.next) {
+            Why::Age
+        } else {
+            return None;
+        };
+        let (first, next) = (oldest.first, oldest.next);
+        let records = oldest.span() - self.ledger.lost_within(first, next);
+        Some(Eviction { first, next, records, first_wall: oldest.first_wall, last_wall: oldest.last_wall, why })
+    }
+
+    /// True when the segments and the one that comes next take more than the quota.
+    pub(crate) fn over_quota(&self) -> bool {
+        let ahead = if self.paths.prepared().exists() { 0 } else { self.options.segment_size() };
+        self.disk_bytes() + ahead > self.options.quota_bytes
+    }
+
+    fn is_old(&self, last: Option<UnixNanos>, now: Option<UnixNanos>) -> bool {
+        let age = now.zip(last).map(|(now, last)| u128::from(now.0.saturating_sub(last.0)));
+        age.is_some_and(|age| age > self.options.keep.as_nanos())
+    }
+
+    /// Removes a segment, with the records that each destination had not acknowledged. One that is no longer the
+    /// oldest was removed before: nothing happens. May be repeated after an error.
+    pub fn evict(&mut self, eviction: &Eviction, unforwarded: BTreeMap<String, u64>) -> Result<(), RingError> {
+        if self.sealed.front().is_none_or(|oldest| oldest.first != eviction.first) {
+            return Ok(());
+        }
+        self.write_off(eviction, unforwarded)?;
+        remove_segment(&self.paths, eviction.first)?;
+        self.sealed.pop_front();
+        self.disk_full = false;
+        self.publish_ledger();
+        // Should this fail, the removal is repeated at the next start, and finds nothing to do.
+        self.catalogue.save(&[Change::Gone(eviction.first)])?;
+        self.trim_quarantine();
+        Ok(())
+    }
+
+    /// Enters the loss into the ledger durably. Nothing is done when that was achieved before and only the removal
+    /// failed.
+    fn write_off(&mut self, eviction: &Eviction, unforwarded: BTreeMap<String, u64>) -> Result<(), RingError> {
+        if self.ledger.uncovered(eviction.first, eviction.next).is_empty() {
+            return Ok(());
+        }
+        let mut ledger = self.ledger.clone();
+        ledger.add(Loss {
+            first: eviction.first,
+            next: eviction.next,
+            records: eviction.records,
+            at_most: false,
+            first_wall: eviction.first_wall,
+            last_wall: eviction.last_wall,
+            why: eviction.why,
+            unforwarded: unforwarded.into_iter().filter(|(_, records)| *records > 0).collect(),
+            note: String::new(),
+        });
+        ledger.fold(eviction.next);
+        self.catalogue.save(&[Change::Ledger(&ledger), Change::Evict(eviction.first)])?;
+        self.ledger = ledger;
+        Ok(())
+    }
+
+    /// What was set aside may take a sixteenth of the quota, at least one segment; the oldest goes first.
+    pub(crate) fn trim_quarantine(&self) {
+        let cap = (self.options.quota_bytes / 16).max(self.options.segment_size());
+        let mut aside = files::by_age(&self.paths.quarantine());
+        let mut total: u64 = aside.iter().map(|(_, room)| room).sum();
+        aside.reverse();
+        while let Some((path, room)) = aside.pop().filter(|_| total > cap) {
+            total -= room;
+            let _ = files::remove(&path);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What readers of the open segment and the store say to each other, over one SOCK_SEQPACKET pair per reader.
+//!
+//! The pair outlives both ends, so there is no end of file, and a question may stay unanswered because the store was
+//! restarted: the reader asks again under a new id and passes over answers to old ones. A block may be larger than a
+//! packet: it comes in [`Reply::Part`]s.
+//!
+//! Integers are little-endian; text is its length (u8) and bytes; a list is its length (u16) and items.
+//!
+//! | tag | request | |
+//! |---|---|---|
+//! | 1 | Block | id u64, stream, from u64 |
+//! | 2 | Wait | id u64, stream, from u64 |
+//! | 3 | Cursors | list of { destination, stream, low u64 } |
+//! | 4 | FenceDone | token u64, stream, list of { destination, records u64 } |
+//! | 5 | Damage | stream, seq u64 |
+//!
+//! | tag | reply | |
+//! |---|---|---|
+//! | 65 | Part | id u64, first u64, total u32, at u32, bytes to the end |
+//! | 66 | Sealed | id u64 |
+//! | 67 | Next | id u64, next_seq u64 |
+//! | 68 | Fence | token u64, stream, below u64 |
+
+mod channel;
+
+pub use channel::{Answer, Assembler, Outbox, TailClient, TailError, TailServer};
+
+use crate::block::VALUE_LIMIT;
+use raven_model::units::Seq;
+
+/// Largest packet: fits in the kernel's default send buffer several times.
+pub const PACKET_MAX: usize = 60 * 1024;
+
+/// Bytes of a part before its content.
+const PART_HEAD: usize = 25;
+
+/// Most items of a list.
+const LIST_MAX: usize = 1024;
+
+/// From a reader to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The block that holds `from`, or the first behind it. Answered at once: parts, `Sealed`, or `Next`.
+    Block {
+        /// Names the answer.
+        id: u64,
+        /// Stream name.
+        stream: String,
+        /// Seq wanted.
+        from: Seq,
+    },
+    /// The same, but where there is nothing yet the answer waits until there is.
+    Wait {
+        /// Names the answer.
+        id: u64,
+        /// Stream name.
+        stream: String,
+        /// Seq wanted.
+        from: Seq,
+    },
+    /// How far each destination has acknowledged; not answered.
+    Cursors(Vec<Low>),
+    /// To [`Reply::Fence`]: nothing below is read any more.
+    FenceDone {
+        /// Of the fence.
+        token: u64,
+        /// Stream name.
+        stream: String,
+        /// Records below the fence that a destination has not acknowledged.
+        unforwarded: Vec<(String, u64)>,
+    },
+    /// A record of a sealed segment cannot be read; not answered.
+    Damage {
+        /// Stream name.
+        stream: String,
+        /// The record.
+        seq: Seq,
+    },
+}
+
+/// How far a destination has acknowledged a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Low {
+    /// `uplink.NAME`.
+    pub destination: String,
+    /// Stream name.
+    pub stream: String,
+    /// Everything up to and including this.
+    pub low: Seq,
+}
+
+/// From the store to a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// A piece of an encoded block. Pieces come in order, nothing between them but other whole answers.
+    Part {
+        /// Of the question.
+        id: u64,
+        /// First seq of the block.
+        first: Seq,
+        /// Bytes of the block.
+        total: u32,
+        /// Where in it this piece begins.
+        at: u32,
+        /// The piece.
+        bytes: Vec<u8>,
+    },
+    /// The record is in a sealed segment, or gone: look there.
+    Sealed {
+        /// Of the question.
+        id: u64,
+    },
+    /// Nothing at or behind the seq is on disk yet.
+    Next {
+        /// Of the question.
+        id: u64,
+        /// Seq that the next record will get.
+        next_seq: Seq,
+    },
+    /// Stop reading below: it is going to be removed. Answer with [`Request::FenceDone`].
+    Fence {
+        /// Names the answer.
+        token: u64,
+        /// Stream name.
+        stream: String,
+        /// First seq that stays.
+        below: Seq,
+    },
+}
+
+/// Why a packet is not a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// It ends too early.
+    #[error("the packet is cut short")]
+    Short,
+    /// It goes on too long.
+    #[error("the packet has {0} bytes too many")]
+    Long(usize),
+    /// No such kind of message.
+    #[error("unknown message {0}")]
+    Tag(u8),
+    /// A number or text that cannot be.
+    #[error("{0}")]
+    Content(&'static str),
+}
+
+impl Request {
+    /// As a packet. Text longer than 255 bytes and lists longer than 1024 items are cut.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::with_capacity(64));
+        match self {
+            Self::Block { id, stream, from } => out.tag(1).u64(*id).text(stream).u64(from.0),
+            Self::Wait { id, stream, from } => out.tag(2).u64(*id).text(stream).u64(from.0),
+            Self::Cursors(lows) => {
+                let out = out.tag(3).len(lows.len());
+                lows.iter().take(LIST_MAX).fold(out, |out, low| out.text(&low.destination).text(&low.stream).u64(low.low.0))
+            }
+            Self::FenceDone { token, stream, unforwarded } => {
+                let out = out.tag(4).u64(*token).text(stream).len(unforwarded.len());
+                unforwarded.iter().take(LIST_MAX).fold(out, |out, (name, records)| out.text(name).u64(*records))
+            }
+            Self::Damage { stream, seq } => out.tag(5).text(stream).u64(seq.0),
+        };
+        out.0
+    }
+
+    /// From a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, PacketError> {
+        let (tag, mut rest) = Reader::start(packet)?;
+        let request = match tag {
+            1 => Self::Block { id: rest.u64()?, stream: rest.text()?, from: rest.seq()? },
+            2 => Self::Wait { id: rest.u64()?, stream: rest.text()?, from: rest.seq()? },
+            3 => Self::Cursors(rest.list(|rest| Ok(Low { destination: rest.text()?, stream: rest.text()?, low: rest.seq()? }))?),
+            4 => Self::FenceDone {
+                token: rest.u64()?,
+                stream: rest.text()?,
+                unforwarded: rest.list(|rest| Ok((rest.text()?, rest.u64()?)))?,
+            },
+            5 => Self::Damage { stream: rest.text()?, seq: rest.seq()? },
+            other => return Err(PacketError::Tag(other)),
+        };
+        rest.end(request)
+    }
+}
+
+impl Reply {
+    /// As a packet.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::with_capacity(64));
+        match self {
+            Self::Part { id, first, total, at, bytes } => {
+                out.tag(65).u64(*id).u64(first.0).u32(*total).u32(*at).0.extend_from_slice(bytes);
+            }
+            Self::Sealed { id } => drop(out.tag(66).u64(*id)),
+            Self::Next { id, next_seq } => drop(out.tag(67).u64(*id).u64(next_seq.0)),
+            Self::Fence { token, stream, below } => drop(out.tag(68).u64(*token).text(stream).u64(below.0)),
+        }
+        out.0
+    }
+
+    /// From a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, PacketError> {
+        let (tag, mut rest) = Reader::start(packet)?;
+        let reply = match tag {
+            65 => return rest.part(),
+            66 => Self::Sealed { id: rest.u64()? },
+            67 => Self::Next { id: rest.u64()?, next_seq: rest.seq()? },
+            68 => Self::Fence { token: rest.u64()?, stream: rest.text()?, below: rest.seq()? },
+            other => return Err(PacketError::Tag(other)),
+        };
+        rest.end(reply)
+    }
+
+    /// The packets that carry an encoded block.
+    pub fn block_packets(id: u64, first: Seq, value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        let total = value.len() as u32;
+        let step = PACKET_MAX - PART_HEAD;
+        value.chunks(step).enumerate().map(move |(i, bytes)| {
+            let mut out = Writer(Vec::with_capacity(PART_HEAD + bytes.len()));
+            out.tag(65).u64(id).u64(first.0).u32(total).u32((i * step) as u32).0.extend_from_slice(bytes);
+            out.0
+        })
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn tag(&mut self, tag: u8) -> &mut Self {
+        self.0.push(tag);
+        self
+    }
+    fn u64(&mut self, n: u64) -> &mut Self {
+        self.0.extend_from_slice(&n.to_le_bytes());
+        self
+    }
+    fn u32(&mut self, n: u32) -> &mut Self {
+        self.0.extend_from_slice(&n.to_le_bytes());
+        self
+    }
+    fn len(&mut self, n: usize) -> &mut Self {
+        self.0.extend_from_slice(&(n.min(LIST_MAX) as u16).to_le_bytes());
+        self
+    }
+    fn text(&mut self, text: &str) -> &mut Self {
+        let text = &text[..text.floor_char_boundary(255)];
+        self.0.push(text.len() as u8);
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn start(packet: &'a [u8]) -> Result<(u8, Self), PacketError> {
+        packet.split_first().map(|(tag, rest)| (*tag, Self(rest))).ok_or(PacketError::Short)
+    }
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], PacketError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(PacketError::Short)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+    fn u64(&mut self) -> Result<u64, PacketError> {
+        self.take().map(u64::from_le_bytes)
+    }
+    fn u32(&mut self) -> Result<u32, PacketError> {
+        self.take().map(u32::from_le_bytes)
+    }
+    fn seq(&mut self) -> Result<Seq, PacketError> {
+        self.u64().map(Seq)
+    }
+    fn text(&mut self) -> Result<String, PacketError> {
+        let [len] = self.take()?;
+        let (text, rest) = self.0.split_at_checked(len as usize).ok_or(PacketError::Short)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).map_err(|_| PacketError::Content("a name is not UTF-8"))
+    }
+    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, PacketError>) -> Result<Vec<T>, PacketError> {
+        let len = u16::from_le_bytes(self.take()?) as usize;
+        if len > LIST_MAX {
+            return Err(PacketError::Content("a list has more than 1024 items"));
+        }
+        (0..len).map(|_| item(self)).collect()
+    }
+    fn part(mut self) -> Result<Reply, PacketError> {
+        let (id, first, total, at) = (self.u64()?, self.seq()?, self.u32()?, self.u32()?);
+        let end = at as usize + self.0.len();
+        if total as usize > VALUE_LIMIT || end > total as usize || self.0.is_empty() {
+            return Err(PacketError::Content("a piece does not lie within a block"));
+        }
+        Ok(Reply::Part { id, first, total, at, bytes: self.0.to_vec() })
+    }
+    fn end<T>(self, message: T) -> Result<T, PacketError> {
+        if self.0.is_empty() { Ok(message) } else { Err(PacketError::Long(self.0.len())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_message_reads_back_as_written() {
+        let stream = || "syslog".to_owned();
+        let low = Low { destination: "noc".to_owned(), stream: stream(), low: Seq(7) };
+        for request in [
+            Request::Block { id: 1, stream: stream(), from: Seq(2) },
+            Request::Wait { id: u64::MAX, stream: stream(), from: Seq(u64::MAX) },
+            Request::Cursors(vec![low.clone(), low]),
+            Request::FenceDone { token: 3, stream: stream(), unforwarded: vec![("noc".to_owned(), 9)] },
+            Request::Damage { stream: stream(), seq: Seq(5) },
+        ] {
+            assert_eq!(Request::decode(&request.encode()), Ok(request));
+        }
+        for reply in [
+            Reply::Part { id: 1, first: Seq(2), total: 10, at: 4, bytes: vec![0, 1, 2] },
+            Reply::Sealed { id: 4 },
+            Reply::Next { id: 5, next_seq: Seq(6) },
+            Reply::Fence { token: 7, stream: stream(), below: Seq(8) },
+        ] {
+            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn a_piece_outside_its_block_is_refused() {
+        let reply = Reply::Part { id: 1, first: Seq(2), total: 10, at: 8, bytes: vec![0, 1, 2] };
+        assert!(Reply::decode(&reply.encode()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), tag in 0_u8..70) {
+            let mut tagged = vec![tag];
+            tagged.extend_from_slice(&bytes);
+            for packet in [&bytes, &tagged] {
+                if let Ok(request) = Request::decode(packet) {
+                    prop_assert_eq!(&request.encode(), packet);
+                }
+                if let Ok(reply) = Reply::decode(packet) {
+                    prop_assert_eq!(&reply.encode(), packet);
+                }
+            }
+        }
+    }
+}

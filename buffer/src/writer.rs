@@ -1,0 +1,457 @@
+//! The sole writer of one stream.
+//!
+//! Batches are packed into blocks in memory ([`RingWriter::append`]); a commit puts the blocks, the number of the last
+//! batch and the sums into the open segment in one synchronous transaction. Whatever goes wrong, the blocks stay in
+//! memory until they are on disk, so that a failed commit may be repeated.
+
+use crate::block::BlockHead;
+use crate::catalogue::{Catalogue, Change};
+use crate::error::RingError;
+use crate::files::{self, Paths};
+use crate::ledger::{Ledger, Loss, Why};
+use crate::packer::{Packer, Refused};
+use crate::rates::Rate;
+use crate::recovery::{self, RESERVE, Recovery};
+use crate::segment::{self, NotWritten, Segment, State, Summary, Total};
+use raven_model::record::read_frame;
+use raven_model::report::{ListenerCount, StreamStatus};
+use raven_model::units::{Seq, UnixNanos};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Window of the shown rates.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Window of the rate that forecasts are made from.
+const FORECAST_WINDOW: Duration = Duration::from_mins(1);
+
+/// The last batch of the receive memory that is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchMark {
+    /// Which receive memory.
+    pub epoch: u64,
+    /// Its last batch that is on disk; the next one wanted is one higher.
+    pub batch: u64,
+    /// Where in the byte ring that batch ends.
+    pub pos: u64,
+}
+
+/// How a stream is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// Most bytes on disk, quarantine not counted.
+    pub quota_bytes: u64,
+    /// Size of a segment; without it a 128th of the quota, 64 MiB to 8 GiB. At most a quarter of the quota.
+    pub segment_bytes: Option<u64>,
+    /// Age at which acknowledged records may go.
+    pub keep: Duration,
+    /// This boot, as `/proc/sys/kernel/random/boot_id` says.
+    pub boot_id: [u8; 16],
+}
+
+impl WriterOptions {
+    pub(crate) fn segment_size(&self) -> u64 {
+        let wanted = self.segment_bytes.unwrap_or((self.quota_bytes / 128).clamp(64 * MIB, 8 * GIB));
+        wanted.min(self.quota_bytes / 4).max(MIB).next_multiple_of(files::PAGE)
+    }
+}
+
+/// Writes one stream. There is one at a time, in one process, kept to by a lock file.
+pub struct RingWriter {
+    pub(crate) paths: Paths,
+    pub(crate) options: WriterOptions,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) ledger: Ledger,
+    /// Version of the ledger copy in the open segment.
+    ledger_copied: Option<u64>,
+    /// Oldest first.
+    pub(crate) sealed: VecDeque<Summary>,
+    /// Absent after a failed commit: what LMDB has in memory is not trusted, it is opened anew.
+    open: Option<Segment>,
+    pub(crate) held: Summary,
+    packer: Packer,
+    mark: Option<BatchMark>,
+    totals: BTreeMap<String, Total>,
+    reserved: Seq,
+    prepared: bool,
+    /// The disk was full when the next segment was to be prepared, or at the last commit.
+    pub(crate) disk_full: bool,
+    error: Option<String>,
+    rates: Rates,
+    _lock: File,
+}
+
+#[derive(Default)]
+struct Rates {
+    records: Rate,
+    stored: Rate,
+    stored_total: u64,
+    listeners: BTreeMap<String, Rate>,
+}
+
+impl RingWriter {
+    /// Opens the ring of a stream, making it where there is none, and tells what was wrong with it.
+    pub fn open(ring: &Path, stream: &str, options: WriterOptions) -> Result<(Self, Recovery), RingError> {
+        let paths = Paths::new(ring, stream);
+        let opened = recovery::open(&paths, options.segment_size())?;
+        let (mark, totals) = opened.state.map_or((None, BTreeMap::new()), |state| (state.mark, state.totals));
+        let writer = Self {
+            packer: Packer::new(opened.held.next, options.boot_id),
+            paths,
+            options,
+            catalogue: opened.catalogue,
+            ledger: opened.ledger,
+            ledger_copied: None,
+            sealed: opened.sealed,
+            open: Some(opened.open),
+            held: opened.held,
+            mark,
+            totals,
+            reserved: opened.reserved,
+            prepared: false,
+            disk_full: false,
+            error: None,
+            rates: Rates::default(),
+            _lock: opened.lock,
+        };
+        writer.publish_ledger();
+        Ok((writer, opened.recovery))
+    }
+
+    /// Seq that the next record on disk will get; everything below is on disk.
+    pub const fn next_seq(&self) -> Seq {
+        self.held.next
+    }
+
+    /// Oldest record held; equal to [`RingWriter::next_seq`] when there is none.
+    pub fn first_seq(&self) -> Seq {
+        self.sealed.front().map_or(self.held.first, |held| held.first)
+    }
+
+    /// First seq of the open segment. Readers find everything below in sealed segments.
+    pub const fn open_first(&self) -> Seq {
+        self.held.first
+    }
+
+    /// The last batch on disk.
+    pub const fn mark(&self) -> Option<BatchMark> {
+        self.mark
+    }
+
+    /// Names for the listener ids of batches appended from now on.
+    pub fn set_listeners(&mut self, listeners: BTreeMap<u8, String>) {
+        self.packer.set_listeners(listeners);
+    }
+
+    /// A new quota, and age. The size of segments follows with the next one.
+    pub const fn set_quota(&mut self, quota_bytes: u64, keep: Duration) {
+        self.options.quota_bytes = quota_bytes;
+        self.options.keep = keep;
+    }
+
+    /// What is lost, and why.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Takes a batch of `count` frames into memory. A refused one leaves nothing but a count.
+    pub fn append(&mut self, batch: &[u8], count: u32, mono_offset_ns: i64) -> Result<(), Refused> {
+        self.packer.append(batch, count, mono_offset_ns).inspect_err(|_| {
+            let listener = read_frame(batch, 0).ok().map(|(record, _)| record.received.listener);
+            let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
+            self.totals.entry(name).or_default().refused += u64::from(count);
+        })
+    }
+
+    /// Bytes of frames appended and not yet on disk.
+    pub const fn uncommitted_bytes(&self) -> usize {
+        self.packer.uncommitted()
+    }
+
+    /// Makes durable what was appended, with the number of the last batch. Returns the next seq. After an error
+    /// nothing is lost: call it again, with the same mark or a later one.
+    pub fn commit(&mut self, mark: BatchMark) -> Result<Seq, RingError> {
+        self.packer.cut();
+        if self.packer.waiting().records > 0 || self.mark != Some(mark) {
+            let stored = self.store(mark);
+            self.note(&stored);
+            stored?;
+        }
+        if self.open.as_ref().is_some_and(|open| open.used() > self.options.segment_size() / 4 * 3) {
+            self.prepare();
+        }
+        Ok(self.held.next)
+    }
+
+    fn note<T>(&mut self, result: &Result<T, RingError>) {
+        self.error = result.as_ref().err().map(ToString::to_string);
+        self.disk_full = result.as_ref().is_err_and(RingError::is_no_space);
+    }
+
+    fn store(&mut self, mark: BatchMark) -> Result<(), RingError> {
+        self.reserve()?;
+        self.reopen(mark)?;
+        match self.write(mark) {
+            Ok(()) => return Ok(()),
+            Err(NotWritten::Failed(error)) => return Err(self.poison(error)),
+            Err(NotWritten::Full) => {}
+        }
+        self.roll()?;
+        self.write(mark).map_err(|failed| match failed {
+            NotWritten::Failed(error) => self.poison(error),
+            NotWritten::Full => {
+                let what = "a new segment has no room for what is to be stored".to_owned();
+                RingError::Database { doing: "write to", path: self.paths.segment(self.held.first), what }
+            }
+        })
+    }
+
+    /// What LMDB holds in memory after a failed write need not be what is on disk.
+    fn poison(&mut self, error: RingError) -> RingError {
+        self.open = None;
+        error
+    }
+
+    fn write(&mut self, mark: BatchMark) -> Result<(), NotWritten> {
+        let state = self.next_state(mark);
+        let ledger = (self.ledger_copied != Some(self.ledger.version)).then_some(&self.ledger);
+        let path = self.paths.segment(self.held.first);
+        let closed = || NotWritten::Failed(RingError::Damaged { path, what: "it is not open".to_owned() });
+        self.open.as_ref().ok_or_else(closed)?.write(self.packer.blocks(), &state, ledger)?;
+        self.ledger_copied = Some(self.ledger.version);
+        self.accept(state);
+        Ok(())
+    }
+
+    fn accept(&mut self, state: State) {
+        self.rates.stored_total += self.packer.waiting().stored_bytes;
+        self.mark = state.mark;
+        self.held = state.held;
+        self.totals = state.totals;
+        self.packer.clear();
+    }
+
+    fn next_state(&self, mark: BatchMark) -> State {
+        let (waiting, mut held, mut totals) = (self.packer.waiting(), self.held, self.totals.clone());
+        held.next = self.packer.next();
+        held.raw_bytes += waiting.bytes;
+        held.stored_bytes += waiting.stored_bytes;
+        if waiting.records > 0 {
+            let (first, last) = (UnixNanos(waiting.first_wall), UnixNanos(waiting.last_wall));
+            held.first_wall = Some(held.first_wall.map_or(first, |wall| wall.min(first)));
+            held.last_wall = Some(held.last_wall.map_or(last, |wall| wall.max(last)));
+        }
+        for (name, count) in self.packer.counts() {
+            let total = totals.entry(name.to_owned()).or_default();
+            total.records += count.records;
+            total.bytes += count.bytes;
+        }
+        State { mark: Some(mark), held, totals }
+    }
+
+    /// Numbers are reserved durably before they are used.
+    fn reserve(&mut self) -> Result<(), RingError> {
+        if self.packer.next() > self.reserved {
+            let reserved = self.packer.next().plus(RESERVE);
+            self.catalogue.save(&[Change::Reserved(reserved)])?;
+            self.reserved = reserved;
+        }
+        Ok(())
+    }
+
+    /// Opens the segment anew after a failed commit, which may have reached the disk all the same.
+    fn reopen(&mut self, mark: BatchMark) -> Result<(), RingError> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        let path = self.paths.segment(self.held.first);
+        let segment = Segment::open_writable(&path, self.map_size())?;
+        let (on_disk, wanted) = (segment.state()?, self.next_state(mark));
+        self.open = Some(segment);
+        self.ledger_copied = None;
+        match on_disk {
+            Some(state) if state.held.next == wanted.held.next && state.held.next > self.held.next => {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(|e| RingError::io("make durable", &path, e))?;
+                self.accept(state);
+                Ok(())
+            }
+            Some(state) if state.held.next > self.held.next => {
+                let what = format!("it ends at {}, not {} as committed", state.held.next, self.held.next);
+                Err(self.poison(RingError::Damaged { path, what }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Room that the open segment needs at least: one commit is never spread over two.
+    fn map_size(&self) -> u64 {
+        let blocks = self.packer.waiting().stored_bytes + 2 * MIB;
+        let pages = self.packer.blocks().count() as u64 * files::PAGE;
+        self.options.segment_size().max((blocks + pages) * 5 / 4)
+    }
+
+    /// Seals the open segment and goes on in the next one. An empty one is made larger instead.
+    fn roll(&mut self) -> Result<(), RingError> {
+        let map = self.map_size();
+        if self.held.is_empty() {
+            self.open = None;
+            self.open = Some(Segment::open_writable(&self.paths.segment(self.held.first), map)?);
+            return Ok(());
+        }
+        let next = recovery::create_segment(&self.paths, self.held.next, self.options.segment_size())?;
+        self.prepared = false;
+        self.seal();
+        self.held = Summary::empty(self.held.next);
+        self.ledger_copied = None;
+        self.open = Some(next);
+        if map > self.options.segment_size() {
+            self.open = None;
+            self.open = Some(Segment::open_writable(&self.paths.segment(self.held.first), map)?);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self) {
+        let path = self.paths.segment(self.held.first);
+        let used = self.open.take().map_or(0, |open| open.used());
+        // Neither is needed for what comes next: room that stays taken is counted, and an entry that is missing in the
+        // catalogue is found anew in the segment.
+        let _ = files::trim(&path, used);
+        self.held.file_bytes = files::sizes(&path).0;
+        let _ = self.catalogue.save(&[Change::Sealed(&self.held)]);
+        self.sealed.push_back(self.held);
+    }
+
+    /// Prepares the next segment, so that the change to it takes little time. Called by a commit when the open one is
+    /// three quarters full; may be called when there is nothing to do.
+    pub fn prepare(&mut self) {
+        if self.prepared {
+            return;
+        }
+        let result = segment::prepare(&self.paths.prepared(), self.options.segment_size());
+        self.prepared = result.is_ok();
+        self.note(&result);
+    }
+
+    /// The encoded block of the open segment that holds `seq`, or else the first one behind it; `None` when nothing at
+    /// or behind `seq` is on disk.
+    pub fn block_at(&self, seq: Seq) -> Result<Option<(Seq, Vec<u8>)>, RingError> {
+        let Some(open) = self.open.as_ref().filter(|_| seq < self.held.next) else { return Ok(None) };
+        open.with_block_at(seq, |first, value| (first, value.to_vec()))
+    }
+
+    /// Enters damage that a reader has met, after looking at the block again. Returns the records newly counted.
+    pub fn note_damage(&mut self, seq: Seq) -> Result<u64, RingError> {
+        let Some((first, next, note)) = self.damage_at(seq)? else { return Ok(0) };
+        let mut lost = 0;
+        for (first, next) in self.ledger.uncovered(first, next) {
+            let records = next.0 - first.0;
+            let (first_wall, last_wall, unforwarded) = (None, None, BTreeMap::new());
+            let note = note.clone();
+            self.ledger.add(Loss { first, next, records, at_most: false, first_wall, last_wall, why: Why::Damaged, unforwarded, note });
+            lost += records;
+        }
+        if lost > 0 {
+            self.catalogue.save(&[Change::Ledger(&self.ledger)])?;
+            self.publish_ledger();
+        }
+        Ok(lost)
+    }
+
+    fn damage_at(&self, seq: Seq) -> Result<Option<(Seq, Seq, String)>, RingError> {
+        let place = self.sealed.iter().position(|held| held.first <= seq && seq < held.next);
+        let held = place.map_or(&self.held, |i| &self.sealed[i]);
+        if seq < held.first || seq >= held.next {
+            return Ok(None);
+        }
+        let path = self.paths.segment(held.first);
+        let guard = crate::env::Guard::enter(self.paths.guard(), &path);
+        let Ok(_guard) = guard else { return Ok(Some((held.first, held.next, "it cannot be read".to_owned()))) };
+        match (&self.open, place) {
+            (Some(open), None) => segment::damage_in(open, held, seq),
+            _ => segment::damage_in(&Segment::open_sealed(&path)?, held, seq),
+        }
+    }
+
+    /// Writes the copy of the ledger that readers see. Only a copy: it is written anew at the next start.
+    pub(crate) fn publish_ledger(&self) {
+        if let Ok(json) = serde_json::to_vec(&self.ledger) {
+            let _ = files::replace(&self.paths.ledger(), &json);
+        }
+    }
+
+    /// Bytes on disk: segments, and the one prepared or to be prepared.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let sealed: u64 = self.sealed.iter().map(|held| held.file_bytes).sum();
+        let (_, open) = files::sizes(&self.paths.segment(self.held.first));
+        let (_, prepared) = files::sizes(&self.paths.prepared());
+        sealed + open + prepared
+    }
+
+    /// How the stream stands. Rates are those between calls, which should come about once a second.
+    pub fn status(&mut self, now: Instant) -> StreamStatus {
+        self.sample(now);
+        let quota = self.options.quota_bytes;
+        let bytes_disk = self.disk_bytes();
+        let growth = self.rates.stored.per_second(FORECAST_WINDOW);
+        let seconds = |bytes: u64| (growth > 0.0).then(|| (bytes as f64 / growth) as u64);
+        let full = self.over_quota();
+        StreamStatus {
+            name: self.paths.stream.clone(),
+            first_seq: self.first_seq(),
+            next_seq: self.held.next,
+            stored: self.held.next.0 - 1,
+            evicted: self.ledger.evicted,
+            evicted_unforwarded: self.ledger.evicted_unforwarded,
+            damaged: self.ledger.damaged,
+            bytes_raw: self.sealed.iter().map(|held| held.raw_bytes).sum::<u64>() + self.held.raw_bytes,
+            bytes_disk,
+            quota,
+            oldest_ns: self.sealed.iter().find_map(|held| held.first_wall).or(self.held.first_wall),
+            time_to_full_s: if full { Some(0) } else { seconds(quota.saturating_sub(self.filled())) },
+            holds_s: seconds(quota),
+            rate: self.rates.records.per_second(RATE_WINDOW),
+            error: self.error.clone(),
+        }
+    }
+
+    /// Bytes that are taken for good: the room ahead is not.
+    fn filled(&self) -> u64 {
+        let sealed: u64 = self.sealed.iter().map(|held| held.file_bytes).sum();
+        sealed + self.open.as_ref().map_or(0, Segment::used)
+    }
+
+    fn sample(&mut self, now: Instant) {
+        self.rates.records.sample(now, self.held.next.0 - 1);
+        self.rates.stored.sample(now, self.rates.stored_total);
+        for (name, total) in &self.totals {
+            self.rates.listeners.entry(name.clone()).or_default().sample(now, total.records);
+        }
+    }
+
+    /// Records stored from each listener since the ring was made; rates as of the last [`RingWriter::status`].
+    pub fn listener_counts(&self) -> BTreeMap<String, ListenerCount> {
+        let count = |(name, total): (&String, &Total)| {
+            let rate = self.rates.listeners.get(name).map_or(0.0, |rate| rate.per_second(RATE_WINDOW));
+            (name.clone(), ListenerCount { records: total.records, bytes: total.bytes, rate, refused: total.refused })
+        };
+        self.totals.iter().map(count).collect()
+    }
+
+    /// The head of the newest block on disk.
+    pub fn newest_head(&self) -> Option<BlockHead> {
+        let open = self.open.as_ref()?;
+        let mut newest = None;
+        let _ = open.each_block_back(|_, value| {
+            newest = BlockHead::read(value).ok();
+            false
+        });
+        newest
+    }
+}

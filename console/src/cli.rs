@@ -1,0 +1,190 @@
+//! The command line: every command, its arguments and its help.
+
+use crate::client::Client;
+use crate::failure::{Failure, OK};
+use crate::output::Output;
+use crate::{audit, config, export, load, ring, sources, status, tail};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+Exit codes:
+  0  done, and nothing was wrong (`status`: it could answer)
+  1  a problem was found: something is missing, damaged or refused, or the configuration is bad
+  2  the command line makes no sense
+  3  ravend cannot be reached
+
+Examples:
+  raven status                              one screen: what runs, what comes in, what is kept, where it goes
+  raven tail --follow --source 10.1.2.3     what one device says, as it says it
+  raven tail --since 10m --grep Deny        what happened, by text
+  raven config check new.toml               file:line:column of every mistake, without touching anything";
+
+const TIMES: &str = "\
+Times: `10m` or `2h` (ago), `now`, `2026-11-22`, `2026-11-22T18:30:00Z`. All times are UTC.";
+
+/// Raven: receives a venue's telemetry, keeps it, delivers it.
+#[derive(Debug, Parser)]
+#[command(name = "raven", version, about, after_help = AFTER, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Data directory of the ravend to talk to
+    #[arg(long, global = true, value_name = "DIR", env = "RAVEN_DATA", default_value = "/data")]
+    pub data: PathBuf,
+    /// Write JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `raven` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One screen: processes, listeners, what is kept, destinations, and what needs attention
+    Status(status::StatusArgs),
+    /// Show stored messages, newest last
+    #[command(after_help = TIMES)]
+    Tail(tail::TailArgs),
+    /// Write stored messages to a file or to standard output
+    #[command(after_help = TIMES)]
+    Export(export::ExportArgs),
+    /// The ring on disk: status, verify, tail, export
+    #[command(subcommand)]
+    Ring(RingCommand),
+    /// Who is sending: rate, last seen, what could not be understood
+    #[command(after_help = TIMES)]
+    Sources(sources::SourcesArgs),
+    /// The configuration: check, show, diff, apply
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Generate load, to test a receiver
+    #[command(subcommand)]
+    Gen(GenCommand),
+    /// Prove from what a receiver wrote that nothing is missing
+    Audit(audit::AuditArgs),
+    /// Version of this program
+    Version,
+}
+
+/// `raven ring …`.
+#[derive(Debug, Subcommand)]
+pub enum RingCommand {
+    /// How much each stream holds, since when, and how long it will last
+    Status,
+    /// Read every block of a stream and check it: checksums, order, gaps against the ledger (exit 1 on problems)
+    Verify(ring::VerifyArgs),
+    /// As `raven tail`
+    #[command(after_help = TIMES)]
+    Tail(tail::TailArgs),
+    /// As `raven export`
+    #[command(after_help = TIMES)]
+    Export(export::ExportArgs),
+}
+
+/// `raven gen …`.
+#[derive(Debug, Subcommand)]
+pub enum GenCommand {
+    /// Syslog messages as a venue's devices send them, each with a mark that `raven audit` can count
+    Syslog(load::SyslogArgs),
+}
+
+/// `STREAM` or `--stream STREAM`.
+#[derive(Debug, Clone, Args)]
+pub struct Stream {
+    /// Stream [default: syslog]
+    #[arg(value_name = "STREAM")]
+    positional: Option<String>,
+    /// The same, by name
+    #[arg(long = "stream", value_name = "STREAM", conflicts_with = "positional")]
+    named: Option<String>,
+}
+
+impl Stream {
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.positional.clone().or_else(|| self.named.clone()).unwrap_or_else(|| "syslog".to_owned())
+    }
+}
+
+/// Runs the command; the exit code.
+pub fn main(cli: Cli) -> u8 {
+    let mut output = Output::stdout(cli.json);
+    let done = run(cli, &mut output).and_then(|code| output.flush().map(|()| code));
+    match done {
+        Ok(code) => code,
+        Err(failure) if failure.is_closed_pipe() => OK,
+        Err(failure) => {
+            output.complain(&failure);
+            failure.code()
+        }
+    }
+}
+
+fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
+    let client = Client::new(&cli.data);
+    match cli.command {
+        Command::Status(args) => status::run(&args, &client, output),
+        Command::Tail(args) | Command::Ring(RingCommand::Tail(args)) => tail::run(&args, &client, output),
+        Command::Export(args) | Command::Ring(RingCommand::Export(args)) => export::run(&args, &client, output),
+        Command::Ring(RingCommand::Status) => ring::status(&client, output),
+        Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, &client, output),
+        Command::Sources(args) => sources::run(&args, &client, output),
+        Command::Config(command) => config::run(&command, &client, output),
+        Command::Gen(GenCommand::Syslog(args)) => load::run(&args, output),
+        Command::Audit(args) => audit::run(&args, output),
+        Command::Version => version(output),
+    }
+}
+
+fn version(output: &mut Output) -> Result<u8, Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    if output.json {
+        output.value(&serde_json::json!({ "version": version }))?;
+    } else {
+        output.line(&format!("raven {version}"))?;
+    }
+    Ok(OK)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn data_and_json_stand_before_or_behind_the_command() {
+        for line in ["raven --data /x --json status", "raven status --data /x --json"] {
+            let cli = parse(line).unwrap();
+            assert!(cli.json && cli.data.to_str() == Some("/x"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_stream_is_a_word_or_an_option_and_never_both() {
+        let stream = |line: &str| match parse(line).unwrap().command {
+            Command::Tail(args) => args.stream.name(),
+            _ => String::new(),
+        };
+        assert_eq!(stream("raven tail"), "syslog");
+        assert_eq!(stream("raven tail trap"), "trap");
+        assert_eq!(stream("raven tail --stream trap"), "trap");
+        assert!(parse("raven tail trap --stream flow").is_err());
+    }
+
+    #[test]
+    fn help_names_the_exit_codes() {
+        let help = Cli::command().render_help().to_string();
+        assert!(["0  done", "1  a problem", "2  the command line", "3  ravend"].iter().all(|code| help.contains(code)), "{help}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Talks to `ravend` over its control socket, and to the `decode` role over the connection that `ravend` hands on.
+
+use crate::failure::Failure;
+use raven_model::control::{Request, Response};
+use raven_model::query::{Query, Reply};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most bytes of an answer on the control socket.
+const ANSWER_MAX: usize = 16 << 20;
+
+/// Longest wait for an answer: applying a configuration binds sockets and starts a worker.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where `ravend` listens.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// For the `ravend` that runs with this data directory.
+    pub fn new(data: &Path) -> Self {
+        Self { socket: data.join("run/control") }
+    }
+
+    /// Sends one request, gets its answer.
+    pub fn ask(&self, request: &Request) -> Result<Response, Failure> {
+        match self.exchange(request)?.0 {
+            Response::Refused(why) => Err(Failure::Refused(why)),
+            other => Ok(other),
+        }
+    }
+
+    /// Asks the `decode` role; the reader gives the lines (or bytes) of the answer.
+    pub fn query(&self, query: &Query) -> Result<BufReader<UnixStream>, Failure> {
+        let (response, fd) = self.exchange(&Request::Query)?;
+        let stream = match (response, fd) {
+            (Response::Query, Some(fd)) => UnixStream::from(fd),
+            (Response::Query, None) => return Err(Failure::Protocol("the answer to a query came without a connection".to_owned())),
+            (Response::Refused(why), _) => return Err(Failure::Refused(why)),
+            (other, _) => return Err(unexpected(&other)),
+        };
+        send_line(&stream, query).map_err(|error| Failure::Protocol(format!("the decode role went away: {error}")))?;
+        let mut reader = BufReader::with_capacity(256 << 10, stream);
+        match first_line(&mut reader)? {
+            Reply::Ok => Ok(reader),
+            Reply::Error(why) => Err(Failure::Refused(vec![why])),
+        }
+    }
+
+    fn exchange(&self, request: &Request) -> Result<(Response, Option<OwnedFd>), Failure> {
+        let stream = UnixStream::connect(&self.socket).map_err(|source| self.unreachable(source))?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(|source| self.unreachable(source))?;
+        send_line(&stream, request).map_err(|source| self.unreachable(source))?;
+        let (line, fd) = receive(&stream).map_err(|error| Failure::Protocol(error.to_string()))?;
+        let response = serde_json::from_slice(&line).map_err(|error| Failure::Protocol(format!("{error} (is it another version?)")))?;
+        Ok((response, fd))
+    }
+
+    fn unreachable(&self, source: io::Error) -> Failure {
+        let hint = match source.kind() {
+            io::ErrorKind::NotFound => "is it running with this data directory? give the directory with --data or RAVEN_DATA",
+            io::ErrorKind::PermissionDenied => "only root, the user that runs ravend and the viewers' group may use it",
+            io::ErrorKind::ConnectionRefused => "the socket is left over from a ravend that is gone: start ravend",
+            _ => "look at the log of ravend",
+        };
+        Failure::Unreachable { path: self.socket.clone(), source, hint }
+    }
+}
+
+/// For an answer of the wrong kind.
+pub fn unexpected(response: &Response) -> Failure {
+    let name = match response {
+        Response::Status(_) => "status",
+        Response::Config(_) => "a configuration",
+        Response::Query => "a query connection",
+        Response::Applied(_) => "applied",
+        Response::Diff { .. } => "a difference",
+        Response::Refused(_) => "refused",
+    };
+    Failure::Protocol(format!("it answered with {name}, which was not asked for"))
+}
+
+fn send_line(mut stream: &UnixStream, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Reads one line, and the descriptor that came with it. A second descriptor is closed at once.
+fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let (mut line, mut fd) = (Vec::new(), None);
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = recvmsg(stream, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                fd = fds.fold(fd, |kept, new| kept.or(Some(new)));
+            }
+        }
+        let part = &chunk[..got.bytes];
+        if let Some(end) = part.iter().position(|b| *b == b'\n') {
+            line.extend_from_slice(&part[..end]);
+            return Ok((line, fd));
+        }
+        line.extend_from_slice(part);
+        if part.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection without an answer"));
+        }
+        if line.len() > ANSWER_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its answer has no end"));
+        }
+    }
+}
+
+fn first_line(reader: &mut impl BufRead) -> Result<Reply, Failure> {
+    let mut line = Vec::new();
+    let broken = |error: String| Failure::Protocol(format!("the decode role gave no answer: {error}"));
+    reader.read_until(b'\n', &mut line).map_err(|error| broken(error.to_string()))?;
+    serde_json::from_slice(&line).map_err(|error| broken(error.to_string()))
+}

@@ -1,0 +1,81 @@
+//! Standard output and standard error: lines for people, JSON for programs.
+
+use crate::escape;
+use crate::failure::Failure;
+use serde::Serialize;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+/// Where a command writes.
+pub struct Output {
+    out: Box<dyn Write>,
+    /// Programs read this.
+    pub json: bool,
+    /// A person looks at a terminal.
+    pub terminal: bool,
+}
+
+impl Output {
+    /// Standard output.
+    pub fn stdout(json: bool) -> Self {
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        Self { out: Box::new(BufWriter::with_capacity(64 << 10, stdout)), json, terminal }
+    }
+
+    /// To any writer that is no terminal.
+    pub fn to(out: Box<dyn Write>, json: bool) -> Self {
+        Self { out, json, terminal: false }
+    }
+
+    /// One line of text that holds nothing from strangers, or is escaped.
+    pub fn line(&mut self, line: &str) -> Result<(), Failure> {
+        writeln!(self.out, "{line}").map_err(Failure::Output)
+    }
+
+    /// One value: a line of JSON, spread over several lines for a person.
+    pub fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let written = if self.terminal { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+        let text = written.map_err(|error| Failure::Output(error.into()))?;
+        let safe = if self.terminal { text.lines().map(|line| escape::json(line.as_bytes())).collect::<Vec<_>>().join("\n") } else { text };
+        self.line(&safe)
+    }
+
+    /// A line of JSON from the decode role, without its LF: exactly as it came, but harmless on a terminal.
+    pub fn json_line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        if self.terminal {
+            return self.line(&escape::json(line));
+        }
+        self.bytes(line)?;
+        self.bytes(b"\n")
+    }
+
+    /// Bytes as they are. Not for terminals.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).map_err(Failure::Output)
+    }
+
+    /// All that was written becomes visible.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(Failure::Output)
+    }
+
+    /// A remark beside the output, on standard error; not with `--json`.
+    pub fn remark(&self, text: &str) {
+        if !self.json {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Why nothing (more) comes, on standard error.
+    pub fn complain(&mut self, failure: &Failure) {
+        let _ = self.out.flush();
+        let text = failure.to_string();
+        let shown = if self.json {
+            let errors: Vec<&str> = text.lines().collect();
+            serde_json::json!({ "errors": errors, "exit": failure.code() }).to_string()
+        } else {
+            text.lines().map(|line| format!("raven: {}", escape::text(line))).collect::<Vec<_>>().join("\n")
+        };
+        let _ = writeln!(io::stderr(), "{shown}");
+    }
+}

@@ -1,0 +1,73 @@
+//! `raven ring`: what the ring holds, and whether it is sound.
+
+use crate::client::Client;
+use crate::escape;
+use crate::failure::{Failure, OK, PROBLEM};
+use crate::output::Output;
+use crate::status::{self, screen};
+use clap::Args;
+use raven_model::query::{Query, VerifyView};
+use std::io::BufRead as _;
+
+/// `raven ring verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// Stream.
+    #[command(flatten)]
+    pub stream: crate::cli::Stream,
+}
+
+/// `raven ring status`.
+pub fn status(client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let status = status::fetch(client)?;
+    if output.json {
+        output.value(&status.streams)?;
+        return Ok(OK);
+    }
+    for line in screen::streams(&status) {
+        output.line(&line)?;
+    }
+    Ok(OK)
+}
+
+/// `raven ring verify`: 1 when anything is wrong, or when the check did not come to its end.
+pub fn verify(args: &VerifyArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let reader = client.query(&Query::Verify { stream: args.stream.name() })?;
+    let mut last = None;
+    let mut told = 0;
+    for line in reader.split(b'\n') {
+        let line = line.map_err(|error| Failure::Protocol(error.to_string()))?;
+        let view: VerifyView = serde_json::from_slice(&line).map_err(|error| Failure::Protocol(error.to_string()))?;
+        if output.json {
+            output.json_line(&line)?;
+        } else {
+            for problem in view.problems.iter().skip(told) {
+                output.line(&format!("problem: {}", escape::text(problem)))?;
+            }
+            output.remark(&progress(&view));
+        }
+        output.flush()?;
+        told = told.max(view.problems.len());
+        last = Some(view);
+    }
+    let Some(view) = last.filter(|view| view.done) else {
+        return Err(Failure::Protocol("the check broke off before its end; look at the log of ravend".to_owned()));
+    };
+    if !output.json {
+        output.line(&verdict(&view))?;
+    }
+    Ok(if view.problems.is_empty() { OK } else { PROBLEM })
+}
+
+fn progress(view: &VerifyView) -> String {
+    format!("{} of {} segments, {} blocks, {} records", view.segments, view.segments_total, view.blocks, view.records)
+}
+
+fn verdict(view: &VerifyView) -> String {
+    let stream = escape::text(&view.stream);
+    let held = if view.records == 0 { "it holds nothing".to_owned() } else { format!("{} records, seq {} to {}", view.records, view.first_seq, view.next_seq.0.saturating_sub(1)) };
+    match view.problems.len() {
+        0 => format!("{stream}: sound; {held}"),
+        n => format!("{stream}: {n} problems; {held}"),
+    }
+}

@@ -1,0 +1,308 @@
+//! The status on one screen of 80 columns and 24 lines: plain ASCII, words instead of colours, so that it reads the
+//! same on a serial line, over SSH and on paper. What does not fit is counted, never silently left out.
+
+use crate::escape;
+use crate::time;
+use raven_model::report::{DestinationStatus, ListenerStatus, Process, Status, StreamStatus};
+use raven_model::units::ByteCount;
+
+/// Columns of the smallest terminal.
+pub const WIDTH: usize = 80;
+/// Lines of the smallest terminal, less one for the prompt.
+pub const HEIGHT: usize = 23;
+
+/// One part of the screen: a heading and rows that may be left out when there are too many.
+struct Section {
+    head: Vec<String>,
+    rows: Vec<String>,
+    left_out: usize,
+}
+
+impl Section {
+    fn of(mut lines: Vec<String>) -> Self {
+        let rows = if lines.is_empty() { Vec::new() } else { lines.split_off(1) };
+        Self { head: lines, rows, left_out: 0 }
+    }
+
+    fn height(&self) -> usize {
+        self.head.len() + self.rows.len() + usize::from(self.left_out > 0)
+    }
+
+    fn lines(self) -> Vec<String> {
+        let note = (self.left_out > 0).then(|| format!("  ... {} more: raven status --json", self.left_out));
+        self.head.into_iter().chain(self.rows).chain(note).collect()
+    }
+}
+
+/// The whole screen.
+pub fn whole(status: &Status) -> Vec<String> {
+    let mut sections = vec![
+        Section { head: vec![headline(status)], rows: Vec::new(), left_out: 0 },
+        alerts(status),
+        Section::of(processes(status)),
+        Section::of(listeners(status)),
+        Section::of(streams(status)),
+        Section::of(destinations(status)),
+        Section { head: vec![kernel(status)], rows: Vec::new(), left_out: 0 },
+    ];
+    while sections.iter().map(Section::height).sum::<usize>() > HEIGHT {
+        let Some(longest) = sections.iter_mut().filter(|section| section.rows.len() > 1).max_by_key(|section| section.rows.len()) else { break };
+        longest.rows.pop();
+        longest.left_out += 1;
+    }
+    sections.into_iter().flat_map(Section::lines).map(|line| cut(&line, WIDTH)).collect()
+}
+
+fn headline(status: &Status) -> String {
+    let left = format!("raven {}  {}  up {}", escape::text(&status.device), escape::text(&status.version), time::span(status.uptime_s));
+    let right = time::format(status.now_ns, 0);
+    let room = WIDTH.saturating_sub(left.chars().count() + right.len());
+    format!("{left}{}{right}", " ".repeat(room.max(1)))
+}
+
+fn alerts(status: &Status) -> Section {
+    let jail = (!status.jail_missing.is_empty()).then(|| format!("the jail is not complete: {}", status.jail_missing.join(", ")));
+    let rows: Vec<String> = status.alerts.iter().chain(&jail).flat_map(|alert| wrapped(&escape::text(alert))).collect();
+    let head = if rows.is_empty() { "ALERTS     none" } else { "ALERTS" };
+    Section { head: vec![head.to_owned()], rows, left_out: 0 }
+}
+
+/// At most two lines: an alert is worth them, a flood of words is not.
+fn wrapped(alert: &str) -> Vec<String> {
+    let room = WIDTH - 4;
+    let letters: Vec<char> = alert.chars().collect();
+    if letters.len() <= room {
+        return vec![format!("  ! {alert}")];
+    }
+    let split = letters[..room].iter().rposition(|c| *c == ' ').filter(|at| *at > room / 2).unwrap_or(room);
+    let rest: String = letters[split..].iter().collect();
+    vec![format!("  ! {}", letters[..split].iter().collect::<String>()), format!("    {}", rest.trim_start())]
+}
+
+fn processes(status: &Status) -> Vec<String> {
+    let head = ["PROCESS", "PID", "UID", "STATE", "UP", "RESTARTS", "HEARTBEAT", "LAST END"];
+    table(&head, status.processes.iter().map(process))
+}
+
+fn process(process: &Process) -> Vec<String> {
+    let ended = process.last_end.as_deref().map_or_else(|| "-".to_owned(), escape::text);
+    vec![
+        escape::text(&process.role),
+        process.pid.to_string(),
+        process.uid.to_string(),
+        escape::text(&process.state),
+        time::span(process.uptime_s),
+        process.restarts.to_string(),
+        format!("{:.1}s", process.heartbeat_ms as f64 / 1000.0),
+        ended,
+    ]
+}
+
+fn listeners(status: &Status) -> Vec<String> {
+    table(&["LISTENER", "STREAM", "RATE/s", "RECEIVED", "BYTES", "CONNS", "DROPPED"], status.listeners.iter().map(listener))
+}
+
+fn listener(listener: &ListenerStatus) -> Vec<String> {
+    let drops: Vec<String> = listener.dropped.iter().filter(|(_, n)| **n > 0).map(|(reason, n)| format!("{} {}", count(*n), escape::text(reason))).collect();
+    let connections = if listener.proto == "tcp" { listener.connections.to_string() } else { "-".to_owned() };
+    let dropped = if drops.is_empty() { "0".to_owned() } else { drops.join(", ") };
+    let name = escape::text(&format!("{}:{}", listener.proto, listener.addr));
+    vec![name, escape::text(&listener.stream), rate(listener.rate), count(listener.received), size(listener.bytes), connections, dropped]
+}
+
+/// The part about what is kept.
+pub fn streams(status: &Status) -> Vec<String> {
+    let head = ["STREAM", "RATE/s", "HELD", "SEQ", "DISK", "OF", "OLDEST", "FULL IN", "EVICTED"];
+    table(&head, status.streams.iter().map(|stream| self::stream(stream, status)))
+}
+
+fn stream(stream: &StreamStatus, status: &Status) -> Vec<String> {
+    let held = stream.next_seq.0.saturating_sub(stream.first_seq.0);
+    let full = match stream.time_to_full_s {
+        None => "-".to_owned(),
+        Some(0) => "full".to_owned(),
+        Some(seconds) => time::span(seconds),
+    };
+    let oldest = stream.oldest_ns.map_or_else(|| "-".to_owned(), |oldest| time::span(status.now_ns.0.saturating_sub(oldest.0) / 1_000_000_000));
+    vec![
+        escape::text(&stream.name),
+        rate(stream.rate),
+        count(held),
+        format!("..{}", stream.next_seq.0.saturating_sub(1)),
+        size(stream.bytes_disk),
+        size(stream.quota),
+        oldest,
+        full,
+        count(stream.evicted),
+    ]
+}
+
+fn destinations(status: &Status) -> Vec<String> {
+    let head = ["DESTINATION", "STREAM", "STATE", "ACK", "ACKED SEQ", "LAG", "RATE/s", "ETA"];
+    let lines = table(&head, status.destinations.iter().map(destination));
+    let errors = std::iter::once(None).chain(status.destinations.iter().map(|destination| destination.last_error.as_deref()));
+    let with_error = |(line, error): (String, Option<&str>)| match error {
+        Some(error) => vec![line, format!("  last error: {}", escape::text(error))],
+        None => vec![line],
+    };
+    lines.into_iter().zip(errors).flat_map(with_error).collect()
+}
+
+fn destination(destination: &DestinationStatus) -> Vec<String> {
+    let eta = match destination.eta_s {
+        _ if destination.lag == 0 => "-".to_owned(),
+        None => "never".to_owned(),
+        Some(seconds) => time::span(seconds),
+    };
+    vec![
+        escape::text(&destination.name),
+        escape::text(&destination.stream),
+        escape::text(&destination.state),
+        escape::text(&destination.ack_class),
+        destination.acked_seq.to_string(),
+        count(destination.lag),
+        rate(destination.rate),
+        eta,
+    ]
+}
+
+fn kernel(status: &Status) -> String {
+    let udp = &status.kernel;
+    format!("KERNEL UDP errors since boot: buffer full {}, memory {}, checksum {}, all {}", count(udp.rcvbuf_errors), count(udp.mem_errors), count(udp.csum_errors), count(udp.in_errors))
+}
+
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows.collect();
+    if rows.is_empty() {
+        return vec![format!("{:<10} none", head[0])];
+    }
+    columns(std::iter::once(head.iter().map(|word| (*word).to_owned()).collect()).chain(rows).collect())
+}
+
+/// Rows as lines with aligned columns.
+pub fn columns(rows: Vec<Vec<String>>) -> Vec<String> {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
+    let line = |row: Vec<String>| {
+        let cells = row.into_iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.into_iter().map(line).collect()
+}
+
+fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    line.chars().take(width - 3).chain("...".chars()).collect()
+}
+
+/// A count in at most six letters: `99999`, `123.4K`, `5.67M`.
+pub fn count(n: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1_000_000_000_000, "T"), (1_000_000_000, "G"), (1_000_000, "M"), (1_000, "K")];
+    if n < 100_000 {
+        return n.to_string();
+    }
+    let (factor, unit) = UNITS.into_iter().find(|(factor, _)| n >= *factor).unwrap_or((1, ""));
+    let scaled = n as f64 / factor as f64;
+    if scaled < 10.0 { format!("{scaled:.2}{unit}") } else { format!("{scaled:.1}{unit}") }
+}
+
+fn rate(per_second: f64) -> String {
+    if per_second > 0.0 && per_second < 100.0 { format!("{per_second:.1}") } else { count(per_second.round().max(0.0) as u64) }
+}
+
+fn size(bytes: u64) -> String {
+    let shown = ByteCount(bytes).to_string();
+    // 17.3GiB reads better than an exact 18543411KiB.
+    if shown.len() <= 8 { shown } else { format!("{}B", count(bytes)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raven_model::report::KernelUdp;
+    use raven_model::units::{Seq, UnixNanos};
+    use std::collections::BTreeMap;
+
+    fn busy(listeners: usize, destinations: usize) -> Status {
+        let process = |role: &str| Process { role: role.into(), pid: 1234, uid: 61001, state: "running".into(), uptime_s: 273_600, heartbeat_ms: 812, ..Process::default() };
+        let listener = |n| ListenerStatus {
+            stream: "syslog".into(),
+            proto: "udp".into(),
+            addr: format!("[::]:{n}"),
+            received: 1_234_567_890,
+            bytes: 250_000_000_000,
+            rate: 100_000.4,
+            dropped: BTreeMap::from([("socket_buffer".to_owned(), 12)]),
+            ..ListenerStatus::default()
+        };
+        let destination = |n| DestinationStatus {
+            name: format!("noc{n}"),
+            stream: "syslog".into(),
+            ack_class: "durable".into(),
+            acked_seq: Seq(1_234_000_000),
+            lag: 567_890,
+            state: "retrying".into(),
+            last_error: Some("connect noc.example:2514: connection refused \u{1b}[31m".into()),
+            ..DestinationStatus::default()
+        };
+        let stream = StreamStatus {
+            name: "syslog".into(),
+            first_seq: Seq(1),
+            next_seq: Seq(1_234_567_891),
+            bytes_disk: 54_321_098_765,
+            quota: 900 << 30,
+            oldest_ns: Some(UnixNanos(1_763_000_000_000_000_000)),
+            time_to_full_s: Some(86_400 * 3),
+            rate: 100_000.0,
+            ..StreamStatus::default()
+        };
+        Status {
+            version: "0.1.0".into(),
+            device: "arena-north".into(),
+            now_ns: UnixNanos(1_763_771_400_000_000_000),
+            uptime_s: 273_600,
+            processes: ["ravend", "store", "syslog", "decode", "uplink"].map(process).to_vec(),
+            listeners: (0..listeners).map(listener).collect(),
+            streams: vec![stream],
+            destinations: (0..destinations).map(destination).collect(),
+            kernel: KernelUdp { rcvbuf_errors: 12, ..KernelUdp::default() },
+            alerts: vec!["noc0 (noc.example:2514) is retrying, 567890 records behind: connect noc.example:2514: connection refused".into()],
+            jail_missing: vec!["seccomp".into()],
+        }
+    }
+
+    #[test]
+    fn a_usual_site_fits_one_screen_with_nothing_left_out() {
+        let screen = whole(&busy(2, 1));
+        assert!(screen.len() <= HEIGHT, "{}", screen.join("\n"));
+        assert!(!screen.iter().any(|line| line.contains("more:") || line.ends_with("...")), "{}", screen.join("\n"));
+    }
+
+    #[test]
+    fn a_large_site_fits_too_and_says_what_is_left_out() {
+        let screen = whole(&busy(30, 20));
+        assert!(screen.len() <= HEIGHT, "{}", screen.join("\n"));
+        assert!(screen.iter().any(|line| line.contains("more: raven status --json")));
+        assert!(screen.iter().all(|line| line.chars().count() <= WIDTH && line.is_ascii()));
+    }
+
+    #[test]
+    fn an_empty_status_is_shown_without_fuss() {
+        let screen = whole(&Status::default()).join("\n");
+        for part in ["ALERTS     none", "LISTENER   none", "STREAM     none", "DESTINATION none"] {
+            assert!(screen.contains(part), "{screen}");
+        }
+    }
+
+    #[test]
+    fn a_destination_cannot_write_to_the_terminal() {
+        assert!(!whole(&busy(1, 3)).join("").chars().any(char::is_control));
+    }
+
+    #[test]
+    fn counts_stay_short() {
+        assert_eq!([0, 99_999, 123_456, 5_670_000, 12_300_000_000].map(count), ["0", "99999", "123.5K", "5.67M", "12.3G"]);
+    }
+}

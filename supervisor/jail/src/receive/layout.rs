@@ -1,0 +1,99 @@
+//! Where things lie in the receive memory, and the shared view of it.
+
+use crate::memory::Mapping;
+use std::ops::Range;
+use std::sync::atomic::AtomicU64;
+
+/// Version of this layout; a collector finding another starts anew.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"RAVENRX1");
+
+/// Batches that may be published and not yet durable.
+pub(super) const DESCRIPTORS: u64 = 8192;
+/// Bytes of a descriptor: batch u64, offset u32, length u32, count u32, zero u32, monotonic offset i64.
+pub(super) const DESCRIPTOR: usize = 32;
+/// Datagrams of one `recvmmsg`.
+pub(super) const SLOTS: usize = 256;
+/// First part of a datagram; nearly all of syslog fits.
+pub(super) const NEAR: usize = 2048;
+/// The rest: in a sparse area, touched only by long datagrams. Together 65,536: no datagram is cut.
+pub(super) const FAR: usize = 65_536 - NEAR;
+/// Room for a `sockaddr_in6`, rounded up.
+pub(super) const NAME: usize = 32;
+/// Room for SCM_TIMESTAMPNS and SO_RXQ_OVFL.
+pub(super) const CONTROL: usize = 64;
+/// TCP connections at a time.
+pub const CONNECTIONS: usize = 1024;
+/// Bytes of a connection's header.
+pub(super) const CONNECTION_HEAD: usize = 256;
+/// Bytes of a connection's buffer.
+pub(super) const CONNECTION_BUFFER: usize = 256 * 1024;
+/// The ring wraps here as long as there is room before it, so that an idle box keeps few pages.
+pub(super) const RING_SOFT: usize = 4 << 20;
+/// Most that the ring grows to while the store is behind: 3 s of 100,000 messages a second.
+pub(super) const RING: usize = 64 << 20;
+
+const PAGE: usize = 4096;
+const fn pages(n: usize) -> usize {
+    n.div_ceil(PAGE) * PAGE
+}
+
+pub(super) const DESCRIPTORS_AT: usize = PAGE;
+pub(super) const HEADS_AT: usize = DESCRIPTORS_AT + DESCRIPTORS as usize * DESCRIPTOR;
+/// `mmsghdr` (64) and two `iovec` (16 each).
+pub(super) const SLOT_HEAD: usize = 96;
+pub(super) const NAMES_AT: usize = HEADS_AT + pages(SLOTS * SLOT_HEAD);
+pub(super) const CONTROLS_AT: usize = NAMES_AT + pages(SLOTS * NAME);
+pub(super) const NEAR_AT: usize = CONTROLS_AT + pages(SLOTS * CONTROL);
+pub(super) const CONNECTION_HEADS_AT: usize = NEAR_AT + SLOTS * NEAR;
+/// Everything before this is touched at start, so that no page fault can come between the kernel's taking of a
+/// datagram and its `msg_len`.
+pub(super) const POPULATE: usize = CONNECTION_HEADS_AT + CONNECTIONS * CONNECTION_HEAD;
+pub(super) const RING_AT: usize = pages(POPULATE);
+pub(super) const FAR_AT: usize = RING_AT + RING;
+pub(super) const BUFFERS_AT: usize = FAR_AT + pages(SLOTS * FAR);
+/// Bytes of the receive memory; most of them are never touched.
+pub const MEMORY_SIZE: usize = BUFFERS_AT + CONNECTIONS * CONNECTION_BUFFER;
+/// Bytes of the store's words.
+pub const WORDS_SIZE: usize = PAGE;
+
+/// Words of the header, as byte offsets.
+pub(super) mod head {
+    pub const MAGIC: usize = 0;
+    /// Random; batch numbers are dense within it.
+    pub const EPOCH: usize = 8;
+    /// Number of the newest batch handed over.
+    pub const PUBLISHED: usize = 16;
+    /// Number of the batch being built.
+    pub const BUILDING: usize = 24;
+    /// Ring offset behind the newest batch.
+    pub const RING_HEAD: usize = 32;
+    /// Listener whose datagrams are in the slots.
+    pub const SLOTS_LISTENER: usize = 40;
+    /// Bytes published since the epoch began.
+    pub const BYTES: usize = 48;
+}
+
+/// Words of the store, as byte offsets, each in a cache line of its own.
+pub(super) mod words {
+    /// Batches up to here are on disk.
+    pub const DURABLE: usize = 0;
+    /// Bytes taken since the epoch began.
+    pub const TAKEN: usize = 64;
+    /// [`super::super::Waiting`].
+    pub const WAITING: usize = 128;
+}
+
+/// Where the buffer of a connection lies in the memory: `ravend` gives its pages back when the connection is gone.
+pub fn connection_buffer(slot: u16) -> Range<u64> {
+    let at = (BUFFERS_AT + usize::from(slot) * CONNECTION_BUFFER) as u64;
+    at..at + CONNECTION_BUFFER as u64
+}
+
+/// A shared 64-bit word.
+#[allow(unsafe_code)]
+pub(super) fn word(map: &Mapping, at: usize) -> &AtomicU64 {
+    assert!(at % 8 == 0 && at + 8 <= map.len(), "word {at} lies outside the mapping");
+    // SAFETY: in bounds and aligned (a mapping starts at a page); lives as long as the mapping; any bit pattern is a
+    // u64; all processes use the word atomically.
+    unsafe { &*map.base().as_ptr().add(at).cast::<AtomicU64>() }
+}

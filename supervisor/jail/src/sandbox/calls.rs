@@ -1,0 +1,216 @@
+//! seccomp: which system calls a role may make, and with which arguments.
+
+use super::names::{Call, call};
+use crate::channel::check;
+use crate::error::JailError;
+use raven_model::table::{Base, RoleSpec};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+use std::io;
+
+/// The argument rules of one call: any of them may hold. No rule: any arguments.
+type Rules = Vec<SeccompRule>;
+
+/// Calls and their rules, by number.
+type Calls = BTreeMap<i64, Rules>;
+
+/// A thread of this process, sharing all with it, in no new namespace, not traced, not as someone else's child.
+const THREAD: i32 = libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND;
+const NOT_THREAD: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_VFORK
+    | libc::CLONE_PARENT
+    | libc::CLONE_PTRACE
+    | libc::CLONE_UNTRACED
+    | libc::CLONE_PIDFD;
+
+/// Low bits of the second argument of `socket`; the others are SOCK_CLOEXEC and SOCK_NONBLOCK.
+const SOCKET_TYPE: u64 = 0xf;
+
+/// What `fcntl` may do: nothing that makes the kernel signal another process (F_SETOWN, F_SETSIG, F_NOTIFY).
+const FCNTL: [i32; 13] = [
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_OFD_GETLK,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+    libc::F_GET_SEALS,
+];
+
+/// Limits this thread and those it makes to the calls of `spec` and `base`. Returns what the kernel does not offer.
+pub(super) fn restrict(spec: &RoleSpec, base: &Base) -> Result<Vec<String>, JailError> {
+    // All programs are made first: afterwards memory may be all that can still be had. The killing one goes last, as it
+    // does not allow to add more. Of all answers the kernel takes the strictest, so their order means nothing else.
+    let programs = programs(spec, base)?;
+    for program in &programs {
+        match install(program) {
+            Ok(()) => {}
+            Err(error) if unsupported(&error) => {
+                return Ok(vec![format!("system calls are not restricted: this kernel has no seccomp filters ({error})")]);
+            }
+            Err(error) => return Err(JailError::Call { call: "seccomp(SECCOMP_SET_MODE_FILTER)", error }),
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Not [`seccompiler::apply_filter`]: that calls `prctl` first, which the first of our filters refuses.
+fn install(program: &BpfProgram) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // The kernel reads the program and does not change it; the struct has no const twin.
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: `len` instructions, in the kernel's layout (both types mirror struct sock_filter).
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    check(result as libc::c_int).map(drop)
+}
+
+fn unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
+}
+
+fn programs(spec: &RoleSpec, base: &Base) -> Result<Vec<BpfProgram>, JailError> {
+    let mut programs = Vec::new();
+    for (errno, calls) in answered(spec) {
+        programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno as u32))?);
+    }
+    programs.push(program(allowed(spec, base)?, SeccompAction::KillProcess, SeccompAction::Allow)?);
+    Ok(programs)
+}
+
+fn program(calls: Calls, otherwise: SeccompAction, then: SeccompAction) -> Result<BpfProgram, JailError> {
+    let arch = TargetArch::try_from(ARCH).map_err(seccompiler::Error::Backend)?;
+    let filter = SeccompFilter::new(calls, otherwise, then, arch).map_err(seccompiler::Error::Backend)?;
+    BpfProgram::try_from(filter).map_err(|error| seccompiler::Error::Backend(error).into())
+}
+
+/// The calls that do not end the process. Those of [`answered`] are among them: the strictest answer wins.
+fn allowed(spec: &RoleSpec, base: &Base) -> Result<Calls, JailError> {
+    let mut calls = Calls::new();
+    for name in base.syscalls.iter().chain(&spec.syscalls) {
+        match call(name) {
+            Call::Number(number) => drop(calls.insert(number, arguments(name, spec))),
+            Call::OtherMachine => {}
+            Call::Unknown => return Err(JailError::UnknownCall { name: name.clone() }),
+        }
+    }
+    Ok(calls)
+}
+
+/// Which arguments of an allowed call are allowed; with others it ends the process.
+fn arguments(name: &str, spec: &RoleSpec) -> Rules {
+    match name {
+        // Writable memory never becomes executable, nor any new memory.
+        "mmap" | "mprotect" if !spec.network => vec![rule(&[masked(2, libc::PROT_EXEC as u64, 0)])],
+        "clone" => vec![rule(&[masked(0, (THREAD | NOT_THREAD) as u64, THREAD as u64)])],
+        // Without an address: a socket that was passed unconnected must not become a way out.
+        "sendto" if !spec.network => vec![rule(&[pointer_is_null(4)])],
+        "socket" => internet_sockets(),
+        // A datagram pair could be connected to any socket in the file system.
+        "socketpair" => vec![rule(&[is(0, libc::AF_UNIX as u64), masked(1, SOCKET_TYPE, libc::SOCK_STREAM as u64)])],
+        "fcntl" => FCNTL.iter().map(|command| rule(&[is(1, *command as u64)])).collect(),
+        // Reading one's own limits.
+        "prlimit64" => vec![rule(&[is(0, 0), pointer_is_null(2)])],
+        // How abort() ends this process, so that it is seen to have died of SIGABRT.
+        "tgkill" => vec![rule(&[is(0, u64::from(std::process::id())), is(2, libc::SIGABRT as u64)])],
+        _ => Vec::new(),
+    }
+}
+
+/// TCP and UDP over IPv4 and IPv6; other families get an error (see [`answered`]), raw sockets and other protocols end
+/// the process.
+fn internet_sockets() -> Rules {
+    let protocols = [(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)];
+    let mut rules = vec![not_internet()];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for (kind, protocol) in protocols {
+            for protocol in [0, protocol] {
+                rules.push(rule(&[is(0, family as u64), masked(1, SOCKET_TYPE, kind as u64), is(2, protocol as u64)]));
+            }
+        }
+    }
+    rules
+}
+
+fn not_internet() -> SeccompRule {
+    rule(&[is_not(0, libc::AF_INET as u64), is_not(0, libc::AF_INET6 as u64)])
+}
+
+/// Calls that are answered with an error because libraries try them and can do without.
+fn answered(spec: &RoleSpec) -> Vec<(i32, Calls)> {
+    let other_prctl = rule(&[is_not(0, libc::PR_SET_NAME as u64)]);
+    let mut answers = vec![
+        // Its flags lie behind a pointer, where seccomp cannot see them; libc then calls clone.
+        (libc::ENOSYS, Calls::from([(libc::SYS_clone3, Vec::new())])),
+        (libc::EINVAL, Calls::from([(libc::SYS_prctl, vec![other_prctl])])),
+    ];
+    if spec.network {
+        let other_ioctl = rule(&[is_not(1, libc::FIONBIO), is_not(1, libc::FIONREAD)]);
+        let executable = || vec![rule(&[masked(2, libc::PROT_EXEC as u64, libc::PROT_EXEC as u64)])];
+        answers.extend([
+            // getaddrinfo asks the name service cache (AF_UNIX) and the kernel (AF_NETLINK) first.
+            (libc::EAFNOSUPPORT, Calls::from([(libc::SYS_socket, vec![not_internet()])])),
+            (libc::ENOTTY, Calls::from([(libc::SYS_ioctl, vec![other_ioctl])])),
+            // getaddrinfo loads the name service modules that nsswitch.conf names.
+            (libc::EACCES, Calls::from([(libc::SYS_mmap, executable()), (libc::SYS_mprotect, executable())])),
+        ]);
+    }
+    answers
+}
+
+fn rule(conditions: &[SeccompCondition]) -> SeccompRule {
+    SeccompRule::new(conditions.to_vec()).expect("no rule is empty")
+}
+
+/// The kernel looks at the low 32 bits of an int, so the filter does.
+fn is(argument: u8, value: u64) -> SeccompCondition {
+    condition(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+}
+
+fn is_not(argument: u8, value: u64) -> SeccompCondition {
+    condition(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+}
+
+fn masked(argument: u8, mask: u64, value: u64) -> SeccompCondition {
+    condition(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask & 0xffff_ffff), value)
+}
+
+fn pointer_is_null(argument: u8) -> SeccompCondition {
+    condition(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)
+}
+
+fn condition(argument: u8, len: SeccompCmpArgLen, op: SeccompCmpOp, value: u64) -> SeccompCondition {
+    SeccompCondition::new(argument, len, op, value).expect("a call has six arguments")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raven_model::table::table;
+
+    #[test]
+    fn a_filter_can_be_made_for_every_role_of_the_process_table() {
+        for spec in &table().role {
+            assert!(programs(spec, &table().base).is_ok(), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn clone3_is_answered_only_where_the_role_has_it() {
+        // The answer alone opens nothing: for a role without clone3 the strictest answer is the end of the process.
+        let config = allowed(table().spec(raven_model::table::Role::Config), &table().base).expect("known calls");
+        assert!(!config.contains_key(&libc::SYS_clone3));
+    }
+}

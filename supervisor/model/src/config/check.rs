@@ -1,0 +1,187 @@
+//! What the types cannot say: ranges, clashes between listeners, well-formed targets.
+
+use super::error::Flaw;
+use super::{Buffer, CollectSyslog, Config, Destination, Disk, Kind, Listen};
+use crate::units::{ByteCount, Span};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// Streams that a destination can take.
+const STREAMS: [&str; 1] = ["syslog"];
+
+impl Config {
+    /// Checks everything that can be checked without looking at the machine; all that is wrong, in the order of the
+    /// file.
+    pub fn validate(&self) -> Result<(), Vec<Flaw>> {
+        let mut flaws = Vec::new();
+        if self.schema != 1 {
+            flaws.push(Flaw::new(&["schema"], format!("schema {} is not known to this version of Raven", self.schema), "`schema = 1`"));
+        }
+        flaws.extend(site_name(&self.site.name));
+        flaws.extend(syslog(&self.collect.syslog));
+        flaws.extend(buffer(&self.buffer));
+        flaws.extend(self.uplink.iter().flat_map(|(name, destination)| uplink(name, destination)));
+        if flaws.is_empty() { Ok(()) } else { Err(flaws) }
+    }
+}
+
+fn site_name(name: &str) -> Option<Flaw> {
+    let fine = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let message = || format!("`{}` is no name for a site", name.escape_debug());
+    (!fine).then(|| Flaw::new(&["site", "name"], message(), "1 to 64 letters, digits, `-`, `_` or `.`"))
+}
+
+fn syslog(syslog: &CollectSyslog) -> Vec<Flaw> {
+    let at = |key: &'static str| ["collect", "syslog", key];
+    let mut flaws = clashes("udp", &syslog.udp);
+    flaws.extend(clashes("tcp", &syslog.tcp));
+    // RFC 5424, 6.1: every receiver takes at least 480 octets.
+    flaws.extend(bytes(&at("message_limit"), syslog.message_limit, 480, ByteCount::kib(64).0));
+    flaws.extend(number(&at("connections"), syslog.connections, 1024));
+    flaws.extend(number(&at("connections_per_source"), syslog.connections_per_source, 1024));
+    // The kernel keeps twice the value in an int.
+    flaws.extend(bytes(&at("receive_buffer"), syslog.receive_buffer, ByteCount::kib(4).0, ByteCount::mib(1023).0));
+    flaws
+}
+
+/// Two listeners of one transport that cannot be bound at the same time.
+fn clashes(proto: &str, listeners: &[Listen]) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    for (index, listener) in listeners.iter().enumerate() {
+        if let Some(earlier) = listeners[..index].iter().find(|earlier| clash(**earlier, *listener)) {
+            let message = if earlier == listener { format!("{proto} {listener} is listed twice") } else { format!("{proto} {listener} clashes with {earlier}, which takes the same port") };
+            flaws.push(Flaw::new(&["collect", "syslog", proto, &index.to_string()], message, "each address and port once"));
+        }
+    }
+    flaws
+}
+
+fn clash(a: Listen, b: Listen) -> bool {
+    let covers = |any: IpAddr, other: IpAddr| match any {
+        IpAddr::V6(v6) => v6 == Ipv6Addr::UNSPECIFIED,
+        IpAddr::V4(v4) => v4.is_unspecified() && other.is_ipv4(),
+    };
+    let (x, y) = (a.0.ip(), b.0.ip());
+    a.0.port() == b.0.port() && (x == y || covers(x, y) || covers(y, x))
+}
+
+fn buffer(buffer: &Buffer) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    flaws.extend(span(&["buffer", "keep"], buffer.keep, Duration::from_secs(1), Duration::from_secs(3650 * 86_400)));
+    if let Disk::Amount(amount) = buffer.disk {
+        flaws.extend(bytes(&["buffer", "disk"], amount, ByteCount::mib(1).0, 1 << 50));
+    }
+    flaws.extend(span(&["buffer", "sync"], buffer.sync, Duration::from_millis(10), Duration::from_secs(1)));
+    if let Some(segment) = buffer.segment {
+        flaws.extend(bytes(&["buffer", "segment"], segment, ByteCount::mib(1).0, 8 << 30));
+    }
+    flaws
+}
+
+fn uplink(name: &str, destination: &Destination) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    if !(1..=32).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        let message = format!("`{}` is no name for a destination", name.escape_debug());
+        flaws.push(Flaw::new(&["uplink", name], message, "1 to 32 small letters, digits or `-`"));
+    }
+    flaws.extend(target(name, destination));
+    flaws.extend(streams(name, &destination.streams));
+    flaws.extend(number(&["uplink", name, "window"], destination.window, 65_536));
+    flaws.extend(span(&["uplink", name, "timeout"], destination.timeout, Duration::from_secs(1), Duration::from_secs(600)));
+    flaws
+}
+
+fn target(name: &str, destination: &Destination) -> Option<Flaw> {
+    let (result, expected) = match destination.kind {
+        Kind::Relp => (host_port(&destination.to), "`host:port` such as `noc.example:2514`, or `[2001:db8::1]:2514`"),
+        Kind::Http => (http(&destination.to), "`http://host:port/path` such as `http://noc.example:8080/ingest`"),
+    };
+    let path = ["uplink", name, "to"];
+    // A password must not reach a log by way of the complaint about it.
+    let shown = if destination.to.contains('@') { "the target" } else { &format!("`{}`", destination.to.escape_debug()) };
+    result.err().map(|why| Flaw::new(&path, format!("{shown} {why}"), expected))
+}
+
+fn host_port(text: &str) -> Result<(), &'static str> {
+    if text.contains("://") {
+        return Err("has a scheme, which RELP does not take");
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
+    port_number(port)?;
+    host_name(host)
+}
+
+fn http(text: &str) -> Result<(), &'static str> {
+    if text.to_ascii_lowercase().starts_with("https://") {
+        return Err("asks for TLS, which destinations do not speak yet: use http:// inside the VPN");
+    }
+    let rest = text.strip_prefix("http://").ok_or("does not begin with `http://`")?;
+    let (authority, path) = rest.split_at(rest.find('/').ok_or("has no path")?);
+    if !path.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&b)) {
+        return Err("has a path with characters that a URL cannot hold");
+    }
+    if authority.contains('@') {
+        return Err("holds a user name, and secrets have no place here");
+    }
+    match authority.rsplit_once(':').filter(|_| !authority.ends_with(']')) {
+        Some((host, port)) => port_number(port).and_then(|()| host_name(host)),
+        None => host_name(authority),
+    }
+}
+
+fn port_number(text: &str) -> Result<(), &'static str> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let port: u16 = digits.then(|| text.parse().ok()).flatten().ok_or("has a port that is not a number from 1 to 65535")?;
+    if port == 0 { Err("has port 0, which nobody listens on") } else { Ok(()) }
+}
+
+/// A DNS name (RFC 1123, 2.1), an IPv4 address, or an IPv6 address in brackets.
+fn host_name(host: &str) -> Result<(), &'static str> {
+    if let Some(inner) = host.strip_prefix('[') {
+        let v6 = inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+        return if v6 { Ok(()) } else { Err("has brackets around something that is no IPv6 address") };
+    }
+    if host.contains(':') {
+        return Err("has an IPv6 address without brackets");
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let fine = (1..=253).contains(&name.len()) && name.split('.').all(label);
+    if fine { Ok(()) } else { Err("has no valid host name or address") }
+}
+
+fn streams(name: &str, streams: &[String]) -> Vec<Flaw> {
+    let known = STREAMS.map(|stream| format!("`{stream}`")).join(", ");
+    let mut flaws = Vec::new();
+    if streams.is_empty() {
+        flaws.push(Flaw::new(&["uplink", name, "streams"], "the list is empty: nothing would be sent", format!("one or more of {known}")));
+    }
+    for (index, stream) in streams.iter().enumerate() {
+        let path = ["uplink", name, "streams", &index.to_string()];
+        if !STREAMS.contains(&stream.as_str()) {
+            flaws.push(Flaw::new(&path, format!("there is no stream `{}`", stream.escape_debug()), format!("one of {known}")));
+        } else if streams[..index].contains(stream) {
+            flaws.push(Flaw::new(&path, format!("stream `{stream}` is listed twice"), "each stream once"));
+        }
+    }
+    flaws
+}
+
+fn number(path: &[&str], value: u32, most: u32) -> Option<Flaw> {
+    let key = path.last().copied().unwrap_or_default();
+    (!(1..=most).contains(&value)).then(|| Flaw::new(path, format!("`{key}` is {value}"), format!("a number from 1 to {most}")))
+}
+
+fn bytes(path: &[&str], value: ByteCount, least: u64, most: u64) -> Option<Flaw> {
+    let key = path.last().copied().unwrap_or_default();
+    let expected = || format!("{} to {}", ByteCount(least), ByteCount(most));
+    (!(least..=most).contains(&value.0)).then(|| Flaw::new(path, format!("`{key}` is {value}"), expected()))
+}
+
+fn span(path: &[&str], value: Span, least: Duration, most: Duration) -> Option<Flaw> {
+    let key = path.last().copied().unwrap_or_default();
+    let expected = || format!("{} to {}", Span(least), Span(most));
+    (!(least..=most).contains(&value.0)).then(|| Flaw::new(path, format!("`{key}` is {value}"), expected()))
+}

@@ -1,0 +1,286 @@
+//! Which keys there are, and what each may hold: the shape against which a file is held before it becomes a
+//! [`Config`](super::Config), so that all that is wrong with it is told at once, each with its place.
+//!
+//! The types in `config.rs` decide what a value may be; a test holds the keys here against theirs.
+
+use super::error::{Flaw, key_text};
+use super::{AckClass, Compression, Disk, Kind, Listen};
+use crate::units::{ByteCount, Span};
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// What may stand at one place.
+pub(super) enum Shape {
+    /// Exactly these keys.
+    Table(&'static [(&'static str, Shape)]),
+    /// A table per name, and the operator chooses the names.
+    Each(&'static Shape),
+    /// Any number of these.
+    List(&'static Shape),
+    /// One value.
+    Leaf(Leaf),
+}
+
+/// One value.
+pub(super) struct Leaf {
+    /// Whether the type of `config.rs` takes it.
+    check: fn(Spanned<DeValue<'_>>) -> Result<(), toml::de::Error>,
+    /// In words.
+    expected: &'static str,
+    /// The words it may be, when they are few.
+    choices: &'static [&'static str],
+    /// Whether it may be written in quotes.
+    pub(super) text: bool,
+}
+
+fn fits<T: DeserializeOwned>(value: Spanned<DeValue<'_>>) -> Result<(), toml::de::Error> {
+    T::deserialize(ValueDeserializer::from(value)).map(drop)
+}
+
+const fn text<T: DeserializeOwned>(expected: &'static str) -> Shape {
+    Shape::Leaf(Leaf { check: fits::<T>, expected, choices: &[], text: true })
+}
+
+const fn number(expected: &'static str) -> Shape {
+    Shape::Leaf(Leaf { check: fits::<u32>, expected, choices: &[], text: false })
+}
+
+const fn choice<T: DeserializeOwned>(expected: &'static str, choices: &'static [&'static str]) -> Shape {
+    Shape::Leaf(Leaf { check: fits::<T>, expected, choices, text: true })
+}
+
+const LISTEN: Shape = text::<Listen>("a port such as `514`, or an address and port such as `\"192.0.2.1:514\"`");
+const STREAM: Shape = text::<String>("the name of a stream, such as `\"syslog\"`");
+
+/// A destination.
+pub(super) const DESTINATION: Shape = Shape::Table(&[
+    ("kind", choice::<Kind>("`\"relp\"` or `\"http\"`", &["relp", "http"])),
+    ("to", text::<String>("`\"host:port\"` for RELP, `\"http://host:port/path\"` for HTTP")),
+    ("streams", Shape::List(&STREAM)),
+    ("ack", choice::<AckClass>("`\"accepted\"` or `\"durable\"`", &["accepted", "durable"])),
+    ("compression", choice::<Compression>("`\"none\"`, `\"gzip\"` or `\"zstd\"`", &["none", "gzip", "zstd"])),
+    ("window", number("a number from 1 to 65536")),
+    ("timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
+]);
+
+/// The whole file.
+pub(super) const CONFIG: Shape = Shape::Table(&[
+    ("schema", number("`schema = 1`")),
+    ("site", Shape::Table(&[("name", text::<String>("a name such as `\"arena-north\"`"))])),
+    (
+        "collect",
+        Shape::Table(&[(
+            "syslog",
+            Shape::Table(&[
+                ("udp", Shape::List(&LISTEN)),
+                ("tcp", Shape::List(&LISTEN)),
+                ("message_limit", text::<ByteCount>("an amount of bytes up to `\"64KiB\"`")),
+                ("connections", number("a number from 1 to 1024")),
+                ("connections_per_source", number("a number from 1 to 1024")),
+                ("receive_buffer", text::<ByteCount>("an amount of bytes such as `\"64MiB\"`")),
+            ]),
+        )]),
+    ),
+    (
+        "buffer",
+        Shape::Table(&[
+            ("keep", text::<Span>("a length of time such as `\"14d\"`")),
+            ("disk", text::<Disk>("a share such as `\"90%\"` or an amount such as `\"2GiB\"`")),
+            ("sync", text::<Span>("a length of time from `\"10ms\"` to `\"1s\"`")),
+            ("segment", text::<ByteCount>("an amount of bytes such as `\"256MiB\"`")),
+        ]),
+    ),
+    ("uplink", Shape::Each(&DESTINATION)),
+]);
+
+/// What is wrong in a file, each with the byte at which it stands.
+pub(super) type Flaws = Vec<(usize, Flaw)>;
+
+/// Holds a file against [`CONFIG`].
+pub(super) fn check_file(root: &Spanned<DeTable<'_>>) -> Flaws {
+    let mut flaws = Flaws::new();
+    let Shape::Table(keys) = CONFIG else { return flaws };
+    check_table(keys, root.get_ref(), &mut Vec::new(), &mut flaws);
+    flaws.sort_by_key(|(at, _)| *at);
+    flaws
+}
+
+/// Holds one value against its shape.
+pub(super) fn check_value(shape: &Shape, value: &Spanned<DeValue<'_>>, path: &mut Vec<String>, flaws: &mut Flaws) {
+    match (shape, value.get_ref()) {
+        (Shape::Table(keys), DeValue::Table(table)) => check_table(keys, table, path, flaws),
+        (Shape::Each(each), DeValue::Table(table)) => {
+            for (name, value) in table {
+                inside(path, name.get_ref(), |path| check_value(each, value, path, flaws));
+            }
+        }
+        (Shape::List(item), DeValue::Array(values)) => {
+            for (index, value) in values.iter().enumerate() {
+                inside(path, &index.to_string(), |path| check_value(item, value, path, flaws));
+            }
+        }
+        (Shape::Leaf(leaf), _) => check_leaf(leaf, value, path, flaws),
+        (shape, other) => {
+            let message = format!("`{}` is {}", key_text(path), type_words(other));
+            flaws.push((value.span().start, flaw(path, message, shape.words())));
+        }
+    }
+}
+
+fn check_table(keys: &'static [(&'static str, Shape)], table: &DeTable<'_>, path: &mut Vec<String>, flaws: &mut Flaws) {
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        match keys.iter().find(|(known, _)| *known == name) {
+            Some((_, shape)) => inside(path, name, |path| check_value(shape, value, path, flaws)),
+            None => inside(path, name, |path| flaws.push((key.span().start, unknown(keys, name, path)))),
+        }
+    }
+}
+
+fn check_leaf(leaf: &Leaf, value: &Spanned<DeValue<'_>>, path: &[String], flaws: &mut Flaws) {
+    let Err(error) = (leaf.check)(value.clone()) else { return };
+    let said = error.message();
+    let cut = [";", ","].iter().filter_map(|mark| said.find(&format!("{mark} expected"))).min();
+    let said = &said[..cut.unwrap_or(said.len())];
+    let key = key_text(path);
+    let message = match said.strip_prefix("invalid type: ") {
+        Some(_) => format!("`{key}` is {}", type_words(value.get_ref())),
+        None => format!("`{key}`: {said}"),
+    };
+    let mut found = flaw(path, message, leaf.expected.to_owned());
+    found.nearest = value.get_ref().as_str().and_then(|text| close_to(text, leaf.choices.iter().copied()));
+    flaws.push((value.span().start, found));
+}
+
+fn unknown(keys: &[(&'static str, Shape)], name: &str, path: &[String]) -> Flaw {
+    let words = || keys.iter().map(|(key, _)| *key);
+    let elsewhere = || find_key(&CONFIG, name, &mut Vec::new());
+    let nearest = close_to(name, words()).or_else(elsewhere).or_else(|| nearest_to(name, words()));
+    let expected = format!("one of {}", words().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "));
+    Flaw { nearest, ..flaw(path, format!("unknown key `{}`", key_text(path)), expected) }
+}
+
+fn flaw(path: &[String], message: String, expected: String) -> Flaw {
+    Flaw { path: path.to_vec(), message, nearest: None, expected: Some(expected) }
+}
+
+fn inside<R>(path: &mut Vec<String>, part: &str, work: impl FnOnce(&mut Vec<String>) -> R) -> R {
+    path.push(part.to_owned());
+    let result = work(path);
+    path.pop();
+    result
+}
+
+impl Shape {
+    /// What may stand here, for messages.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Table(keys) => format!("a table with the keys {}", keys.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
+            Self::Each(_) => "a table such as `[uplink.noc]`".to_owned(),
+            Self::List(Self::Leaf(leaf)) => format!("a list in brackets, each {}", leaf.expected),
+            Self::List(_) => "a list in brackets".to_owned(),
+            Self::Leaf(leaf) => leaf.expected.to_owned(),
+        }
+    }
+}
+
+fn type_words(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(_) => "a text".to_owned(),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(truth) => format!("`{truth}`"),
+        DeValue::Datetime(_) => "a date or time".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// The full path of a key of that name anywhere in the schema.
+fn find_key(shape: &Shape, name: &str, path: &mut Vec<String>) -> Option<String> {
+    match shape {
+        Shape::Table(keys) => keys.iter().find_map(|(key, below)| {
+            inside(path, key, |path| if *key == name { Some(key_text(path)) } else { find_key(below, name, path) })
+        }),
+        Shape::Each(below) => inside(path, "NAME", |path| find_key(below, name, path)),
+        Shape::List(_) | Shape::Leaf(_) => None,
+    }
+}
+
+/// The word that is `name` but for a slip or two.
+fn close_to<'a>(name: &str, words: impl Iterator<Item = &'a str>) -> Option<String> {
+    let limit = 1 + name.chars().count() / 3;
+    nearest_to(name, words).filter(|word| distance(name, word) <= limit)
+}
+
+fn nearest_to<'a>(name: &str, words: impl Iterator<Item = &'a str>) -> Option<String> {
+    words.min_by_key(|word| distance(name, word)).map(str::to_owned)
+}
+
+/// Letters to insert, remove, change or swap with their neighbour (Damerau-Levenshtein, restricted), case ignored.
+/// Names longer than any key are cut, so that a hostile file costs nothing.
+pub(super) fn distance(a: &str, b: &str) -> usize {
+    let letters = |word: &str| word.chars().take(64).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let (a, b) = (letters(a), letters(b));
+    let mut rows = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let swap = if swapped { rows[i - 2][j - 2] + 1 } else { usize::MAX };
+                change.min(swap).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Destination};
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn keys_of_shape(shape: &Shape, path: &str, out: &mut BTreeSet<String>) {
+        match shape {
+            Shape::Table(keys) => keys.iter().for_each(|(key, below)| keys_of_shape(below, &format!("{path}.{key}"), out)),
+            Shape::Each(below) => keys_of_shape(below, &format!("{path}.noc"), out),
+            Shape::List(_) | Shape::Leaf(_) => {
+                out.insert(path.to_owned());
+            }
+        }
+    }
+
+    fn keys_of_value(value: &toml::Value, path: &str, out: &mut BTreeSet<String>) {
+        match value {
+            toml::Value::Table(table) => table.iter().for_each(|(key, below)| keys_of_value(below, &format!("{path}.{key}"), out)),
+            _ => {
+                out.insert(path.to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn the_shape_has_exactly_the_keys_of_the_types() {
+        let mut config = Config::default();
+        config.buffer.segment = Some(ByteCount::mib(64));
+        let noc: Destination = toml::from_str("kind = 'relp'\nto = 'noc:2514'").expect("valid");
+        config.uplink.insert("noc".to_owned(), noc);
+        let (mut of_shape, mut of_types) = (BTreeSet::new(), BTreeSet::new());
+        keys_of_shape(&CONFIG, "", &mut of_shape);
+        keys_of_value(&toml::Value::try_from(&config).expect("has a TOML form"), "", &mut of_types);
+        assert_eq!(of_shape, of_types);
+    }
+
+    #[test]
+    fn a_swap_counts_as_one_slip() {
+        assert_eq!(distance("upd", "udp"), 1);
+        assert_eq!(distance("UDP", "udp"), 0);
+        assert_eq!(distance("", "udp"), 3);
+        assert_eq!(distance("keeep", "keep"), 1);
+    }
+}

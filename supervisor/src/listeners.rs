@@ -1,0 +1,140 @@
+//! Every listening socket: bound once, kept while any configuration wants it, passed to collectors as a descriptor.
+
+use anyhow::Context;
+use nix::unistd::dup;
+use raven_jail::socket;
+use raven_model::config::{CollectSyslog, Listen};
+use raven_model::control::{Listener, ListenerId, Proto};
+use raven_model::report::ListenerStatus;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u16 = 1024;
+
+/// One bound socket.
+#[derive(Debug)]
+pub struct Bound {
+    /// What it is.
+    pub listener: Listener,
+    /// As configured: `[::]:514` may be bound as `0.0.0.0:514` on a machine without IPv6.
+    pub wanted: SocketAddr,
+    /// The socket.
+    pub socket: OwnedFd,
+    /// TCP connections refused because of a limit.
+    pub refused: u64,
+}
+
+/// All bound sockets.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    bound: BTreeMap<ListenerId, Bound>,
+    last_id: ListenerId,
+}
+
+/// What a new configuration changes. Nothing is in force before [`Listeners::accept`].
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Newly bound.
+    pub add: Vec<Bound>,
+    /// No longer wanted.
+    pub remove: Vec<ListenerId>,
+    last_id: ListenerId,
+}
+
+impl Listeners {
+    /// Binds what `config` wants and is not bound yet. On an error nothing has changed.
+    pub fn prepare(&self, config: &CollectSyslog) -> anyhow::Result<Change> {
+        let mut change = Change { last_id: self.last_id, ..Change::default() };
+        let wanted: Vec<(Proto, SocketAddr)> = wanted(config).collect();
+        let have: HashSet<(Proto, SocketAddr)> = self.bound.values().map(|b| (b.listener.proto, b.wanted)).collect();
+        for &(proto, addr) in wanted.iter().filter(|w| !have.contains(w)) {
+            let socket = bind(proto, addr, config.receive_buffer.0 as usize)
+                .with_context(|| format!("cannot listen on {}/{addr}", proto.name()))?;
+            change.last_id = change.last_id.checked_add(1).context(
+                "255 listeners have come and gone since the receive memory was made; restart ravend to change more",
+            )?;
+            let addr_bound = socket::local_addr(socket.as_fd()).unwrap_or(addr);
+            let listener = Listener { id: change.last_id, stream: "syslog".to_owned(), proto, addr: addr_bound };
+            change.add.push(Bound { listener, wanted: addr, socket, refused: 0 });
+        }
+        let gone = |b: &&Bound| !wanted.contains(&(b.listener.proto, b.wanted));
+        change.remove = self.bound.values().filter(gone).map(|b| b.listener.id).collect();
+        Ok(change)
+    }
+
+    /// Puts a change into force; returns the ids of new listeners and the removed sockets.
+    pub fn accept(&mut self, change: Change) -> (Vec<ListenerId>, Vec<Bound>) {
+        self.last_id = change.last_id;
+        let removed = change.remove.iter().filter_map(|id| self.bound.remove(id)).collect();
+        let added = change.add.iter().map(|b| b.listener.id).collect();
+        self.bound.extend(change.add.into_iter().map(|b| (b.listener.id, b)));
+        (added, removed)
+    }
+
+    /// Takes over a socket of an earlier life.
+    pub fn restore(&mut self, id: ListenerId, proto: Proto, socket: OwnedFd) -> io::Result<()> {
+        let addr = socket::local_addr(socket.as_fd())?;
+        let listener = Listener { id, stream: "syslog".to_owned(), proto, addr };
+        self.last_id = self.last_id.max(id);
+        self.bound.insert(id, Bound { listener, wanted: addr, socket, refused: 0 });
+        Ok(())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Bound> {
+        self.bound.values()
+    }
+
+    /// One of them.
+    pub fn get_mut(&mut self, id: ListenerId) -> Option<&mut Bound> {
+        self.bound.get_mut(&id)
+    }
+
+    /// Names by id, for the store.
+    pub fn names(&self) -> BTreeMap<ListenerId, String> {
+        self.bound.values().map(|b| (b.listener.id, b.listener.name())).collect()
+    }
+
+    /// What `ravend` knows of each.
+    pub fn status(&self) -> Vec<ListenerStatus> {
+        self.bound.values().map(Bound::status).collect()
+    }
+}
+
+impl Bound {
+    /// A descriptor to pass on.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(dup(&self.socket)?)
+    }
+
+    fn status(&self) -> ListenerStatus {
+        let mut dropped = BTreeMap::new();
+        match self.listener.proto {
+            Proto::Udp => dropped.insert("socket_buffer".to_owned(), socket::drops(self.socket.as_fd()).unwrap_or(0)),
+            Proto::Tcp => dropped.insert("over_limit".to_owned(), self.refused),
+        };
+        ListenerStatus {
+            stream: self.listener.stream.clone(),
+            proto: self.listener.proto.name().to_owned(),
+            addr: self.listener.addr.to_string(),
+            dropped,
+            receive_buffer: socket::rcvbuf(self.socket.as_fd()).unwrap_or(0) as u64,
+            ..ListenerStatus::default()
+        }
+    }
+}
+
+fn wanted(config: &CollectSyslog) -> impl Iterator<Item = (Proto, SocketAddr)> {
+    let of = |proto, list: &[Listen]| list.iter().map(move |listen| (proto, listen.0)).collect::<Vec<_>>();
+    of(Proto::Udp, &config.udp).into_iter().chain(of(Proto::Tcp, &config.tcp))
+}
+
+fn bind(proto: Proto, addr: SocketAddr, receive_buffer: usize) -> io::Result<OwnedFd> {
+    match proto {
+        Proto::Udp => socket::udp(addr, receive_buffer).map(|(socket, _)| socket),
+        Proto::Tcp => socket::tcp_listen(addr, BACKLOG),
+    }
+}

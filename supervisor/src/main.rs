@@ -1,0 +1,92 @@
+//! `ravend --config FILE --data DIR`: the supervisor.
+//!
+//! It binds every listener and keeps it, makes the receive memory and never maps it, starts each worker of the
+//! process table in its jail, and restarts what dies. It parses no byte that came from the network: it never reads
+//! from a listener, hands reports on as they come, and has even its own configuration parsed by a worker.
+//!
+//! Start with [`supervisor`], the event loop; [`worker`] is one child and the restart law; [`listeners`],
+//! [`connections`] and [`fdstore`] hold what outlives a child.
+
+mod configure;
+mod connections;
+mod dirs;
+mod fdstore;
+mod listeners;
+mod log;
+mod operator;
+mod status;
+mod supervisor;
+mod worker;
+
+use anyhow::{Context, bail};
+use std::path::PathBuf;
+
+/// The command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Args {
+    /// The site configuration.
+    pub config: PathBuf,
+    /// The data directory.
+    pub data: PathBuf,
+}
+
+const USAGE: &str = "usage: ravend --config FILE --data DIR
+  Runs the appliance in the foreground, as root or not. Prints `ready` when every listener is bound and every
+  worker is jailed. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops.";
+
+fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
+    let (mut config, mut data) = (None, None);
+    while let Some(arg) = args.next() {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (arg, None),
+        };
+        let mut value = || value.clone().or_else(|| args.next()).with_context(|| format!("{name} needs a value\n{USAGE}"));
+        match name.as_str() {
+            "--config" => config = Some(PathBuf::from(value()?)),
+            "--data" => data = Some(PathBuf::from(value()?)),
+            "--version" => {
+                println!("ravend {}", env!("CARGO_PKG_VERSION"));
+                std::process::exit(0);
+            }
+            "--help" => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
+            _ => bail!("unknown argument {name}\n{USAGE}"),
+        }
+    }
+    let config = config.with_context(|| format!("--config is missing\n{USAGE}"))?;
+    let data = data.with_context(|| format!("--data is missing\n{USAGE}"))?;
+    Ok(Args { config: std::path::absolute(config)?, data: std::path::absolute(data)? })
+}
+
+fn main() {
+    log::start();
+    let outcome = parse_args(std::env::args().skip(1)).and_then(supervisor::run);
+    if let Err(error) = outcome {
+        tracing::error!("ravend stops: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn args(line: &str) -> anyhow::Result<Args> {
+        parse_args(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn both_forms_of_an_option_are_taken() {
+        assert_eq!(args("--config /a --data=/b").unwrap(), Args { config: "/a".into(), data: "/b".into() });
+    }
+
+    #[test]
+    fn a_missing_or_unknown_option_is_named() {
+        assert!(args("--config /a").unwrap_err().to_string().contains("--data is missing"));
+        assert!(args("--confg /a").unwrap_err().to_string().contains("--confg"));
+    }
+}

@@ -1,0 +1,55 @@
+//! What `ravend` itself knows, for `raven status`.
+
+use crate::supervisor::Supervisor;
+use nix::unistd::Uid;
+use raven_jail::socket::kernel_udp;
+use raven_model::control::RawStatus;
+use raven_model::report::{Process, Status};
+use raven_model::units::UnixNanos;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The status so far as it is ours, and the roles' reports as they came.
+pub fn status(supervisor: &Supervisor) -> RawStatus {
+    let own = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: supervisor.config.site.name.clone(),
+        now_ns: now(),
+        uptime_s: supervisor.started.elapsed().as_secs(),
+        jail_missing: missing(supervisor),
+        processes: processes(supervisor),
+        listeners: supervisor.listeners.status(),
+        kernel: kernel_udp(),
+        ..Status::default()
+    };
+    let reports = supervisor.workers.iter().filter_map(|w| Some((w.role, w.report.clone()?))).collect();
+    RawStatus { own, reports }
+}
+
+fn processes(supervisor: &Supervisor) -> Vec<Process> {
+    let uid = Uid::effective().as_raw();
+    let ravend = Process {
+        role: "ravend".to_owned(),
+        pid: std::process::id(),
+        uid,
+        uptime_s: supervisor.started.elapsed().as_secs(),
+        capabilities: supervisor.capabilities.clone(),
+        state: "running".to_owned(),
+        ..Process::default()
+    };
+    std::iter::once(ravend).chain(supervisor.workers.iter().map(|worker| worker.process(uid))).collect()
+}
+
+/// What the jails lack, each once, with the roles that lack it.
+fn missing(supervisor: &Supervisor) -> Vec<String> {
+    let mut all: std::collections::BTreeMap<&str, Vec<&str>> = std::collections::BTreeMap::new();
+    for worker in &supervisor.workers {
+        for lack in &worker.missing {
+            all.entry(lack).or_default().push(worker.role.name());
+        }
+    }
+    all.into_iter().map(|(lack, roles)| format!("{lack} ({})", roles.join(", "))).collect()
+}
+
+fn now() -> UnixNanos {
+    UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64))
+}

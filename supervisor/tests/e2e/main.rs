@@ -1,0 +1,60 @@
+//! The whole appliance, driven from outside: real programs, real sockets, real kills.
+//!
+//! `cargo xtask test` builds the programs and runs these one at a time; `RAVEN_BIN_DIR` names the folder of the
+//! programs, `RAVEN_FULL=1` asks for the long counts. Start with [`appliance`], then read any test.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod appliance;
+mod corpus;
+mod damage;
+mod delivery;
+mod jail;
+mod kills;
+mod live_config;
+mod marks;
+mod receive;
+mod rsyslog;
+mod sender;
+mod systemd;
+mod tcp;
+
+use std::time::{Duration, Instant};
+
+/// Whether the long counts are asked for.
+fn full() -> bool {
+    std::env::var_os("RAVEN_FULL").is_some()
+}
+
+/// A count: as asked in full, or fewer to finish soon.
+fn count(full_count: u32, reduced: u32) -> u32 {
+    if full() { full_count } else { reduced }
+}
+
+/// Waits until `done`; after a minute the test has failed.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_mins(1);
+    while !done() {
+        assert!(Instant::now() < patience, "never: {what}");
+        pause(50);
+    }
+}
+
+/// Milliseconds of rest.
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// For tests of what only root can see or do.
+macro_rules! root_only {
+    () => {
+        if !crate::is_root() {
+            eprintln!("not run: needs root");
+            return;
+        }
+    };
+}
+use root_only;

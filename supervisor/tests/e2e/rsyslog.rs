@@ -1,0 +1,109 @@
+//! A real rsyslog as destination, with the durable settings of docs/formats.md: a Direct queue and flushed, synced
+//! files, so that what it acknowledges is on disk.
+
+use crate::appliance::free_port;
+use crate::{eventually, pause};
+use rustix::process::Signal;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A receiver that can be stopped, killed and started again.
+pub struct Rsyslog {
+    dir: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+/// Whether rsyslog with RELP is installed.
+pub fn is_installed() -> bool {
+    let there = ["x86_64", "aarch64"]
+        .iter()
+        .any(|arch| PathBuf::from(format!("/usr/lib/{arch}-linux-gnu/rsyslog/imrelp.so")).exists());
+    if !there {
+        eprintln!("not run: needs rsyslog and rsyslog-relp");
+    }
+    there
+}
+
+impl Rsyslog {
+    /// Configured, and not yet started.
+    pub fn new() -> Self {
+        let rsyslog = Self {
+            dir: tempfile::Builder::new().prefix("raven-noc-").tempdir().unwrap(),
+            port: free_port(),
+            child: None,
+        };
+        std::fs::write(rsyslog.dir.path().join("rsyslog.conf"), rsyslog.config()).unwrap();
+        rsyslog
+    }
+
+    fn config(&self) -> String {
+        format!(
+            r#"global(workDirectory="{dir}" maxMessageSize="128k" parser.escapeControlCharactersOnReceive="off" net.enableDNS="off")
+main_queue(queue.type="Direct")
+module(load="imrelp")
+template(name="as-received" type="string" string="%rawmsg%\n")
+ruleset(name="raven" queue.type="Direct") {{
+  action(type="omfile" file="{dir}/received.log" template="as-received" flushOnTXEnd="on" asyncWriting="off" sync="on" queue.type="Direct")
+}}
+input(type="imrelp" port="{port}" ruleset="raven" maxDataSize="128k")
+"#,
+            dir = self.dir.path().display(),
+            port = self.port
+        )
+    }
+
+    /// The destination in Raven's configuration.
+    pub fn uplink(&self, name: &str) -> String {
+        format!(
+            "[uplink.{name}]\nkind = \"relp\"\nto = \"127.0.0.1:{}\"\nack = \"durable\"\ntimeout = \"5s\"\n",
+            self.port
+        )
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("received.log")
+    }
+
+    /// What it wrote.
+    pub fn received(&self) -> String {
+        std::fs::read(self.file()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(&mut self) {
+        let config = self.dir.path().join("rsyslog.conf");
+        let mut command = Command::new("rsyslogd");
+        command.arg("-n").arg("-f").arg(config).arg("-i").arg(self.dir.path().join("pid"));
+        self.child = Some(command.stdin(Stdio::null()).spawn().unwrap());
+        eventually("rsyslog listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// Graceful.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// At once, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        let Some(mut child) = self.child.take() else { return };
+        crate::appliance::send_signal(child.id(), signal);
+        child.wait().unwrap();
+        pause(50);
+    }
+}
+
+impl Drop for Rsyslog {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! All destinations of the uplink: started, changed and ended as the configuration says, each on its own.
+
+use crate::attempt::{Attempts, Pace};
+use crate::dead::DeadLetters;
+use crate::feed::Feed;
+use crate::progress::Progress;
+use crate::reader::Reader;
+use crate::source::Source;
+use crate::standing::{Shared, Standing};
+use raven_model::config::Destination;
+use raven_model::report::UplinkReport;
+use raven_model::units::Seq;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Destination and stream.
+pub type Route = (String, String);
+
+/// A cursor as it is saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// What is acknowledged.
+    pub progress: Progress,
+    /// Records evicted before they were acknowledged, since the cursor was made.
+    pub missed: u64,
+}
+
+/// Where cursors outlive the process.
+pub trait CursorStore {
+    /// The cursor of a destination and stream, if there is one.
+    fn load(&mut self, route: &Route) -> Option<Saved>;
+    /// Makes these durable, all or none.
+    fn save(&mut self, cursors: &[(Route, Saved)]) -> Result<(), String>;
+}
+
+/// What all destinations share.
+pub struct Base<S> {
+    /// `site.name`.
+    pub device: String,
+    /// Directory of cursors and dead letters.
+    pub cursors: PathBuf,
+    /// Lengths of pauses.
+    pub pace: Pace,
+    /// The ring.
+    pub source: Rc<S>,
+}
+
+/// A destination and stream at work.
+struct Running {
+    route: Route,
+    to: Destination,
+    standing: Shared,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// All destinations.
+pub struct Fleet<S: Source, C> {
+    base: Base<S>,
+    store: C,
+    running: BTreeMap<Route, Running>,
+    /// Told to stop; their last acknowledgements still count.
+    leaving: Vec<Running>,
+    /// Why cursors could not be saved.
+    unsaved: Option<String>,
+}
+
+impl<S: Source, C: CursorStore> Fleet<S, C> {
+    /// None yet.
+    pub const fn new(base: Base<S>, store: C) -> Self {
+        Self { base, store, running: BTreeMap::new(), leaving: Vec::new(), unsaved: None }
+    }
+
+    /// Starts what is new, ends what is gone, and starts anew what changed; leaves all others alone.
+    pub fn configure(&mut self, device: &str, uplinks: &BTreeMap<String, Destination>) {
+        let renamed = device != self.base.device;
+        device.clone_into(&mut self.base.device);
+        let wanted: BTreeMap<Route, &Destination> = uplinks
+            .iter()
+            .flat_map(|(name, to)| to.streams.iter().map(move |stream| ((name.clone(), stream.clone()), to)))
+            .collect();
+        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running).into_values().partition(|running| wanted.contains_key(&running.route));
+        for running in go {
+            let _ = running.stop.send(true);
+            self.leaving.push(running);
+        }
+        self.running = stay.into_iter().map(|running| (running.route.clone(), running)).collect();
+        for (route, to) in wanted {
+            let old = self.running.remove(&route);
+            let running = match old {
+                Some(same) if same.to == *to && !renamed => same,
+                Some(changed) => self.replace(changed, to),
+                None => self.start(&route, to),
+            };
+            self.running.insert(route, running);
+        }
+    }
+
+    fn start(&mut self, route: &Route, to: &Destination) -> Running {
+        // One that is still leaving knows more than what is saved.
+        if let Some(at) = self.leaving.iter().position(|leaving| leaving.route == *route) {
+            let leaving = self.leaving.swap_remove(at);
+            return self.replace(leaving, to);
+        }
+        let saved = self.store.load(route);
+        if saved.is_none() {
+            eprintln!("uplink.{}: no cursor for stream {}: starts at the oldest record of the ring", route.0, route.1);
+        }
+        let standing = Standing::new(saved.map(|saved| (saved.progress, saved.missed)));
+        self.spawn(route.clone(), to, Rc::new(RefCell::new(standing)), None)
+    }
+
+    fn replace(&mut self, old: Running, to: &Destination) -> Running {
+        let _ = old.stop.send(true);
+        self.spawn(old.route, to, old.standing, Some(old.task))
+    }
+
+    fn spawn(&self, route: Route, to: &Destination, standing: Shared, after: Option<JoinHandle<()>>) -> Running {
+        let (stop, stopped) = watch::channel(false);
+        let feed = Feed {
+            device: self.base.device.clone(),
+            name: route.0.clone(),
+            stream: route.1.clone(),
+            to: to.clone(),
+            pace: self.base.pace,
+            reader: Reader::new(Rc::clone(&self.base.source), &route.1, Rc::clone(&standing)),
+            standing: Rc::clone(&standing),
+            dead: DeadLetters::new(&self.base.cursors, &self.base.device, &route.0, &route.1),
+            stop: stopped,
+        };
+        let task = tokio::task::spawn_local(async move {
+            if let Some(before) = after {
+                // It ends within its grace; an abort cannot happen. Two at a time would send everything twice.
+                let _ = before.await;
+                feed.standing.borrow_mut().attempts = Attempts::default();
+            }
+            feed.run().await;
+        });
+        Running { route, to: to.clone(), standing, stop, task }
+    }
+
+    /// Saves the cursors that moved, in one commit. Returns the low-water marks that are durable now.
+    pub fn save(&mut self) -> Vec<(Route, Seq)> {
+        let moved: Vec<&Running> = self.running.values().chain(&self.leaving).filter(|running| running.standing.borrow().unsaved).collect();
+        if moved.is_empty() {
+            self.leaving.retain(|leaving| !leaving.task.is_finished());
+            return Vec::new();
+        }
+        let cursors: Vec<(Route, Saved)> = moved.iter().map(|running| (running.route.clone(), running.standing.borrow().saved())).collect();
+        match self.store.save(&cursors) {
+            Ok(()) => {
+                moved.iter().for_each(|running| running.standing.borrow_mut().unsaved = false);
+                self.unsaved = None;
+                cursors.into_iter().map(|(route, saved)| (route, saved.progress.low())).collect()
+            }
+            Err(words) => {
+                // Delivery goes on: what is acknowledged and not saved is sent again after a restart.
+                self.unsaved = Some(format!("cursors cannot be saved: {words}"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The low-water marks of all destinations.
+    pub fn marks(&self) -> Vec<(Route, Seq)> {
+        self.running.values().map(|running| (running.route.clone(), running.standing.borrow().progress.low())).collect()
+    }
+
+    /// The store is about to evict what lies below `below`: no destination reads there any more. Returns how many of
+    /// those records each had not been acknowledged.
+    pub fn fence(&mut self, stream: &str, below: Seq) -> BTreeMap<String, u64> {
+        let fenced = self.running.values().filter(|running| running.route.1 == stream);
+        fenced.map(|running| (running.route.0.clone(), running.standing.borrow_mut().gone_below(below))).collect()
+    }
+
+    /// What operators see. Call once per second.
+    pub fn report(&mut self) -> UplinkReport {
+        let source = &self.base.source;
+        let status = |running: &Running| {
+            let (name, stream) = &running.route;
+            let mut status = running.standing.borrow_mut().status(name, stream, &running.to, source.next_seq(stream));
+            if self.unsaved.is_some() {
+                status.last_error.clone_from(&self.unsaved);
+            }
+            status
+        };
+        UplinkReport { destinations: self.running.values().map(status).collect() }
+    }
+
+    /// Ends all destinations, waits for what is under way for as long as they grant, and saves.
+    pub async fn stop(&mut self) {
+        let all: Vec<Running> = std::mem::take(&mut self.running).into_values().chain(std::mem::take(&mut self.leaving)).collect();
+        all.iter().for_each(|running| drop(running.stop.send(true)));
+        for mut running in all {
+            let _ = (&mut running.task).await;
+            self.leaving.push(running);
+        }
+        self.save();
+    }
+}

@@ -1,0 +1,413 @@
+//! HTTP: NDJSON bodies by POST over one kept connection; 2xx acknowledges the whole body.
+//!
+//! A body that is too large, too slow or refused makes the next one half as long, each that is taken twice as long:
+//! so a refused body is bisected down to the record that the receiver does not want, and a slow link gets bodies that
+//! fit its time.
+
+pub mod body;
+pub mod url;
+
+use crate::attempt::{Class, Event, Failure};
+use crate::feed::{Ended, Feed, told};
+use crate::net;
+use crate::source::Source;
+use body::{Body, Builder};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use raven_model::config::Compression;
+use raven_model::units::Seq;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Target;
+
+/// Most bytes of an answer's head, and of an answer's body that are read to keep the connection.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Records refused one by one, with none taken in between, after which it is the destination that is wrong.
+const SUSPECTS_MAX: usize = 16;
+
+/// How long to wait for another record that could show that it is the record, not the destination, that is wrong.
+const SUSPECT_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the answer to a body may take when told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What is remembered from one attempt to the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Most records of the next body; none: the window.
+    cap: Option<usize>,
+    /// Records refused by themselves; whether they or the destination are at fault is not known yet.
+    suspects: BTreeSet<Seq>,
+    /// Suspects that are at fault: others were taken.
+    poison: BTreeSet<Seq>,
+    /// The last refusal of a single record.
+    reason: String,
+}
+
+/// One attempt: deliver bodies until one fails or it shall stop. The connection is made when there is something to
+/// send, and again without ado when it was closed between two bodies.
+pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ended {
+    let target = match Target::parse(&feed.to.to) {
+        Ok(target) => target,
+        Err(words) => return Failure::config(words).into(),
+    };
+    let mut session = Session { builder: Builder::new(&feed.device, &feed.stream, feed.to.compression), feed, memory, target, connection: None };
+    loop {
+        match session.turn().await {
+            Ok(true) => return Ended::Stopped,
+            Ok(false) => {}
+            Err(failure) => return failure.into(),
+        }
+    }
+}
+
+struct Session<'a, S: Source> {
+    feed: &'a mut Feed<S>,
+    memory: &'a mut Memory,
+    target: Target,
+    builder: Builder,
+    connection: Option<Connection>,
+}
+
+/// What became of a body.
+enum Outcome {
+    Taken,
+    /// The receiver will not have these records, or not so many at once.
+    Refused(String),
+    Failed(Failure),
+}
+
+impl<S: Source> Session<'_, S> {
+    /// Connects, waits for records, sends one body. True when told to stop.
+    async fn turn(&mut self) -> Result<bool, Failure> {
+        if self.feed.stopping() {
+            return Ok(true);
+        }
+        self.connect().await?;
+        if self.connection.is_none() {
+            return Ok(true);
+        }
+        if !self.feed.reader.has_run() {
+            return self.wait().await;
+        }
+        let body = self.build()?;
+        if body.ranges.is_empty() {
+            return Ok(false);
+        }
+        self.feed.event(Event::Sent);
+        let outcome = self.post(&body).await;
+        self.settle(&body, outcome)?;
+        Ok(false)
+    }
+
+    /// Leaves no connection when told to stop.
+    async fn connect(&mut self) -> Result<(), Failure> {
+        if self.connection.as_ref().is_some_and(Connection::is_open) {
+            return Ok(());
+        }
+        self.connection = None;
+        let (to, within) = (self.target.authority.clone(), self.feed.timeout());
+        if let Some(made) = self.feed.or_stop(async move { Connection::make(&to, within).await }).await {
+            self.connection = Some(made?);
+            self.feed.event(Event::Connected);
+        }
+        Ok(())
+    }
+
+    /// Waits for records. True when told to stop.
+    async fn wait(&mut self) -> Result<bool, Failure> {
+        let suspects = !self.memory.suspects.is_empty();
+        if !suspects {
+            self.feed.event(Event::CaughtUp);
+        }
+        let Feed { reader, stop, .. } = &mut *self.feed;
+        let loaded = tokio::select! {
+            loaded = reader.load() => Some(loaded),
+            () = told(stop) => return Ok(true),
+            () = tokio::time::sleep(SUSPECT_WAIT), if suspects => None,
+        };
+        match loaded {
+            Some(loaded) => loaded.map(|()| false).map_err(|error| Failure::retry(error.0)),
+            None => Err(self.refuses_everything()),
+        }
+    }
+
+    /// Makes the next body; writes what is known to be refused to the dead letters on the way.
+    fn build(&mut self) -> Result<Body, Failure> {
+        let cap = self.memory.cap.unwrap_or(usize::MAX).min(self.feed.to.window as usize);
+        let Feed { reader, standing, dead, .. } = &mut *self.feed;
+        let mut unwritable = None;
+        let (builder, memory) = (&mut self.builder, &mut *self.memory);
+        builder.fill(reader, standing, cap, |seq, record, listener| {
+            if memory.suspects.contains(&seq) {
+                return body::Choice::Leave;
+            }
+            if !memory.poison.contains(&seq) {
+                return body::Choice::Send;
+            }
+            match dead.add(seq, record, listener, &memory.reason) {
+                Ok(()) => {
+                    memory.poison.remove(&seq);
+                    body::Choice::Bury
+                }
+                Err(error) => {
+                    unwritable = Some(format!("{}: {error}", dead.path().display()));
+                    body::Choice::Halt
+                }
+            }
+        });
+        unwritable.map_or_else(|| self.builder.finish().map_err(Failure::retry), |words| Err(Failure::config(words)))
+    }
+
+    /// Sends a body and waits for the answer.
+    async fn post(&mut self, body: &Body) -> Outcome {
+        let answer = self.exchange(body).await;
+        let peer = &self.target.authority;
+        let (count, seconds) = (body.count, self.feed.to.timeout.0.as_secs());
+        let failure = match answer {
+            Some(Ok(Ok(answer))) => return answer.outcome(peer),
+            Some(Ok(Err(error))) => Failure::retry(format!("{peer}: {}, {count} records under way", chain(&error))),
+            Some(Err(_)) => {
+                self.memory.halve(count);
+                Failure::retry(format!("{peer} acknowledged nothing for {seconds} s, {count} records under way"))
+            }
+            None => Failure::retry(format!("stopped with {count} records under way to {peer}")),
+        };
+        self.connection = None;
+        Outcome::Failed(failure)
+    }
+
+    /// `None` when told to stop and the answer did not come in the grace; an error of the clock when it is late.
+    async fn exchange(&mut self, body: &Body) -> Option<Result<Result<Answer, hyper::Error>, Elapsed>> {
+        let connection = self.connection.as_mut()?;
+        let deadline = Instant::now() + self.feed.to.timeout.0;
+        let request = self.target.request(body, self.feed.to.compression);
+        let exchange = timeout_at(deadline, connection.exchange(request, deadline));
+        tokio::pin!(exchange);
+        tokio::select! {
+            answer = &mut exchange => return Some(answer),
+            () = told(&mut self.feed.stop) => {}
+        }
+        timeout(STOP_GRACE, exchange).await.ok()
+    }
+
+    fn settle(&mut self, body: &Body, outcome: Outcome) -> Result<(), Failure> {
+        match outcome {
+            Outcome::Taken => {
+                self.feed.standing.borrow_mut().acked_ranges(&body.ranges);
+                self.taken();
+            }
+            Outcome::Refused(words) => self.refused(body, words)?,
+            Outcome::Failed(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// The destination takes records, so the suspects are at fault.
+    fn taken(&mut self) {
+        self.memory.grow(self.feed.to.window as usize);
+        if !self.memory.suspects.is_empty() {
+            let suspects = std::mem::take(&mut self.memory.suspects);
+            self.memory.poison.extend(suspects);
+            self.feed.reader.rewind();
+        }
+    }
+
+    fn refused(&mut self, body: &Body, words: String) -> Result<(), Failure> {
+        if body.count > 1 {
+            self.memory.halve(body.count);
+            self.feed.reader.rewind();
+            return Ok(());
+        }
+        self.memory.suspects.extend(body.ranges.iter().map(|(first, _)| *first));
+        self.memory.reason = words;
+        if self.memory.suspects.len() > SUSPECTS_MAX { Err(self.refuses_everything()) } else { Ok(()) }
+    }
+
+    fn refuses_everything(&mut self) -> Failure {
+        self.memory.suspects.clear();
+        Failure::config(format!("{}, for every record tried", self.memory.reason))
+    }
+}
+
+impl Memory {
+    fn halve(&mut self, count: usize) {
+        self.cap = Some((count / 2).max(1));
+    }
+
+    fn grow(&mut self, window: usize) {
+        self.cap = self.cap.map(|cap| cap.saturating_mul(2)).filter(|cap| *cap < window);
+    }
+}
+
+/// An answer, its body read as far as the limit.
+struct Answer {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    /// The beginning of its body, fit for a log.
+    says: String,
+}
+
+impl Answer {
+    fn outcome(self, peer: &str) -> Outcome {
+        let says = if self.says.is_empty() { String::new() } else { format!(" ({})", self.says) };
+        let words = format!("{peer} answered {}{says}", self.status);
+        match self.status.as_u16() {
+            200..=299 => Outcome::Taken,
+            400 | 413 | 422 => Outcome::Refused(words),
+            408 | 429 | 500..=599 => Outcome::Failed(Failure { class: Class::Retry, words, not_before: self.retry_after }),
+            _ => Outcome::Failed(Failure::config(words)),
+        }
+    }
+}
+
+/// A connection and the task that drives it.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    async fn make(to: &str, within: Duration) -> Result<Self, Failure> {
+        let (stream, peer) = net::connect(to, within).await?;
+        let handshake = http1::Builder::new().max_buf_size(ANSWER_MAX).handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| Failure::retry(format!("{peer}: {}", chain(&error))))?;
+        // Its errors come out of the exchange as well.
+        let driver = tokio::task::spawn_local(async move { drop(connection.await) });
+        Ok(Self { sender, driver })
+    }
+
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Sends one request. The answer counts from its status on; its body is read so that the connection can be kept.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>, deadline: Instant) -> Result<Answer, hyper::Error> {
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let (status, retry_after) = (response.status(), retry_after(response.headers(), SystemTime::now()));
+        let taken = status.is_success();
+        let wait = if taken { deadline.min(Instant::now() + Duration::from_secs(1)) } else { deadline };
+        let says = timeout_at(wait, read_bounded(response)).await.ok().flatten();
+        if says.is_none() {
+            self.driver.abort();
+        }
+        Ok(Answer { status, retry_after, says: says.unwrap_or_default() })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The beginning of a body; `None` when it is too long or does not end well: the connection is of no more use then.
+async fn read_bounded(response: Response<Incoming>) -> Option<String> {
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.ok()?.to_bytes();
+    let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    Some(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned())
+}
+
+/// Seconds or a date (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap<HeaderValue>, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = url::http_date(text)?;
+    Some(Duration::from_secs(at.saturating_sub(now.duration_since(UNIX_EPOCH).ok()?.as_secs())))
+}
+
+/// An error with its causes: hyper's outermost one says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words = format!("{words}: {inner}");
+        cause = inner.source();
+    }
+    words
+}
+
+impl Target {
+    fn request(&self, body: &Body, compression: Compression) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body.bytes.clone()));
+        *request.method_mut() = hyper::Method::POST;
+        *request.uri_mut() = self.path.clone();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("raven/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        if let Some(coding) = body::coding(compression) {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (text, seconds) in [("120", Some(120)), ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)), ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)), ("soon", None)] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(text))]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refused_body_halves_the_next_and_a_taken_one_doubles_it_up_to_the_window() {
+        let mut memory = Memory::default();
+        memory.halve(8192);
+        memory.halve(3);
+        memory.halve(1);
+        assert_eq!(memory.cap, Some(1));
+        let mut caps = Vec::new();
+        while let Some(cap) = memory.cap {
+            caps.push(cap);
+            memory.grow(16);
+        }
+        assert_eq!(caps, [1, 2, 4, 8]);
+    }
+
+    #[test]
+    fn statuses_have_their_classes() {
+        let class = |status| match (Answer { status: StatusCode::from_u16(status).expect("valid"), retry_after: None, says: String::new() }).outcome("noc") {
+            Outcome::Taken => "taken",
+            Outcome::Refused(_) => "refused",
+            Outcome::Failed(Failure { class: Class::Retry, .. }) => "retry",
+            Outcome::Failed(_) => "config",
+        };
+        for (status, expected) in [
+            (200, "taken"),
+            (202, "taken"),
+            (204, "taken"),
+            (301, "config"),
+            (400, "refused"),
+            (401, "config"),
+            (403, "config"),
+            (404, "config"),
+            (408, "retry"),
+            (413, "refused"),
+            (422, "refused"),
+            (429, "retry"),
+            (500, "retry"),
+            (503, "retry"),
+        ] {
+            assert_eq!(class(status), expected, "{status}");
+        }
+    }
+}

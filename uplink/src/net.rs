@@ -1,0 +1,38 @@
+//! Connections to destinations. Names are resolved anew at each attempt; an attempt takes `timeout` at most.
+
+use crate::attempt::Failure;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+
+/// Connects to `host:port`: to the first of its addresses that answers.
+pub async fn connect(to: &str, within: Duration) -> Result<(TcpStream, SocketAddr), Failure> {
+    let deadline = Instant::now() + within;
+    let addrs = resolve(to, deadline).await?;
+    let mut last = None;
+    for (left, addr) in addrs.iter().enumerate().map(|(n, addr)| (addrs.len() - n, *addr)) {
+        let share = deadline.saturating_duration_since(Instant::now()) / left as u32;
+        match timeout_at(Instant::now() + share, TcpStream::connect(addr)).await {
+            Ok(Ok(stream)) => {
+                // Acknowledgement latency counts, and all writes are large.
+                let _ = stream.set_nodelay(true);
+                return Ok((stream, addr));
+            }
+            Ok(Err(error)) => last = Some(format!("{addr}: {error}")),
+            Err(_) => last = Some(format!("{addr}: no answer in {} s", share.as_secs())),
+        }
+    }
+    Err(Failure::retry(format!("connect to {to}: {}", last.unwrap_or_else(|| "the name has no address".to_owned()))))
+}
+
+async fn resolve(to: &str, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(addr) = to.parse() {
+        return Ok(vec![addr]);
+    }
+    match timeout_at(deadline, lookup_host(to)).await {
+        Ok(Ok(addrs)) => Ok(addrs.collect()),
+        Ok(Err(error)) => Err(Failure::retry(format!("look up {to}: {error}"))),
+        Err(_) => Err(Failure::retry(format!("look up {to}: no answer from DNS in time"))),
+    }
+}

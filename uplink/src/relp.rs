@@ -1,0 +1,455 @@
+//! RELP: one connection, a window of records under way, each acknowledged by itself.
+//!
+//! Speaks what librelp 1.11 and rsyslog's imrelp speak (relp_version 0, command `syslog`). Everything from the far
+//! end is bounded: a frame to 16 KiB, the bytes read ahead to 64 KiB, the bytes not yet written to [`OUT_MAX`].
+
+pub mod frame;
+pub mod window;
+
+use crate::attempt::{Event, Failure};
+use crate::envelope::Envelope;
+use crate::feed::{Ended, Feed, told};
+use crate::net;
+use crate::reader::More;
+use crate::source::{Source, SourceError};
+use frame::Frame;
+use raven_model::units::Seq;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{Interest, Ready};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use window::Window;
+
+/// Bytes encoded and not yet taken by the socket at which no more are encoded. One message can go over it.
+const OUT_MAX: usize = 256 * 1024;
+const IN_MAX: usize = 64 * 1024;
+
+/// After so many refusals of one record, while others are taken, it goes to the dead letters.
+const REFUSALS: u32 = 5;
+
+/// Refused records remembered, at most.
+const REFUSED_MAX: usize = 256;
+
+/// How long what is under way may take to be acknowledged when told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+const OFFER: &[u8] = concat!("relp_version=0\nrelp_software=raven,", env!("CARGO_PKG_VERSION"), "\ncommands=syslog").as_bytes();
+
+/// What is remembered from one attempt to the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Records that were refused: how often, and the acknowledgements counted at the first time.
+    refused: BTreeMap<Seq, (u32, u64)>,
+}
+
+/// One attempt: connect, open, deliver until it fails or shall stop.
+pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ended {
+    let (to, within) = (feed.to.to.clone(), feed.timeout());
+    let opened = feed
+        .or_stop(async move {
+            let (stream, peer) = net::connect(&to, within).await?;
+            let opening = timeout(within, open(&stream, peer));
+            let rest = opening.await.map_err(|_| Failure::retry(format!("{peer}: no answer to RELP's open in {} s", within.as_secs())))??;
+            Ok::<_, Failure>((stream, peer, rest))
+        })
+        .await;
+    match opened {
+        None => Ended::Stopped,
+        Some(Err(failure)) => failure.into(),
+        Some(Ok((stream, peer, rest))) => {
+            feed.event(Event::Connected);
+            Session::new(feed, memory, stream, peer, rest).run().await
+        }
+    }
+}
+
+/// Agrees on the protocol; returns the bytes that came behind the answer.
+async fn open(stream: &TcpStream, peer: SocketAddr) -> Result<Inbox, Failure> {
+    let mut out = Vec::new();
+    frame::frame(&mut out, 1, b"open", OFFER);
+    let broken = |error: io::Error| Failure::retry(format!("{peer}: {error}"));
+    let mut at = 0;
+    while at < out.len() {
+        stream.writable().await.map_err(broken)?;
+        at += unless_blocked(stream.try_write(&out[at..])).map_err(broken)?;
+    }
+    let mut inbox = Inbox::default();
+    loop {
+        if let Some(answer) = inbox.next().map_err(|error| not_relp(peer, error))? {
+            accepted(&answer, peer)?;
+            return Ok(inbox);
+        }
+        stream.readable().await.map_err(broken)?;
+        if inbox.fill(stream).map_err(broken)? == Some(0) {
+            return Err(Failure::retry(format!("{peer} closed the connection instead of answering RELP's open")));
+        }
+    }
+}
+
+fn accepted(answer: &Answer, peer: SocketAddr) -> Result<(), Failure> {
+    match answer {
+        Answer::Rsp { txnr: 1, code: Some(200), text } if text.contains("commands=") && offers_syslog(text) => Ok(()),
+        Answer::Rsp { code: Some(200), .. } => Err(Failure::config(format!("{peer} speaks RELP but does not take syslog"))),
+        Answer::Rsp { text, .. } => Err(Failure::config(format!("{peer} refused RELP's open: {}", printable(text)))),
+        Answer::ServerClose => Err(Failure::retry(format!("{peer} closed the session at once"))),
+    }
+}
+
+fn offers_syslog(text: &str) -> bool {
+    text.lines().filter_map(|line| line.strip_prefix("commands=")).any(|commands| commands.split(',').any(|c| c.trim() == "syslog"))
+}
+
+fn not_relp(peer: SocketAddr, error: frame::FrameError) -> Failure {
+    Failure::retry(format!("{peer} does not speak RELP: {error}"))
+}
+
+/// What a far end says, fit for a log: 200 characters, none of them control characters.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+fn unless_blocked(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}
+
+/// What a receiver can say.
+enum Answer {
+    Rsp { txnr: u32, code: Option<u16>, text: String },
+    ServerClose,
+}
+
+/// Bytes read and not yet taken apart.
+struct Inbox {
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { buf: vec![0; IN_MAX], start: 0, end: 0 }
+    }
+}
+
+impl Inbox {
+    /// Reads once: `None` when nothing is there, `Some(0)` when the far end closed.
+    fn fill(&mut self, stream: &TcpStream) -> io::Result<Option<usize>> {
+        self.buf.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        match stream.try_read(&mut self.buf[self.end..]) {
+            Ok(n) => {
+                self.end += n;
+                Ok(Some(n))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next frame, borrowed. A frame is far smaller than the buffer, so a full buffer always yields one.
+    fn frame(&mut self) -> Result<Option<Frame<'_>>, frame::FrameError> {
+        let parsed = frame::parse(&self.buf[self.start..self.end])?;
+        Ok(parsed.map(|(frame, len)| {
+            self.start += len;
+            frame
+        }))
+    }
+
+    fn next(&mut self) -> Result<Option<Answer>, frame::FrameError> {
+        Ok(self.frame()?.map(|frame| match frame.command {
+            b"rsp" => {
+                Answer::Rsp { txnr: frame.txnr, code: frame::code(frame.data), text: String::from_utf8_lossy(frame.data).into_owned() }
+            }
+            // librelp sends `serverclose` only; whatever else a receiver says unasked ends the session too.
+            _ => Answer::ServerClose,
+        }))
+    }
+}
+
+/// An open connection.
+struct Session<'a, S: Source> {
+    feed: &'a mut Feed<S>,
+    memory: &'a mut Memory,
+    stream: TcpStream,
+    peer: SocketAddr,
+    inbox: Inbox,
+    out: Vec<u8>,
+    written: usize,
+    window: Window,
+    envelope: Envelope,
+    /// When the far end last took an answer forward, or had nothing to answer.
+    alive: Instant,
+    stop_by: Option<Instant>,
+}
+
+impl<'a, S: Source> Session<'a, S> {
+    fn new(feed: &'a mut Feed<S>, memory: &'a mut Memory, stream: TcpStream, peer: SocketAddr, inbox: Inbox) -> Self {
+        Self {
+            window: Window::new(2, feed.to.window as usize),
+            envelope: Envelope::new(&feed.device, &feed.stream),
+            out: Vec::with_capacity(OUT_MAX + 4096),
+            written: 0,
+            alive: Instant::now(),
+            stop_by: None,
+            feed,
+            memory,
+            stream,
+            peer,
+            inbox,
+        }
+    }
+
+    async fn run(&mut self) -> Ended {
+        loop {
+            match self.turn().await {
+                Ok(false) => {}
+                Ok(true) => return self.close(),
+                Err(failure) => return failure.into(),
+            }
+        }
+    }
+
+    /// Encodes, then waits for one thing to happen. True when it shall stop and nothing is under way.
+    async fn turn(&mut self) -> Result<bool, Failure> {
+        self.answers()?;
+        self.fill()?;
+        self.write()?;
+        let stopping = self.stop_by.is_some();
+        if !stopping && self.out.is_empty() && self.window.has_much_room() && self.feed.reader.has_run() {
+            // The socket took everything: encode more at once, but let other destinations have their turn.
+            tokio::task::consume_budget().await;
+            return Ok(false);
+        }
+        if stopping && (self.window.is_empty() || self.stop_by < Some(Instant::now())) {
+            return Ok(true);
+        }
+        let wants = !stopping && self.window.has_room() && !self.feed.reader.has_run();
+        if self.window.is_empty() && wants {
+            self.feed.event(Event::CaughtUp);
+        }
+        let deadline = self.deadline();
+        let interest = if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        let Feed { reader, stop, .. } = &mut *self.feed;
+        let woken = tokio::select! {
+            ready = self.stream.ready(interest) => Woken::Ready(ready),
+            loaded = reader.load(), if wants => Woken::Loaded(loaded),
+            () = sleep_until(deadline) => Woken::Late,
+            () = told(stop), if !stopping => Woken::Stop,
+        };
+        self.woken(woken).map(|()| false)
+    }
+
+    fn woken(&mut self, woken: Woken) -> Result<(), Failure> {
+        match woken {
+            Woken::Ready(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => self.read(),
+            Woken::Ready(Ok(_)) => Ok(()),
+            Woken::Ready(Err(error)) => Err(self.broken(&error)),
+            Woken::Loaded(loaded) => loaded.map_err(|error| Failure::retry(error.0)),
+            Woken::Late => self.check_alive(),
+            Woken::Stop => {
+                self.stop_by = Some(Instant::now() + STOP_GRACE);
+                Ok(())
+            }
+        }
+    }
+
+    /// Encodes records while there is room.
+    fn fill(&mut self) -> Result<(), Failure> {
+        if self.stop_by.is_some() || !self.out.is_empty() || !self.window.has_much_room() {
+            return Ok(());
+        }
+        if self.window.is_empty() {
+            self.alive = Instant::now();
+        }
+        let Self { feed, memory, out, window, envelope, .. } = self;
+        let mut unwritable = None;
+        let standing = feed.standing.clone();
+        let dead = &feed.dead;
+        feed.reader.take(|seq, record, listener| {
+            if let Some(reason) = memory.poison(seq, standing.borrow().acked_count()) {
+                match dead.add(seq, record, listener, &reason) {
+                    Ok(()) => standing.borrow_mut().buried(seq),
+                    Err(error) => unwritable = Some(format!("{}: {error}", dead.path().display())),
+                }
+                return if unwritable.is_some() { More::Undo } else { More::Yes };
+            }
+            let message = envelope.seal(seq, record, listener);
+            frame::header(out, window.send(seq), b"syslog", message.len());
+            message.write(out);
+            out.push(b'\n');
+            standing.borrow_mut().sent(seq);
+            if window.has_room() && out.len() < OUT_MAX { More::Yes } else { More::No }
+        });
+        if !self.out.is_empty() {
+            self.feed.event(Event::Sent);
+        }
+        unwritable.map_or(Ok(()), |words| Err(Failure::config(words)))
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        while self.written < self.out.len() {
+            match self.stream.try_write(&self.out[self.written..]) {
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), Failure> {
+        match self.inbox.fill(&self.stream).map_err(|error| self.broken(&error))? {
+            Some(0) => {
+                // What came before the end still counts.
+                self.answers()?;
+                Err(Failure::retry(format!("{} closed the connection{}", self.peer, self.under_way())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the answers that have come.
+    fn answers(&mut self) -> Result<(), Failure> {
+        let mut standing = None;
+        let mut trouble = None;
+        let mut acked = Vec::new();
+        while trouble.is_none() {
+            match self.inbox.frame() {
+                Ok(None) => break,
+                Ok(Some(Frame { txnr, command: b"rsp", data })) => match (self.window.answered(txnr), frame::code(data)) {
+                    (Some(seq), Some(200)) => acked.push(seq),
+                    (Some(seq), _) => trouble = Some(Trouble::Refused(seq, String::from_utf8_lossy(data).into_owned())),
+                    (None, _) => trouble = Some(Trouble::Unasked(txnr)),
+                },
+                Ok(Some(_)) => trouble = Some(Trouble::Closing),
+                Err(error) => trouble = Some(Trouble::NotRelp(error)),
+            }
+        }
+        if !acked.is_empty() {
+            self.alive = Instant::now();
+            standing.get_or_insert_with(|| self.feed.standing.borrow_mut()).acked(acked);
+        }
+        drop(standing);
+        trouble.map_or(Ok(()), |trouble| Err(self.failure(trouble)))
+    }
+
+    fn failure(&mut self, trouble: Trouble) -> Failure {
+        let peer = self.peer;
+        match trouble {
+            Trouble::Refused(seq, text) => {
+                let acked = self.feed.standing.borrow().acked_count();
+                self.memory.refused(seq, acked);
+                Failure::retry(format!("{peer} refused record {seq}: {}", printable(&text)))
+            }
+            Trouble::Unasked(txnr) => Failure::retry(format!("{peer} answered transaction {txnr}, which is not under way")),
+            Trouble::Closing => Failure::retry(format!("{peer} ended the session{}", self.under_way())),
+            Trouble::NotRelp(error) => not_relp(peer, error),
+        }
+    }
+
+    /// A socket can be open at this end only: what tells is whether answers come.
+    fn check_alive(&self) -> Result<(), Failure> {
+        let silent = self.alive.elapsed() >= self.feed.timeout() && !self.window.is_empty();
+        if silent && self.stop_by.is_none() {
+            let words = format!("{} acknowledged nothing for {} s{}", self.peer, self.feed.timeout().as_secs(), self.under_way());
+            return Err(Failure::retry(words));
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Instant {
+        let silent = if self.window.is_empty() { Instant::now() } else { self.alive } + self.feed.timeout();
+        self.stop_by.map_or(silent, |by| by.min(silent))
+    }
+
+    fn under_way(&self) -> String {
+        match self.window.len() {
+            0 => String::new(),
+            n => format!(", {n} records under way"),
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> Failure {
+        Failure::retry(format!("{}: {error}{}", self.peer, self.under_way()))
+    }
+
+    /// Says good-bye; whether it is heard does not matter.
+    fn close(&mut self) -> Ended {
+        let mut out = Vec::new();
+        frame::frame(&mut out, self.window.next(), b"close", b"");
+        if self.out.is_empty() {
+            let _ = self.stream.try_write(&out);
+        }
+        Ended::Stopped
+    }
+}
+
+/// What a session waits for.
+enum Woken {
+    Ready(io::Result<Ready>),
+    Loaded(Result<(), SourceError>),
+    Late,
+    Stop,
+}
+
+/// What can be wrong with an answer.
+enum Trouble {
+    Refused(Seq, String),
+    Unasked(u32),
+    Closing,
+    NotRelp(frame::FrameError),
+}
+
+impl Memory {
+    fn refused(&mut self, seq: Seq, acked: u64) {
+        if self.refused.len() >= REFUSED_MAX {
+            self.refused.pop_first();
+        }
+        self.refused.entry(seq).or_insert((0, acked)).0 += 1;
+    }
+
+    /// Why `seq` goes to the dead letters: refused often enough while others were taken.
+    fn poison(&mut self, seq: Seq, acked: u64) -> Option<String> {
+        if self.refused.is_empty() {
+            return None;
+        }
+        let (times, before) = *self.refused.get(&seq)?;
+        if times < REFUSALS || acked == before {
+            return None;
+        }
+        Some(format!("refused {times} times"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_poison_only_when_others_are_taken() {
+        let mut memory = Memory::default();
+        for _ in 0..REFUSALS {
+            assert_eq!(memory.poison(Seq(7), 10), None);
+            memory.refused(Seq(7), 10);
+        }
+        assert_eq!(memory.poison(Seq(7), 10), None, "nothing else was taken: the receiver refuses everything");
+        assert_eq!(memory.poison(Seq(7), 11), Some("refused 5 times".to_owned()));
+        assert_eq!(memory.poison(Seq(8), 11), None);
+    }
+
+    #[test]
+    fn a_receiver_must_take_syslog() {
+        assert!(offers_syslog("200 OK\nrelp_version=0\ncommands=syslog\n"));
+        assert!(offers_syslog("200 OK\ncommands=eventlog,syslog"));
+        assert!(!offers_syslog("200 OK\ncommands=syslogng"));
+    }
+}

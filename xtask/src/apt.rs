@@ -1,0 +1,75 @@
+//! What tests and measurements need of the machine beyond Rust: Debian packages, installed when we may.
+
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+/// A program or file, and the package that brings it.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    what: &'static str,
+    package: &'static str,
+}
+
+/// rsyslog: destination of the delivery tests, reference of the measurements.
+pub const RSYSLOG: Need = Need { what: "rsyslogd", package: "rsyslog" };
+
+/// All that the tests use.
+pub const TESTS: [Need; 6] = [
+    RSYSLOG,
+    Need { what: "imrelp.so", package: "rsyslog-relp" },
+    Need { what: "ip", package: "iproute2" },
+    Need { what: "python3", package: "python3" },
+    Need { what: "setpriv", package: "util-linux" },
+    Need { what: "logger", package: "bsdutils" },
+];
+
+const FOLDERS: [&str; 7] = [
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+    "/usr/local/bin",
+    "/usr/lib/x86_64-linux-gnu/rsyslog",
+    "/usr/lib/aarch64-linux-gnu/rsyslog",
+];
+
+impl Need {
+    /// Whether it is there.
+    pub fn is_met(&self) -> bool {
+        FOLDERS.iter().any(|folder| Path::new(folder).join(self.what).exists())
+    }
+}
+
+/// Installs what is missing of `needs`; says what stays missing when that is not possible.
+pub fn install(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if !nix::unistd::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
+        bail!(
+            "missing: {}; as root: apt-get install {}",
+            missing.iter().map(|n| n.what).collect::<Vec<_>>().join(", "),
+            packages.join(" ")
+        );
+    }
+    println!("installing {}", packages.join(" "));
+    // A fresh machine has no package lists, or lists too old to fetch by; so update when the first try fails.
+    if apt(&["install", "--yes", "--no-install-recommends"], &packages).is_err() {
+        apt(&["update"], &[])?;
+        apt(&["install", "--yes", "--no-install-recommends"], &packages)?;
+    }
+    match missing.iter().find(|need| !need.is_met()) {
+        Some(need) => bail!("{} was installed and {} is still missing", need.package, need.what),
+        None => Ok(()),
+    }
+}
+
+fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {
+    // Packages such as rsyslog would start their daemon; policy-rc.d is respected by all of Debian's, systemd or not.
+    crate::build::must(
+        Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(verb).args(packages),
+    )
+}

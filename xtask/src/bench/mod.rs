@@ -1,0 +1,7 @@
+//! bench
+use crate::args::Args;
+use anyhow::Result;
+/// run
+pub fn run(_args: Args) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask up · test · bench`: run, test and measure Raven from its source tree.
+//!
+//! * [`up`] builds the appliance and runs it without root beside [`noc`], a demonstration operations centre.
+//! * [`test`] is what the continuous build calls: lints, unit, property and end-to-end tests.
+//! * [`bench`] runs Raven and a reference in the same run and prints ratios.
+//!
+//! Nothing here ships with the product; it starts programs and talks to them only by their documented interfaces.
+
+mod appliance;
+mod apt;
+mod args;
+mod bench;
+mod build;
+mod noc;
+mod test;
+mod up;
+
+use args::Args;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  up [--for SECONDS] [--data DIR] [--bin-dir DIR]
+        build and run Raven with a demonstration NOC; state in ./raven-data
+  test [--full]
+        install what the tests need (as root), then lints and all tests;
+        --full with the long counts and outages
+  bench [NAME] [--json] [--bin-dir DIR]
+        measure against rsyslog and the bare machine; NAME is one of
+        udp-cpu udp-rate udp-soak tcp-cpu disk catchup idle sink
+";
+
+fn main() -> ExitCode {
+    let mut args = Args::from_env();
+    let done = match args.command().as_deref() {
+        Some("up") => up::run(args),
+        Some("test") => test::run(args),
+        Some("bench") => bench::run(args),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!(
+            "{}\n\n{USAGE}",
+            other.map_or("no command".to_owned(), |o| format!("`{o}` is not a command"))
+        )),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask test`: all that must hold before a change goes in.
+//!
+//! Unit and property tests run with the checks of a debug build; the end-to-end tests run against programs built
+//! nearly as they ship.
+
+use crate::args::Args;
+use crate::{apt, build};
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Profile of the programs that the end-to-end tests run.
+const PROFILE: &str = "test-release";
+
+/// The package whose `tests/` drive the whole appliance.
+const END_TO_END: &str = "raven-supervisor";
+
+struct Step {
+    name: &'static str,
+    took: Duration,
+    result: Result<()>,
+}
+
+/// Runs every step, also after one failed, and sums up.
+pub fn run(mut args: Args) -> Result<()> {
+    let full = args.flag("--full");
+    args.end()?;
+    apt::install(&apt::TESTS)?;
+    let mut steps = Vec::new();
+    for (name, step) in steps_of(full) {
+        println!("\n=== {name}");
+        let started = Instant::now();
+        let result = step();
+        if let Err(error) = &result {
+            println!("FAILED: {error:#}");
+        }
+        steps.push(Step { name, took: started.elapsed(), result });
+    }
+    sum_up(&steps)
+}
+
+type Run = Box<dyn Fn() -> Result<()>>;
+
+fn steps_of(full: bool) -> Vec<(&'static str, Run)> {
+    let mut steps: Vec<(&str, Run)> = vec![
+        ("format", cargo(&["fmt", "--all", "--check"])),
+        ("clippy", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("unit, property and integration tests", cargo(&["test", "--quiet", "--workspace", "--exclude", END_TO_END])),
+        ("supervisor's own tests", cargo(&["test", "--quiet", "--package", END_TO_END, "--lib", "--bins"])),
+        ("end-to-end tests", Box::new(move || end_to_end(full))),
+        ("cargo xtask up", Box::new(up)),
+    ];
+    if Command::new("cargo-deny").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        steps.insert(2, ("cargo deny", cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])));
+    }
+    steps
+}
+
+fn cargo(arguments: &'static [&'static str]) -> Run {
+    Box::new(move || build::must(build::cargo().args(arguments)))
+}
+
+fn end_to_end(full: bool) -> Result<()> {
+    let programs = build::programs(PROFILE)?;
+    let mut test = build::cargo();
+    // One at a time: several of them load both cores, and all of them listen to what they sent.
+    test.args(["test", "--profile", PROFILE, "--package", END_TO_END, "--test", "*", "--", "--test-threads=1"]);
+    test.env("RAVEN_BIN_DIR", programs);
+    if full {
+        test.env("RAVEN_FULL", "1");
+    }
+    build::must(&mut test)
+}
+
+/// The first command of the README: a message that comes in by UDP is acknowledged by the demonstration NOC.
+fn up() -> Result<()> {
+    let programs = build::programs(PROFILE)?;
+    let data = tempfile::tempdir()?;
+    let log = data.path().join("noc/received.log");
+    let mut up = Command::new(std::env::current_exe()?);
+    up.arg("up").arg("--bin-dir").arg(programs).arg("--data").arg(data.path()).args(["--for", "10"]);
+    let mut child = up.spawn()?;
+    let arrived = keep_sending(&log);
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("cargo xtask up: {status}");
+    }
+    if !arrived {
+        bail!("no message reached {}", log.display());
+    }
+    Ok(())
+}
+
+/// Sends `hello` until it is in `log`, for 30 s at most; before the listener is bound it goes nowhere.
+fn keep_sending(log: &Path) -> bool {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < patience {
+        drop(
+            std::net::UdpSocket::bind("127.0.0.1:0")
+                .and_then(|s| s.send_to(b"<13>hello from the test", "127.0.0.1:1514")),
+        );
+        std::thread::sleep(Duration::from_millis(250));
+        if std::fs::read_to_string(log).is_ok_and(|text| text.contains("hello from the test")) {
+            return true;
+        }
+    }
+    false
+}
+
+fn sum_up(steps: &[Step]) -> Result<()> {
+    println!("\n=== summary");
+    for step in steps {
+        let verdict = if step.result.is_ok() { "ok" } else { "FAILED" };
+        println!("{verdict:<7} {:>6.1} s  {}", step.took.as_secs_f64(), step.name);
+    }
+    let failed: Vec<&str> = steps.iter().filter(|s| s.result.is_err()).map(|s| s.name).collect();
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
