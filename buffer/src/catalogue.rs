@@ -120,7 +120,9 @@ impl Known {
         let taken = match key {
             LEDGER => env::unseal(value).map(|ledger| self.ledger = Some(ledger)),
             RESERVED => env::unseal(value).map(|seq| self.reserved = Some(seq)),
-            _ if key.starts_with('s') => env::unseal(value).map(|held: Summary| drop(self.sealed.insert(held.first, held))),
+            _ if key.starts_with('s') => env::unseal(value).map(|held: Summary| {
+                self.sealed.insert(held.first, held);
+            }),
             _ if key.starts_with('e') => env::unseal(value).map(|first| self.evicting.push(first)),
             _ => None,
         };

@@ -19,7 +19,7 @@
 
 pub mod block;
 mod catalogue;
-//pub mod cursors;
+pub mod cursors;
 mod env;
 pub mod error;
 mod evict;
@@ -27,19 +27,19 @@ mod files;
 pub mod ledger;
 mod packer;
 mod rates;
-//pub mod reader;
+pub mod reader;
 mod recovery;
 mod segment;
 pub mod tail;
-//pub mod verify;
+pub mod verify;
 pub mod writer;
 
 pub use block::{Block, BlockError, BlockHead};
-//pub use cursors::{Cursor, Cursors};
+pub use cursors::{Cursor, Cursors};
 pub use error::RingError;
 pub use evict::Eviction;
 pub use ledger::{Ledger, Loss, Why};
 pub use packer::Refused;
-//pub use reader::{Found, RingReader};
+pub use reader::{Found, RingReader};
 pub use recovery::Recovery;
 pub use writer::{BatchMark, RingWriter, WriterOptions};

@@ -108,6 +108,12 @@ impl Syslog {
         Ok(this)
     }
 
+    /// Says that the jail is closed and the work begins.
+    pub fn ready(self, missing: Vec<String>) -> Result<Self, CollectorError> {
+        self.channel.send_json(&FromWorker::Ready { missing }, &[])?;
+        Ok(self)
+    }
+
     /// Receives until `ravend` says stop or is gone.
     pub fn run(mut self) -> Result<(), CollectorError> {
         let mut events = [EpollEvent::empty(); 128];

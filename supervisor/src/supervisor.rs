@@ -627,6 +627,9 @@ fn restore(stored: Vec<(Stored, OwnedFd)>) -> anyhow::Result<(Held, Listeners, C
     for reader in READERS {
         let (store_end, reader_end) = Channel::pair()?;
         store_end.set_send_buffer(1 << 20)?;
+        for end in [&store_end, &reader_end] {
+            nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+        }
         tails.push((reader, store_end, reader_end));
     }
     if listeners.iter().count() > 200 {

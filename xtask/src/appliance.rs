@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Longest graceful stop: everything received is made durable first.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_mins(1);
 
 /// The appliance, as a child of ours; killed when dropped, if it was not stopped.
 #[derive(Debug)]

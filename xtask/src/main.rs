@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Some("up") => up::run(args),
         Some("test") => test::run(args),
         Some("bench") => bench::run(args),
+        Some("count") => bench::sink::count(args),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())

@@ -47,13 +47,7 @@ struct Options {
 pub fn run(args: Args) -> Result<()> {
     let options = options(args)?;
     let interrupted = on_interrupt()?;
-    let programs = match &options.programs {
-        Some(folder) => build::in_folder(folder)?,
-        None => {
-            println!("building (the first time takes a few minutes) …");
-            build::programs("release")?
-        }
-    };
+    let programs = options.programs.as_deref().map_or_else(build_release, build::in_folder)?;
     let config = prepare(&options.data)?;
     let noc = options.data.join("noc");
     let relp = Receiver::start(Speaks::Relp, RELP, Some(&noc.join("received.log")))?;
@@ -66,6 +60,11 @@ pub fn run(args: Args) -> Result<()> {
     appliance.stop()?;
     println!("stopped. The NOC acknowledged {} records by RELP and {} by HTTP.", relp.records(), http.records());
     Ok(())
+}
+
+fn build_release() -> Result<PathBuf> {
+    println!("building (the first time takes a few minutes) …");
+    build::programs("release")
 }
 
 fn options(mut args: Args) -> Result<Options> {

@@ -36,7 +36,7 @@ pub(crate) fn has(name: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, name).unwrap_or(false)
 }
 
-/// Needs CAP_SETPCAP; a process without it has no use for the bounding set but to pass it on.
+/// Needs `CAP_SETPCAP`; a process without it has no use for the bounding set but to pass it on.
 fn drop_bounding(keep: &CapsHashSet) -> Result<(), CapsError> {
     if !has(Capability::CAP_SETPCAP) {
         return Ok(());

@@ -1,6 +1,6 @@
 //! Packets and descriptors between processes.
 //!
-//! A [`Channel`] is one end of a SOCK_SEQPACKET pair: a packet arrives whole or not at all. [`send_line`] and
+//! A [`Channel`] is one end of a `SOCK_SEQPACKET` pair: a packet arrives whole or not at all. [`send_line`] and
 //! [`recv`] serve stream sockets (the control socket) in the same way.
 
 use serde::Serialize;
@@ -32,7 +32,7 @@ pub enum ChannelError {
     },
 }
 
-/// One end of a pair of connected SOCK_SEQPACKET sockets.
+/// One end of a pair of connected `SOCK_SEQPACKET` sockets.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
@@ -127,7 +127,10 @@ impl Channel {
     ///
     /// # Errors
     /// `WouldBlock` inside [`ChannelError::Io`] when nothing is there.
-    pub fn try_recv_json<T: DeserializeOwned>(&self, buf: &mut [u8]) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
+    pub fn try_recv_json<T: DeserializeOwned>(
+        &self,
+        buf: &mut [u8],
+    ) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
         let mut fds = Vec::new();
         let len = self.try_recv(buf, &mut fds)?;
         from_json(&buf[..len], fds)
@@ -139,7 +142,12 @@ impl Channel {
     /// # Errors
     /// The kernel's.
     pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
-        crate::socket::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, bytes as libc::c_int)
+        crate::socket::set_option(
+            self.as_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX),
+        )
     }
 }
 
@@ -155,7 +163,7 @@ impl From<Channel> for OwnedFd {
     }
 }
 
-/// Two connected stream sockets (AF_UNIX), closed on exec.
+/// Two connected stream sockets (`AF_UNIX`), closed on exec.
 ///
 /// # Errors
 /// The kernel's: no descriptors left.
@@ -211,7 +219,10 @@ pub fn recv(socket: BorrowedFd, buf: &mut [u8], fds: &mut Vec<OwnedFd>, flags: l
     })?;
     let received = received_fds(&message);
     if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a packet is longer than {} bytes or has over {FDS_MAX} descriptors", buf.len())));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a packet is longer than {} bytes or has over {FDS_MAX} descriptors", buf.len()),
+        ));
     }
     fds.extend(received);
     Ok(len)
@@ -230,13 +241,23 @@ fn received_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
             let bytes = len - unsafe { libc::CMSG_LEN(0) } as usize;
             for index in 0..bytes / size_of::<RawFd>() {
                 // SAFETY: the data of this header holds `bytes` bytes of descriptors, all new and ours.
-                fds.push(unsafe { OwnedFd::from_raw_fd(libc::CMSG_DATA(head).cast::<RawFd>().add(index).read_unaligned()) });
+                fds.push(unsafe { OwnedFd::from_raw_fd(fd_place(head, index).read_unaligned()) });
             }
         }
         // SAFETY: as for CMSG_FIRSTHDR.
         head = unsafe { libc::CMSG_NXTHDR(message, head) };
     }
     fds
+}
+
+/// Where descriptor `index` lies behind `head`; read and write it unaligned.
+///
+/// # Safety
+/// `head` is a header inside control data with room for it.
+#[allow(clippy::cast_ptr_alignment)] // callers read and write unaligned
+unsafe fn fd_place(head: *const libc::cmsghdr, index: usize) -> *mut RawFd {
+    // SAFETY: inside the control data, as the caller says.
+    unsafe { libc::CMSG_DATA(head).cast::<RawFd>().add(index) }
 }
 
 fn send_with(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd], flags: libc::c_int) -> io::Result<usize> {
@@ -257,7 +278,7 @@ fn send_with(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd], flags: libc::
     })
 }
 
-/// Writes one SCM_RIGHTS header into the control data of `message`, which holds [`CONTROL_WORDS`] words.
+/// Writes one `SCM_RIGHTS` header into the control data of `message`, which holds [`CONTROL_WORDS`] words.
 fn put_fds(message: &mut libc::msghdr, fds: &[BorrowedFd]) {
     let bytes = size_of_val(fds) as libc::c_uint;
     // SAFETY: CMSG_SPACE of FDS_MAX descriptors fits into CONTROL_WORDS; callers bound the number of `fds`.
@@ -268,7 +289,7 @@ fn put_fds(message: &mut libc::msghdr, fds: &[BorrowedFd]) {
         (*head).cmsg_type = libc::SCM_RIGHTS;
         (*head).cmsg_len = libc::CMSG_LEN(bytes) as _;
         for (index, fd) in fds.iter().enumerate() {
-            libc::CMSG_DATA(head).cast::<RawFd>().add(index).write_unaligned(fd.as_raw_fd());
+            fd_place(head, index).write_unaligned(fd.as_raw_fd());
         }
     }
 }
@@ -322,4 +343,102 @@ pub(crate) fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
 /// -1 means errno.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn a_descriptor_arrives_with_its_packet_and_closes_on_exec() {
+        let (a, b) = Channel::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        a.send_json("take this", &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let (text, mut fds) = b.recv_json::<String>(&mut [0; 100]).unwrap().unwrap();
+        assert_eq!((text.as_str(), fds.len()), ("take this", 1));
+        // SAFETY: reads no memory.
+        assert_eq!(unsafe { libc::fcntl(fds[0].as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
+        File::from(fds.remove(0)).write_all(b"hello").unwrap();
+        let mut heard = String::new();
+        reader.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "hello");
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_is_an_error_and_its_descriptors_are_closed() {
+        let (a, b) = Channel::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        a.send(&[1; 101], &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let mut fds = Vec::new();
+        assert_eq!(b.recv(&mut [0; 100], &mut fds).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(fds.is_empty());
+        // The end of the pipe: nobody holds its writer any more.
+        assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn as_many_descriptors_as_allowed_arrive_and_one_more_is_refused() {
+        let (a, b) = Channel::pair().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        a.send(b"x", &[null.as_fd(); FDS_MAX]).unwrap();
+        let mut fds = Vec::new();
+        assert_eq!(b.recv(&mut [0; 10], &mut fds).unwrap(), 1);
+        assert_eq!(fds.len(), FDS_MAX);
+        assert_eq!(a.send(b"x", &[null.as_fd(); FDS_MAX + 1]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn packets_keep_their_borders_and_the_end_is_seen() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(b"one", &[]).unwrap();
+        a.send(b"two", &[]).unwrap();
+        assert_eq!(a.send(b"", &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        drop(a);
+        let (mut buf, mut fds) = ([0; 100], Vec::new());
+        assert_eq!(b.recv(&mut buf, &mut fds).unwrap(), 3);
+        assert_eq!(b.try_recv(&mut buf, &mut fds).unwrap(), 3);
+        assert_eq!(&buf[..3], b"two");
+        assert_eq!(b.recv(&mut buf, &mut fds).unwrap(), 0);
+        assert_eq!(b.send(b"anyone?", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_holds_nobody_up() {
+        let (a, b) = Channel::pair().unwrap();
+        assert_eq!(b.try_recv(&mut [0; 10], &mut Vec::new()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let full = (0..100_000).find_map(|_| a.try_send(&[0; 1000], &[]).err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn the_largest_control_packet_passes() {
+        let (a, b) = Channel::pair().unwrap();
+        let packet = vec![7; raven_model::control::PACKET_MAX];
+        a.try_send(&packet, &[]).unwrap();
+        let mut buf = vec![0; packet.len()];
+        assert_eq!(b.recv(&mut buf, &mut Vec::new()).unwrap(), packet.len());
+        assert_eq!(buf, packet);
+    }
+
+    #[test]
+    fn a_packet_that_is_not_what_was_expected_is_an_error() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(b"{\"half\":", &[]).unwrap();
+        assert!(matches!(b.recv_json::<String>(&mut [0; 100]), Err(ChannelError::Json { bytes: 8, .. })));
+    }
+
+    #[test]
+    fn a_line_and_a_descriptor_pass_over_a_stream() {
+        let (a, b) = stream_pair().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        send_line(a.as_fd(), b"\"query\"\n", &[null.as_fd()]).unwrap();
+        let (mut buf, mut fds) = ([0; 100], Vec::new());
+        let len = recv(b.as_fd(), &mut buf, &mut fds, 0).unwrap();
+        assert_eq!((&buf[..len], fds.len()), (&b"\"query\"\n"[..], 1));
+    }
 }

@@ -33,7 +33,9 @@ pub fn memfd_of(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     while written < content.len() {
         let rest = &content[written..];
         // SAFETY: the kernel reads `rest.len()` bytes of `rest`.
-        written += retry(|| unsafe { libc::pwrite(fd.as_raw_fd(), rest.as_ptr().cast(), rest.len(), written as libc::off_t) })?;
+        written += retry(|| unsafe {
+            libc::pwrite(fd.as_raw_fd(), rest.as_ptr().cast(), rest.len(), (written as u64).cast_signed())
+        })?;
     }
     seal(fd.as_fd(), libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL)?;
     Ok(fd)
@@ -174,7 +176,7 @@ impl Mapping {
     /// # Errors
     /// `InvalidInput` for a range that is not whole pages or reaches beyond the end.
     pub fn punch(&self, range: Range<usize>) -> io::Result<()> {
-        if range.start % page_size() != 0 || range.end % page_size() != 0 {
+        if !range.start.is_multiple_of(page_size()) || !range.end.is_multiple_of(page_size()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not whole pages"));
         }
         self.advise(&range, libc::MADV_REMOVE)

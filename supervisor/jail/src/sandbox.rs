@@ -52,5 +52,7 @@ fn name_process(spec: &RoleSpec) {
 
 fn set_attribute(call: &'static str, option: libc::c_int, value: libc::c_ulong) -> Result<(), JailError> {
     // SAFETY: these options read no memory.
-    check(unsafe { libc::prctl(option, value, 0, 0, 0) }).map(drop).map_err(|error: io::Error| JailError::Call { call, error })
+    check(unsafe { libc::prctl(option, value, 0, 0, 0) })
+        .map(drop)
+        .map_err(|error: io::Error| JailError::Call { call, error })
 }

@@ -45,7 +45,7 @@ impl Signals {
         // SAFETY: the kernel writes at most the size of the struct.
         let read = retry(|| unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size_of_val(&info)) });
         match read {
-            Ok(_) => Ok(Some(info.ssi_signo as libc::c_int)),
+            Ok(_) => Ok(Some(info.ssi_signo.cast_signed())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
@@ -60,5 +60,23 @@ impl AsFd for Signals {
 
 /// `SIGKILL` for 9; the number where it has no name.
 pub fn name(signal: libc::c_int) -> String {
-    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())
+    nix::sys::signal::Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_signal_is_read_once_and_named() {
+        let signals = Signals::new(&[SIGHUP]).unwrap();
+        assert_eq!(signals.next().unwrap(), None);
+        // SAFETY: to this thread, which blocks it.
+        unsafe { libc::raise(SIGHUP) };
+        assert_eq!(signals.next().unwrap(), Some(SIGHUP));
+        assert_eq!(signals.next().unwrap(), None);
+        assert_eq!((name(SIGSYS).as_str(), name(99).as_str()), ("SIGSYS", "signal 99"));
+    }
 }

@@ -12,9 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const MEMINFO_WORDS: usize = 9;
 const MEMINFO_DROPS: usize = 8;
 
-/// A bound UDP socket: non-blocking, closed on exec, with receive stamps (SO_TIMESTAMPNS) and the drop counter
-/// (SO_RXQ_OVFL) on each datagram. `receive_buffer` in bytes is asked for beyond `net.core.rmem_max` where
-/// CAP_NET_ADMIN allows. Returns the socket and the buffer in force as the kernel counts it (twice the payload).
+/// A bound UDP socket: non-blocking, closed on exec, with receive stamps (`SO_TIMESTAMPNS`) and the drop counter
+/// (`SO_RXQ_OVFL`) on each datagram. `receive_buffer` in bytes is asked for beyond `net.core.rmem_max` where
+/// `CAP_NET_ADMIN` allows. Returns the socket and the buffer in force as the kernel counts it (twice the payload).
 ///
 /// `[::]` takes IPv4 too; where the machine has no IPv6 it is bound as `0.0.0.0`.
 ///
@@ -53,11 +53,17 @@ pub fn accept(listener: BorrowedFd) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut len = size_of_val(&storage) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `storage`.
     let fd = check(unsafe {
-        libc::accept4(listener.as_raw_fd(), (&raw mut storage).cast(), &raw mut len, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+        libc::accept4(
+            listener.as_raw_fd(),
+            (&raw mut storage).cast(),
+            &raw mut len,
+            libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+        )
     })?;
     // SAFETY: a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let peer = from_storage(&storage).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a peer that is neither IPv4 nor IPv6"))?;
+    let peer = from_storage(&storage)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a peer that is neither IPv4 nor IPv6"))?;
     Ok((socket, peer))
 }
 
@@ -95,7 +101,15 @@ pub fn drops(socket: BorrowedFd) -> io::Result<u64> {
     let mut words = [0_u32; MEMINFO_WORDS];
     let mut len = size_of_val(&words) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `words`.
-    check(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, words.as_mut_ptr().cast(), &raw mut len) })?;
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            words.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
     Ok(u64::from(words[MEMINFO_DROPS]))
 }
 
@@ -107,7 +121,9 @@ pub fn rcvbuf(socket: BorrowedFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     let mut len = size_of_val(&bytes) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `bytes`.
-    check(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw mut bytes).cast(), &raw mut len) })?;
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw mut bytes).cast(), &raw mut len)
+    })?;
     Ok(bytes as usize)
 }
 
@@ -132,12 +148,21 @@ fn sum_udp(snmp: &str, snmp6: &str) -> KernelUdp {
 fn snmp_value(text: &str, label: &str, name: &str) -> u64 {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(label));
     let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
-    names.split_whitespace().zip(values.split_whitespace()).find(|(n, _)| *n == name).and_then(|(_, v)| v.parse().ok()).unwrap_or(0)
+    names
+        .split_whitespace()
+        .zip(values.split_whitespace())
+        .find(|(n, _)| *n == name)
+        .and_then(|(_, v)| v.parse().ok())
+        .unwrap_or(0)
 }
 
 /// `/proc/net/snmp6` has a name and a value per line.
 fn snmp6_value(text: &str, name: &str) -> u64 {
-    text.lines().filter_map(|line| line.split_once(char::is_whitespace)).find(|(n, _)| *n == name).and_then(|(_, v)| v.trim().parse().ok()).unwrap_or(0)
+    text.lines()
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .find(|(n, _)| *n == name)
+        .and_then(|(_, v)| v.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn bound(addr: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
@@ -233,7 +258,13 @@ pub fn from_storage(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
 pub fn set_option(socket: BorrowedFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one int.
     check(unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size_of_val(&value) as libc::socklen_t)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
     })
     .map(drop)
 }
@@ -260,7 +291,15 @@ impl Peer {
         let mut raw = libc::ucred { pid: 0, uid: 0, gid: 0 };
         let mut len = size_of_val(&raw) as libc::socklen_t;
         // SAFETY: the kernel writes at most `len` bytes to `raw`.
-        check(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut raw).cast(), &raw mut len) })?;
+        check(unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERCRED,
+                (&raw mut raw).cast(),
+                &raw mut len,
+            )
+        })?;
         Ok(Self { pid: raw.pid as u32, uid: raw.uid, gid: raw.gid, groups: peer_groups(socket)? })
     }
 
@@ -276,7 +315,13 @@ fn peer_groups(socket: BorrowedFd) -> io::Result<Vec<u32>> {
         let mut len = size_of_val(groups.as_slice()) as libc::socklen_t;
         // SAFETY: the kernel writes at most `len` bytes to `groups`.
         let result = check(unsafe {
-            libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &raw mut len)
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
         });
         let count = len as usize / size_of::<u32>();
         match result {

@@ -138,7 +138,7 @@ impl Child {
     /// Sends it a signal; no error when it has just ended.
     ///
     /// # Errors
-    /// `PermissionDenied`: it runs as another user and CAP_KILL is not held.
+    /// `PermissionDenied`: it runs as another user and `CAP_KILL` is not held.
     pub fn kill(&self, signal: libc::c_int) -> io::Result<()> {
         // SAFETY: reads no memory (no siginfo is passed).
         let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, 0, 0) };
@@ -153,7 +153,9 @@ impl Child {
         let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
         loop {
             // SAFETY: the kernel writes one siginfo.
-            let result = unsafe { libc::waitid(libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t, &raw mut info, libc::WEXITED | flags) };
+            let result = unsafe {
+                libc::waitid(libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t, &raw mut info, libc::WEXITED | flags)
+            };
             match check(result) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -192,9 +194,15 @@ impl Prepared {
         let mut missing = Vec::new();
         let user = can_change_user().then(|| User { uid: role.uid, groups: role.groups.clone() });
         if user.is_none() {
-            missing.push(format!("all processes run as user {}: start ravend as root to give each role a user of its own", own_uid()));
+            missing.push(format!(
+                "all processes run as user {}: start ravend as root to give each role a user of its own",
+                own_uid()
+            ));
         }
-        let data = spec.data.canonicalize().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", spec.data.display())))?;
+        let data = spec
+            .data
+            .canonicalize()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", spec.data.display())))?;
         let own_mounts = user.is_some() && caps::has(Capability::CAP_SYS_ADMIN);
         let view = if own_mounts && has_data(role) { view()? } else { None };
         Ok(Self {
@@ -225,13 +233,15 @@ impl Prepared {
             own_mounts: self.user.is_some(),
             user: self.user.as_ref(),
             limits: &self.limits,
-            parent: std::process::id() as libc::pid_t,
+            parent: std::process::id().cast_signed(),
         }
     }
 
     fn child(self, pid: u32, pidfd: OwnedFd, failed: &[(Step, i32)]) -> Child {
         let mut missing = self.missing;
-        missing.extend(failed.iter().map(|(step, errno)| format!("{} ({}: {})", step.lack(), step.name(), io::Error::from_raw_os_error(*errno))));
+        missing.extend(failed.iter().map(|(step, errno)| {
+            format!("{} ({}: {})", step.lack(), step.name(), io::Error::from_raw_os_error(*errno))
+        }));
         let mounted = !failed.iter().any(|(step, _)| step.no_view());
         let data = self.view.filter(|_| mounted).map_or(self.data, |(view, _)| view);
         Child { pid, pidfd, uid: self.user.map_or_else(own_uid, |user| user.uid), data, missing }
@@ -244,7 +254,8 @@ fn has_data(role: &RoleSpec) -> bool {
 
 /// The first of [`VIEWS`] that is a directory which all users can enter.
 fn view() -> io::Result<Option<(PathBuf, CString)>> {
-    let open_to_all = |path: &&str| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.mode() & 0o001 != 0);
+    let open_to_all =
+        |path: &&str| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.mode() & 0o001 != 0);
     let Some(path) = VIEWS.into_iter().find(open_to_all) else { return Ok(None) };
     Ok(Some((PathBuf::from(path), c_string(OsStr::new(path))?)))
 }
@@ -277,7 +288,8 @@ fn own_uid() -> u32 {
 }
 
 fn c_string(text: &OsStr) -> io::Result<CString> {
-    CString::new(text.as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: holds a NUL byte", text.display())))
+    CString::new(text.as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: holds a NUL byte", text.display())))
 }
 
 fn report_pipe() -> io::Result<(File, OwnedFd)> {
@@ -292,7 +304,7 @@ fn report_pipe() -> io::Result<(File, OwnedFd)> {
 fn read_report(mut report: File) -> io::Result<Vec<(Step, i32)>> {
     let mut bytes = Vec::new();
     report.read_to_end(&mut bytes)?;
-    Ok(bytes.as_chunks::<8>().0.iter().filter_map(child::parse_report).collect())
+    Ok(bytes.as_chunks::<8>().0.iter().filter_map(|bytes| child::parse_report(*bytes)).collect())
 }
 
 /// Forks with a pidfd. All signals are blocked meanwhile, so that no handler of this process runs in the child.

@@ -1,7 +1,73 @@
-//! bench
+//! `cargo xtask bench`: Raven beside a reference, in the same run, on the same machine, under the same generator.
+//!
+//! Ratios are what counts: figures of two machines, or of two days on one, say little. Start with [`udp`]; how CPU and
+//! memory are read is in [`machine`].
+
+mod catchup;
+mod idle;
+mod load;
+mod machine;
+mod measure;
+mod raven;
+mod rsyslog;
+pub mod sink;
+mod table;
+mod tcp;
+mod udp;
+
 use crate::args::Args;
-use anyhow::Result;
-/// run
-pub fn run(_args: Args) -> Result<()> {
+use crate::{apt, build};
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+use table::Row;
+
+/// What a measurement needs to know.
+pub struct Bench {
+    /// Folder of the three programs.
+    programs: PathBuf,
+    /// rsyslog is there to compare with.
+    reference: bool,
+}
+
+type Measure = fn(&Bench) -> Result<Vec<Row>>;
+
+const ALL: [(&str, Measure); 8] = [
+    ("sink", sink::run),
+    ("udp-cpu", udp::cpu),
+    ("udp-rate", udp::rate),
+    ("udp-soak", udp::soak),
+    ("tcp-cpu", tcp::cpu),
+    ("disk", udp::disk),
+    ("catchup", catchup::run),
+    ("idle", idle::run),
+];
+
+/// Runs one or all and prints the table.
+pub fn run(mut args: Args) -> Result<()> {
+    let json = args.flag("--json");
+    let folder: Option<PathBuf> = args.option("--bin-dir")?;
+    let name = args.word();
+    args.end()?;
+    let chosen: Vec<_> =
+        ALL.into_iter().filter(|(known, _)| name.as_deref().is_none_or(|name| name == *known)).collect();
+    if chosen.is_empty() {
+        bail!("there is no such benchmark; known: {}", ALL.map(|(name, _)| name).join(" "));
+    }
+    let programs = folder.map_or_else(|| build::programs("release"), |folder| build::in_folder(&folder))?;
+    let missing = apt::install(&[apt::RSYSLOG]);
+    if let Err(error) = &missing {
+        eprintln!("without the reference: {error:#}");
+    }
+    let bench = Bench { programs, reference: missing.is_ok() };
+    let mut rows = Vec::new();
+    for (name, measure) in chosen {
+        eprintln!("measuring {name} …");
+        rows.extend(measure(&bench)?);
+    }
+    if json {
+        table::print_json(&rows);
+    } else {
+        table::print(&rows);
+    }
     Ok(())
 }

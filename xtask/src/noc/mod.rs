@@ -33,6 +33,11 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Whether it keeps what it gets, and not only counts.
+    fn keeps(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Keeps `lines` (`records` of them, each with its LF); on return they are on disk.
     fn keep(&self, lines: &[u8], records: u64) -> std::io::Result<()> {
         if let Some(file) = &self.file {
@@ -48,7 +53,6 @@ impl Taken {
 /// A running receiver; stops when dropped.
 #[derive(Debug)]
 pub struct Receiver {
-    addr: SocketAddr,
     taken: Arc<Taken>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -63,17 +67,11 @@ impl Receiver {
         let file = file.map(|path| open(path).map(Mutex::new)).transpose()?;
         let taken = Arc::new(Taken { file, ..Taken::default() });
         let stop = Arc::new(AtomicBool::new(false));
-        let addr = listener.local_addr()?;
         let thread = std::thread::spawn({
             let (taken, stop) = (Arc::clone(&taken), Arc::clone(&stop));
             move || accept(&listener, speaks, &taken, &stop)
         });
-        Ok(Self { addr, taken, stop, thread: Some(thread) })
-    }
-
-    /// Where it listens.
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+        Ok(Self { taken, stop, thread: Some(thread) })
     }
 
     /// Records taken and acknowledged.

@@ -39,12 +39,14 @@ fn answer(bytes: &[u8], socket: &mut impl Write, taken: &Taken) -> Result<Option
         used += frame.len;
         match frame.command {
             b"syslog" => {
-                line(&mut lines, frame.data);
+                if taken.keeps() {
+                    line(&mut lines, frame.data);
+                }
                 records += 1;
                 respond(&mut answers, frame.txnr, b"200 OK");
             }
             b"open" => {
-                respond(&mut answers, frame.txnr, b"200 OK\nrelp_version=0\nrelp_software=raven-noc\ncommands=syslog")
+                respond(&mut answers, frame.txnr, b"200 OK\nrelp_version=0\nrelp_software=raven-noc\ncommands=syslog");
             }
             b"close" => {
                 respond(&mut answers, frame.txnr, b"");

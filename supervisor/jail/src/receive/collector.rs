@@ -100,7 +100,8 @@ impl CollectorMemory {
         let words = Mapping::read_only(words, WORDS_SIZE)?;
         map.populate_write(0..POPULATE)?;
         map.populate_write(RING_AT..RING_AT + RING_SOFT)?;
-        let mut this = Self { map, words, building: None, room: 0, intents: Vec::with_capacity(64), published: 0, stalls: 0 };
+        let mut this =
+            Self { map, words, building: None, room: 0, intents: Vec::with_capacity(64), published: 0, stalls: 0 };
         let recovered = this.take_over(epoch);
         Ok((this, recovered))
     }
@@ -174,7 +175,8 @@ impl CollectorMemory {
             return self.durable() < self.published;
         }
         let bytes = word(&self.map, head::BYTES).load(Relaxed);
-        waiting == Waiting::Filling as u64 && bytes.wrapping_sub(word(&self.words, words::TAKEN).load(Relaxed)) >= BEHIND
+        waiting == Waiting::Filling as u64
+            && bytes.wrapping_sub(word(&self.words, words::TAKEN).load(Relaxed)) >= BEHIND
     }
 
     /// Gives pages back that the ring took while the store was behind. Call after a calm minute.
@@ -200,7 +202,13 @@ impl CollectorMemory {
         word(&self.map, head::SLOTS_LISTENER).store(u64::from(listener), Relaxed);
         // SAFETY: SLOTS headers that point into this mapping, see point_slot.
         let n = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), self.slot_head(0), SLOTS as u32, libc::MSG_DONTWAIT, std::ptr::null_mut())
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.slot_head(0),
+                SLOTS as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
         };
         if n < 0 {
             let error = io::Error::last_os_error();
@@ -362,11 +370,14 @@ impl CollectorMemory {
         }
         let end = self.positions(slot).1;
         let space = CONNECTION_BUFFER - end;
-        let read = if space == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { self.read_more(slot, socket, end, space) };
+        let read =
+            if space == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { self.read_more(slot, socket, end, space) };
         let (got, finished, failed) = match read {
             Ok(0) => (0, true, None),
             Ok(n) => (n, false, None),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => (0, false, None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                (0, false, None)
+            }
             // A reset connection has no more to say, but what it said is kept.
             Err(error) => (0, true, Some(error)),
         };
@@ -441,13 +452,14 @@ impl CollectorMemory {
         let buffer = BUFFERS_AT + usize::from(slot) * CONNECTION_BUFFER;
         let ring = self.map.slice_mut(RING_AT + offset..RING_AT + offset + self.room);
         let mut refused = false;
-        let taken = framing.take(&mut mode, self.map.slice(buffer + start..buffer + end), finished, &mut |raw, piece| {
-            let written = write_frame(&mut ring[used..], &Received { piece, ..received }, raw);
-            used += written.unwrap_or(0);
-            count += u32::from(written.is_some());
-            refused |= written.is_none();
-            written.is_some()
-        });
+        let taken =
+            framing.take(&mut mode, self.map.slice(buffer + start..buffer + end), finished, &mut |raw, piece| {
+                let written = write_frame(&mut ring[used..], &Received { piece, ..received }, raw);
+                used += written.unwrap_or(0);
+                count += u32::from(written.is_some());
+                refused |= written.is_none();
+                written.is_some()
+            });
         self.building = Some((offset, used, count));
         let start = (start + taken).min(end);
         self.connection(slot, at::NEXT_POSITIONS).store(packed(start, end), Relaxed);

@@ -1,6 +1,8 @@
 //! The store's side: takes published batches out of the receive memory, copies only.
 
-use super::layout::{DESCRIPTOR, DESCRIPTORS, DESCRIPTORS_AT, MAGIC, MEMORY_SIZE, RING, RING_AT, WORDS_SIZE, head, word, words};
+use super::layout::{
+    DESCRIPTOR, DESCRIPTORS, DESCRIPTORS_AT, MAGIC, MEMORY_SIZE, RING, RING_AT, WORDS_SIZE, head, word, words,
+};
 use crate::memory::Mapping;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -87,7 +89,9 @@ impl StoreMemory {
     pub fn take(&self, number: u64, out: &mut Vec<u8>) -> Result<Batch, BatchError> {
         out.clear();
         let descriptor = self.descriptor(number);
-        let field = |at: usize| u32::from_le_bytes([descriptor[at], descriptor[at + 1], descriptor[at + 2], descriptor[at + 3]]);
+        let field = |at: usize| {
+            u32::from_le_bytes([descriptor[at], descriptor[at + 1], descriptor[at + 2], descriptor[at + 3]])
+        };
         let wide = |at: usize| u64::from(field(at)) | u64::from(field(at + 4)) << 32;
         let (found, at, len) = (wide(0), field(8), field(12));
         if found != number {

@@ -4,7 +4,9 @@ use super::names::{Call, call};
 use crate::channel::check;
 use crate::error::JailError;
 use raven_model::table::{Base, RoleSpec};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 use std::io;
@@ -30,10 +32,14 @@ const NOT_THREAD: i32 = libc::CLONE_NEWNS
     | libc::CLONE_UNTRACED
     | libc::CLONE_PIDFD;
 
-/// Low bits of the second argument of `socket`; the others are SOCK_CLOEXEC and SOCK_NONBLOCK.
+/// Low bits of the second argument of `socket`; the others are `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
 const SOCKET_TYPE: u64 = 0xf;
 
-/// What `fcntl` may do: nothing that makes the kernel signal another process (F_SETOWN, F_SETSIG, F_NOTIFY).
+/// What `ioctl` may do; libcs disagree about the type of these numbers.
+const FIONBIO: u64 = 0x5421;
+const FIONREAD: u64 = 0x541b;
+
+/// What `fcntl` may do: nothing that makes the kernel signal another process (`F_SETOWN`, `F_SETSIG`, `F_NOTIFY`).
 const FCNTL: [i32; 13] = [
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
@@ -59,7 +65,9 @@ pub(super) fn restrict(spec: &RoleSpec, base: &Base) -> Result<Vec<String>, Jail
         match install(program) {
             Ok(()) => {}
             Err(error) if unsupported(&error) => {
-                return Ok(vec![format!("system calls are not restricted: this kernel has no seccomp filters ({error})")]);
+                return Ok(vec![format!(
+                    "system calls are not restricted: this kernel has no seccomp filters ({error})"
+                )]);
             }
             Err(error) => return Err(JailError::Call { call: "seccomp(SECCOMP_SET_MODE_FILTER)", error }),
         }
@@ -157,7 +165,7 @@ fn answered(spec: &RoleSpec) -> Vec<(i32, Calls)> {
         (libc::EINVAL, Calls::from([(libc::SYS_prctl, vec![other_prctl])])),
     ];
     if spec.network {
-        let other_ioctl = rule(&[is_not(1, libc::FIONBIO), is_not(1, libc::FIONREAD)]);
+        let other_ioctl = rule(&[is_not(1, FIONBIO), is_not(1, FIONREAD)]);
         let executable = || vec![rule(&[masked(2, libc::PROT_EXEC as u64, libc::PROT_EXEC as u64)])];
         answers.extend([
             // getaddrinfo asks the name service cache (AF_UNIX) and the kernel (AF_NETLINK) first.

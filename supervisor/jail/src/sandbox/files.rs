@@ -2,8 +2,8 @@
 
 use crate::error::JailError;
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope, make_bitflags,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, Scope, make_bitflags,
 };
 use raven_model::table::{Access, PathRule, RoleSpec};
 use std::fs::{File, OpenOptions};
@@ -25,7 +25,8 @@ const NEEDED: [(ABI, &str); 4] = [
 /// Denies all files, all TCP ports unless the role has network, signals and abstract sockets to processes outside,
 /// but for the paths of `spec`. Returns what the kernel does not know of it.
 pub(super) fn restrict(spec: &RoleSpec, data: &Path) -> Result<Vec<String>, JailError> {
-    let mut rules = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(HANDLED))?;
+    let mut rules =
+        Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(HANDLED))?;
     if !spec.network {
         rules = rules.handle_access(AccessNet::from_all(HANDLED))?;
     }
@@ -63,7 +64,9 @@ fn rights(access: Access, place: &File) -> BitFlags<AccessFs> {
 
 fn missing(status: LandlockStatus) -> Vec<String> {
     match status {
-        LandlockStatus::NotImplemented => vec!["files and signals are held by seccomp and user ids alone: this kernel has no Landlock".to_owned()],
+        LandlockStatus::NotImplemented => {
+            vec!["files and signals are held by seccomp and user ids alone: this kernel has no Landlock".to_owned()]
+        }
         LandlockStatus::NotEnabled => {
             vec!["files and signals are held by seccomp and user ids alone: Landlock is switched off (kernel command line lsm=)".to_owned()]
         }

@@ -21,6 +21,12 @@ const SECUREBITS: libc::c_ulong = (1 << 0) | (1 << 1) | (1 << 3) | (1 << 5) | (1
 
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
+/// How this libc writes the number of a limit.
+#[cfg(target_env = "gnu")]
+pub(super) type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub(super) type Resource = libc::c_int;
+
 /// What the child does, made by the parent.
 pub(super) struct Plan<'a> {
     pub program: BorrowedFd<'a>,
@@ -51,17 +57,17 @@ pub(super) struct User {
 /// A resource limit, soft and hard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
-    resource: libc::c_int,
+    resource: Resource,
     value: u64,
 }
 
 impl Limit {
-    /// `value`, or the present hard limit where that is lower: it cannot be raised without CAP_SYS_RESOURCE.
-    pub fn lowered(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<Self> {
+    /// `value`, or the present hard limit where that is lower: it cannot be raised without `CAP_SYS_RESOURCE`.
+    pub fn lowered(resource: Resource, value: u64) -> io::Result<Self> {
         let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the kernel writes one rlimit.
         crate::channel::check(unsafe { libc::getrlimit(resource, &raw mut now) })?;
-        Ok(Self { resource: resource as libc::c_int, value: value.min(now.rlim_max) })
+        Ok(Self { resource, value: value.min(now.rlim_max) })
     }
 }
 
@@ -137,7 +143,7 @@ impl Step {
 }
 
 /// The reverse of [`report`].
-pub(super) fn parse_report(bytes: &[u8; 8]) -> Option<(Step, i32)> {
+pub(super) fn parse_report(bytes: [u8; 8]) -> Option<(Step, i32)> {
     let (words, _) = bytes.as_chunks::<4>();
     let (step, _) = STEPS.get(u32::from_ne_bytes(words[0]) as usize)?;
     Some((*step, i32::from_ne_bytes(words[1])))
@@ -154,14 +160,21 @@ pub(super) fn run(plan: &Plan) -> ! {
         if plan.own_mounts {
             take_mounts(plan);
         }
-        set_limits(plan, |resource| resource != libc::RLIMIT_NPROC as libc::c_int);
+        set_limits(plan, |resource| resource != libc::RLIMIT_NPROC);
         drop_privileges(plan);
         // After the change of user: else the kernel would count it against the user's limit and refuse to exec.
-        set_limits(plan, |resource| resource == libc::RLIMIT_NPROC as libc::c_int);
+        set_limits(plan, |resource| resource == libc::RLIMIT_NPROC);
         must(Step::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         follow_parent(plan);
         unblock_signals();
-        libc::syscall(libc::SYS_execveat, PROGRAM, c"".as_ptr(), plan.argv.as_ptr(), plan.environment.as_ptr(), libc::AT_EMPTY_PATH);
+        libc::syscall(
+            libc::SYS_execveat,
+            PROGRAM,
+            c"".as_ptr(),
+            plan.argv.as_ptr(),
+            plan.environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
         fail(Step::Exec)
     }
 }
@@ -187,8 +200,8 @@ unsafe fn unblock_signals() {
 unsafe fn take_descriptors(plan: &Plan) {
     // SAFETY: calls on numbers; the parent's owners of these descriptors are copies that this process never drops.
     unsafe {
-        let [null, control, program, report] =
-            [plan.null, plan.control, plan.program, plan.report].map(|fd| libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE));
+        let [null, control, program, report] = [plan.null, plan.control, plan.program, plan.report]
+            .map(|fd| libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE));
         // First, so that the other steps can be reported. Should even this fail, the old one still works.
         libc::dup3(report, REPORT, libc::O_CLOEXEC);
         must(Step::Descriptors, null.min(control).min(program).min(report));
@@ -219,7 +232,7 @@ unsafe fn take_mounts(plan: &Plan) {
     }
 }
 
-/// Bounding set first, while CAP_SETPCAP is held; the other sets last. Raw calls: those of libc would tell the other
+/// Bounding set first, while `CAP_SETPCAP` is held; the other sets last. Raw calls: those of libc would tell the other
 /// threads of the parent.
 unsafe fn drop_privileges(plan: &Plan) {
     // SAFETY: plain numbers, and arrays that outlive the calls.
@@ -227,7 +240,10 @@ unsafe fn drop_privileges(plan: &Plan) {
         if let Some(user) = plan.user {
             may(Step::Securebits, libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0));
             drop_bounding();
-            must(Step::Groups, libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) as libc::c_int);
+            must(
+                Step::Groups,
+                libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) as libc::c_int,
+            );
             must(Step::Gid, libc::syscall(libc::SYS_setresgid, user.uid, user.uid, user.uid) as libc::c_int);
             must(Step::Uid, libc::syscall(libc::SYS_setresuid, user.uid, user.uid, user.uid) as libc::c_int);
         }
@@ -253,11 +269,11 @@ unsafe fn drop_bounding() {
     }
 }
 
-unsafe fn set_limits(plan: &Plan, which: impl Fn(libc::c_int) -> bool) {
+unsafe fn set_limits(plan: &Plan, which: impl Fn(Resource) -> bool) {
     for limit in plan.limits.iter().filter(|limit| which(limit.resource)) {
         let value = libc::rlimit { rlim_cur: limit.value, rlim_max: limit.value };
         // SAFETY: the kernel reads one rlimit.
-        must(Step::Limits, unsafe { libc::setrlimit(limit.resource as libc::__rlimit_resource_t, &raw const value) });
+        must(Step::Limits, unsafe { libc::setrlimit(limit.resource, &raw const value) });
     }
 }
 

@@ -69,7 +69,9 @@ impl Place {
 
     fn start(&self, role: &RoleSpec) -> Worker {
         let (ours, theirs) = Channel::pair().unwrap();
-        let child = spawn(&SpawnSpec { role, program: self.program.as_fd(), control: theirs.as_fd(), data: &self.data }).unwrap();
+        let child =
+            spawn(&SpawnSpec { role, program: self.program.as_fd(), control: theirs.as_fd(), data: &self.data })
+                .unwrap();
         Worker { child, channel: ours }
     }
 }
@@ -100,11 +102,11 @@ impl Worker {
     fn send(&self, order: &Order) {
         let (reader, mut filler) = io::pipe().unwrap();
         filler.write_all(b"ping").unwrap();
-        let (_keep, writer) = io::pipe().unwrap();
+        let (drain, writer) = io::pipe().unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         self.channel.send_json(order, &[reader.as_fd(), writer.as_fd(), udp.as_fd()]).unwrap();
         // The read end of the writer's pipe stays open as long as the worker may write.
-        std::mem::forget(_keep);
+        std::mem::forget(drain);
     }
 
     fn answer(&self) -> Option<Answer> {
@@ -180,15 +182,24 @@ pub fn escapes_work_outside() {
     let place = Place::new();
     for (index, probe) in probes::all().iter().enumerate().filter(|(_, probe)| probe.escape && probe.works_outside) {
         let (ours, theirs) = Channel::pair().unwrap();
-        let mut child = Command::new(place.root.join("program")).arg("--outside").stdin(Stdio::from(OwnedFd::from(theirs))).spawn().unwrap();
+        let mut child = Command::new(place.root.join("program"))
+            .arg("--outside")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
         let (reader, _filler) = io::pipe().unwrap();
         let (_drain, writer) = io::pipe().unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        ours.send_json(&place.order(Some(index), false, &place.data), &[reader.as_fd(), writer.as_fd(), udp.as_fd()]).unwrap();
+        ours.send_json(&place.order(Some(index), false, &place.data), &[reader.as_fd(), writer.as_fd(), udp.as_fd()])
+            .unwrap();
         let answer = answer(&ours);
         let status = child.wait().unwrap();
         let outcome = outcome(probe, answer, || End::Exit(status.code().unwrap_or(-1)));
-        assert!(matches!(outcome, Outcome::Reached(_)), "{}: {outcome:?} outside the jail: the probe proves nothing", probe.name);
+        assert!(
+            matches!(outcome, Outcome::Reached(_)),
+            "{}: {outcome:?} outside the jail: the probe proves nothing",
+            probe.name
+        );
     }
 }
 
@@ -241,7 +252,8 @@ fn print_table(rows: Vec<(String, BTreeMap<Role, String>)>) {
     }
     println!("{:54}{}", "", Role::ALL.map(|role| format!("{:>18}", role.name())).concat());
     for (name, cells) in lines {
-        let cell = |role| cells.get(&role).map_or("-".to_owned(), |all| all.iter().cloned().collect::<Vec<_>>().join(" "));
+        let cell =
+            |role| cells.get(&role).map_or("-".to_owned(), |all| all.iter().cloned().collect::<Vec<_>>().join(" "));
         println!("{name:54}{}", Role::ALL.map(|role| format!("{:>18}", cell(role))).concat());
     }
 }
@@ -279,7 +291,10 @@ pub fn status_equals_the_table() {
 
 fn status(pid: u32) -> BTreeMap<String, String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
 }
 
 pub fn descriptors() {
@@ -306,7 +321,9 @@ pub fn descriptors() {
     let target = |fd: u32| fs::read_link(format!("/proc/{}/fd/{fd}", worker.child.pid)).unwrap();
     assert_eq!((target(0), target(1)), (PathBuf::from("/dev/null"), PathBuf::from("/dev/null")));
     let limits = fs::read_to_string(format!("/proc/{}/limits", worker.child.pid)).unwrap();
-    let limit = |name: &str| limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace().next().unwrap().to_owned();
+    let limit = |name: &str| {
+        limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace().next().unwrap().to_owned()
+    };
     let spec = table().spec(Role::Config);
     assert_eq!(limit("Max open files"), spec.files.to_string());
     assert_eq!(limit("Max data size"), spec.memory.0.to_string());
@@ -371,7 +388,10 @@ pub fn supervisor_keeps_its_capabilities() {
         return;
     }
     let place = Place::new();
-    let status = Command::new(place.root.join("program")).args(["--supervisor".as_ref(), place.root.as_os_str()]).status().unwrap();
+    let status = Command::new(place.root.join("program"))
+        .args(["--supervisor".as_ref(), place.root.as_os_str()])
+        .status()
+        .unwrap();
     assert!(status.success(), "{status}");
 }
 

@@ -24,7 +24,10 @@ const CHECKS: [Check; 7] = [
     ("a worker has no descriptor but its own", checks::descriptors),
     ("a worker dies with its parent", checks::worker_dies_with_parent),
     ("a failed start names its step", checks::failed_start_is_named),
-    ("the supervisor keeps the capabilities of the table and can still start workers", checks::supervisor_keeps_its_capabilities),
+    (
+        "the supervisor keeps the capabilities of the table and can still start workers",
+        checks::supervisor_keeps_its_capabilities,
+    ),
 ];
 
 fn main() -> ExitCode {

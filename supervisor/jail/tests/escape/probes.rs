@@ -38,6 +38,9 @@ pub struct Passed {
     pub udp: OwnedFd,
 }
 
+/// Does something as ordered, with what was passed.
+type Attempt = Box<dyn Fn(&Order, &mut Passed) -> io::Result<()>>;
+
 /// One thing to try.
 pub struct Probe {
     /// In words.
@@ -51,7 +54,7 @@ pub struct Probe {
     /// For which roles.
     pub applies: fn(&RoleSpec) -> bool,
     /// Does it. An error other than a refusal means that the attempt got past the jail.
-    pub run: Box<dyn Fn(&Order, &mut Passed) -> io::Result<()>>,
+    pub run: Attempt,
 }
 
 /// A refusal by Landlock, by file modes or by seccomp with an errno.
@@ -110,7 +113,11 @@ fn escape(name: impl Into<String>, run: impl Fn(&Order, &mut Passed) -> io::Resu
     Probe { name: name.into(), escape: true, works_outside: true, refusals: &[], applies: every, run: Box::new(run) }
 }
 
-fn ability(name: &str, applies: fn(&RoleSpec) -> bool, run: impl Fn(&Order, &mut Passed) -> io::Result<()> + 'static) -> Probe {
+fn ability(
+    name: &str,
+    applies: fn(&RoleSpec) -> bool,
+    run: impl Fn(&Order, &mut Passed) -> io::Result<()> + 'static,
+) -> Probe {
     Probe { name: name.into(), escape: false, works_outside: false, refusals: &[], applies, run: Box::new(run) }
 }
 
@@ -144,28 +151,36 @@ fn files() -> Vec<Probe> {
     vec![
         escape("read /etc/passwd", |_, _| fs::read("/etc/passwd").map(drop)),
         escape("open /proc/1/mem", |_, _| File::open("/proc/1/mem").map(drop)).unsure_outside(),
-        escape("open own /proc/self/mem for writing", |_, _| OpenOptions::new().write(true).open("/proc/self/mem").map(drop)),
+        escape("open own /proc/self/mem for writing", |_, _| {
+            OpenOptions::new().write(true).open("/proc/self/mem").map(drop)
+        }),
         escape("list /", |_, _| fs::read_dir("/").map(drop)),
         escape("create a file in /tmp", |order, _| {
             let path = format!("/tmp/raven-escape-{}", order.parent);
             File::create(&path)?;
             fs::remove_file(path)
         }),
-        escape("create a file in the data directory", |order, _| File::create(order.data.join("common/new")).map(drop)),
-        escape("read another file of the data directory", |order, _| fs::read(order.data.join("common/secret")).map(drop)),
+        escape("create a file in the data directory", |order, _| File::create(order.data.join("common/new")).map(drop))
+            .refused_by(&[libc::EROFS]),
+        escape("read another file of the data directory", |order, _| {
+            fs::read(order.data.join("common/secret")).map(drop)
+        }),
         escape("create a file in the ring", |order, _| File::create(order.data.join("ring/new")).map(drop))
             .only(does_not_write_ring)
             .refused_by(&[libc::EROFS]),
-        escape("change a file of the ring", |order, _| OpenOptions::new().write(true).open(order.data.join("ring/segment")).map(drop))
-            .only(does_not_write_ring)
-            .refused_by(&[libc::EROFS]),
+        escape("change a file of the ring", |order, _| {
+            OpenOptions::new().write(true).open(order.data.join("ring/segment")).map(drop)
+        })
+        .only(does_not_write_ring)
+        .refused_by(&[libc::EROFS]),
         escape("make a symbolic link in the ring", |order, _| {
             std::os::unix::fs::symlink("/etc", order.data.join("ring/link"))?;
             fs::remove_file(order.data.join("ring/link"))
         })
         .refused_by(&[libc::EROFS]),
         escape("truncate a file by path", |order, _| {
-            let path = std::ffi::CString::new(order.data.join("common/secret").into_os_string().into_encoded_bytes()).unwrap();
+            let path =
+                std::ffi::CString::new(order.data.join("common/secret").into_os_string().into_encoded_bytes()).unwrap();
             sys!(libc::SYS_truncate, path.as_ptr(), 6)
         }),
     ]
@@ -274,7 +289,9 @@ fn kernel() -> Vec<Probe> {
 
 fn memory() -> Vec<Probe> {
     vec![
-        escape("mmap writable and executable", |_, _| map(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC).map(drop)),
+        escape("mmap writable and executable", |_, _| {
+            map(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC).map(drop)
+        }),
         escape("mmap executable", |_, _| map(libc::PROT_READ | libc::PROT_EXEC).map(drop)),
         escape("mprotect writable memory executable", |_, _| {
             let page = map(libc::PROT_READ | libc::PROT_WRITE)?;
@@ -301,7 +318,8 @@ fn map(protection: i32) -> io::Result<*mut c_void> {
 fn network() -> Vec<Probe> {
     const FAMILY: &[i32] = &[libc::EAFNOSUPPORT];
     let mut probes = vec![
-        escape("connect to a port of this machine", |order, _| TcpStream::connect(order.tcp).map(drop)).only(no_network),
+        escape("connect to a port of this machine", |order, _| TcpStream::connect(order.tcp).map(drop))
+            .only(no_network),
         escape("connect a passed UDP socket", |order, passed| {
             let (address, len) = ipv4(order.udp);
             sys!(libc::SYS_connect, passed.udp.as_raw_fd(), address.as_ptr(), len)
@@ -312,8 +330,10 @@ fn network() -> Vec<Probe> {
             sys!(libc::SYS_sendto, passed.udp.as_raw_fd(), c"x".as_ptr(), 1, 0, address.as_ptr(), len)
         })
         .only(no_network),
-        escape("sendmsg from a passed UDP socket", |order, passed| send_message(libc::SYS_sendmsg, order, passed)).only(no_sendmsg),
-        escape("sendmmsg from a passed UDP socket", |order, passed| send_message(libc::SYS_sendmmsg, order, passed)).only(no_network),
+        escape("sendmsg from a passed UDP socket", |order, passed| send_message(libc::SYS_sendmsg, order, passed))
+            .only(no_sendmsg),
+        escape("sendmmsg from a passed UDP socket", |order, passed| send_message(libc::SYS_sendmmsg, order, passed))
+            .only(no_network),
         escape("listen on a passed socket", |_, passed| sys!(libc::SYS_listen, passed.udp.as_raw_fd(), 1)),
         escape("accept on a passed socket", |_, passed| sys!(libc::SYS_accept4, passed.udp.as_raw_fd(), 0, 0, 0)),
         escape("a pair of unix datagram sockets", |_, _| {
@@ -333,7 +353,9 @@ fn network() -> Vec<Probe> {
     for family in 0..=45 {
         let internet = [libc::AF_INET, libc::AF_INET6].contains(&family);
         // No kernel has all families, so EAFNOSUPPORT from outside the jail says nothing.
-        let probe = socket(&format!("datagram socket of family {family}"), family, libc::SOCK_DGRAM, 0).refused_by(FAMILY).unsure_outside();
+        let probe = socket(&format!("datagram socket of family {family}"), family, libc::SOCK_DGRAM, 0)
+            .refused_by(FAMILY)
+            .unsure_outside();
         probes.push(if internet { probe.only(no_network) } else { probe });
     }
     probes
@@ -376,7 +398,11 @@ fn abilities() -> Vec<Probe> {
         }),
         ability("allocate 32 MiB", every, |_, _| {
             let memory = vec![1_u8; 32 << 20];
-            if std::hint::black_box(&memory)[1 << 20] == 1 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+            if std::hint::black_box(&memory)[1 << 20] == 1 {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
         }),
         ability("read a file of the ring", reads, |order, _| fs::read(order.data.join("ring/segment")).map(drop)),
         ability("find the real path of the ring and list it", reads, |order, _| {
@@ -390,9 +416,15 @@ fn abilities() -> Vec<Probe> {
         }),
         ability("start a thread", threads, |_, _| {
             let thread = thread::Builder::new().name("named".to_owned()).spawn(|| 7)?;
-            if thread.join().is_ok_and(|seven| seven == 7) { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+            if thread.join().is_ok_and(|seven| seven == 7) {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
         }),
-        ability("connect over TCP to a name", network_only, |order, _| TcpStream::connect(("localhost", order.tcp.port())).map(drop)),
+        ability("connect over TCP to a name", network_only, |order, _| {
+            TcpStream::connect(("localhost", order.tcp.port())).map(drop)
+        }),
         ability("read /etc/hosts", network_only, |_, _| fs::read("/etc/hosts").map(drop)),
         ability("a pair of unix stream sockets", network_only, |_, _| std::os::unix::net::UnixStream::pair().map(drop)),
     ]
@@ -400,13 +432,12 @@ fn abilities() -> Vec<Probe> {
 
 fn change_ring(order: &Order) -> io::Result<()> {
     let directory = order.data.join("ring/stream");
-    fs::create_dir(&directory)?;
+    fs::create_dir(&directory).or_else(|error| if directory.is_dir() { Ok(()) } else { Err(error) })?;
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(directory.join("new"))?;
     file.write_all(&[0; 4096])?;
     file.set_len(8192)?;
     file.sync_all()?;
     raven_jail::memory::Mapping::shared(&file, 8192)?.slice_mut(5000..5001)[0] = 1;
     fs::rename(directory.join("new"), directory.join("old"))?;
-    fs::remove_file(directory.join("old"))?;
-    fs::remove_dir(directory)
+    fs::remove_file(directory.join("old"))
 }

@@ -1,0 +1,90 @@
+//! `raven-worker ROLE`: started by `ravend` alone. Takes its first message, builds what the role needs, enters the
+//! jail, says that it is ready, and runs the role.
+//!
+//! [`store`] and [`decode`] join the ring with the receive memory and with the decoders; the other roles live in
+//! their own crates.
+
+mod clients;
+mod config;
+mod decode;
+mod select;
+mod sources;
+mod store;
+
+use anyhow::{Context, bail};
+use raven_jail::channel::Channel;
+use raven_jail::sandbox;
+use raven_jail::spawn::CONTROL_FD;
+use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
+use raven_model::table::{Role, table};
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let name = std::env::args().nth(1).unwrap_or_default();
+    match Role::named(&name).context("usage: raven-worker ROLE; started by ravend, not by hand").and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raven-worker {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(role: Role) -> anyhow::Result<()> {
+    let channel = Channel::inherited(CONTROL_FD).context("no control channel: started by ravend, not by hand")?;
+    let (start, fds) = first_message(&channel)?;
+    if start.role != role {
+        bail!("started as {role}, told to be {}", start.role);
+    }
+    match role {
+        Role::Syslog => {
+            // Random, so that batch numbers of another life of the memory are not taken for ours.
+            let epoch = RandomState::new().hash_one(std::process::id());
+            let collector = raven_collectors::syslog::Syslog::new(&start, fds, channel, epoch)?;
+            jail(&start, |ready| collector.ready(ready))?.run()?;
+        }
+        Role::Store => {
+            let missing = enter(&start)?;
+            store::Store::new(&start, fds, channel)?.run(missing)?;
+        }
+        Role::Uplink => {
+            let missing = enter(&start)?;
+            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            raven_uplink::run(start, channel, fds)?;
+        }
+        Role::Decode => {
+            let missing = enter(&start)?;
+            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            decode::Decode::new(&start, fds, channel)?.run()?;
+        }
+        Role::Config => {
+            enter(&start)?;
+            channel.send_json(&FromWorker::Config(config::read(&start, fds)), &[])?;
+        }
+    }
+    Ok(())
+}
+
+fn first_message(channel: &Channel) -> anyhow::Result<(Start, Vec<OwnedFd>)> {
+    let mut packet = vec![0; PACKET_MAX];
+    match channel.recv_json(&mut packet)? {
+        Some((ToWorker::Start(start), fds)) => Ok((*start, fds)),
+        Some(_) => bail!("the first message of ravend is not a start"),
+        None => bail!("ravend is gone"),
+    }
+}
+
+fn enter(start: &Start) -> anyhow::Result<Vec<String>> {
+    Ok(sandbox::enter(table().spec(start.role), &table().base, &start.data)?)
+}
+
+/// Enters the jail, then has `ready` say so.
+fn jail<T, E>(start: &Start, ready: impl FnOnce(Vec<String>) -> Result<T, E>) -> anyhow::Result<T>
+where
+    E: Into<anyhow::Error>,
+{
+    let missing = enter(start)?;
+    ready(missing).map_err(Into::into)
+}

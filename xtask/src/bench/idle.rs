@@ -1,0 +1,33 @@
+//! What Raven takes when nothing happens.
+
+use super::Bench;
+use super::machine::{cpu_seconds, pss_mib};
+use super::measure::Subject;
+use super::raven::Raven;
+use super::table::{Row, Target};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Memory of all processes after half a minute of rest, with one destination that is away.
+pub fn run(bench: &Bench) -> Result<Vec<Row>> {
+    let uplink = "[uplink.noc]\nkind = \"relp\"\nto = \"127.0.0.1:9\"\n";
+    let raven = Raven::start(&bench.programs, uplink)?;
+    std::thread::sleep(Duration::from_secs(20));
+    let (before, seconds) = (cpu_seconds(raven.pid()), 10);
+    std::thread::sleep(Duration::from_secs(seconds));
+    let cpu = (cpu_seconds(raven.pid()) - before) * 1000.0 / seconds as f64;
+    let mib = pss_mib(raven.pid())?;
+    raven.stop()?;
+    let row = |what: &str, unit, raven, target| Row {
+        bench: "idle",
+        what: what.to_owned(),
+        unit,
+        reference: None,
+        raven,
+        target,
+    };
+    Ok(vec![
+        row("idle memory of all processes (PSS)", "MiB", mib, Target::AtMost(40.0)),
+        row("idle CPU of all processes", "ms per second", cpu, Target::None),
+    ])
+}

@@ -1,0 +1,86 @@
+//! What a family of processes costs, read from /proc.
+
+use anyhow::{Context, Result};
+
+/// CPU ticks a second (`USER_HZ`), the same on every Linux of these architectures.
+const TICKS: f64 = 100.0;
+
+/// A process as `/proc/PID/stat` shows it.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    parent: u32,
+    /// utime + stime, ticks.
+    own: u64,
+    /// cutime + cstime: of children that ended and were waited for.
+    ended_children: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name in parentheses may hold blanks and parentheses, so fields are counted from its end (`proc_pid_stat(5)`).
+fn parse_stat(text: &str) -> Option<Stat> {
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Stat { parent: number(4)? as u32, own: number(14)? + number(15)?, ended_children: number(16)? + number(17)? })
+}
+
+/// `root` and its children that live.
+fn family(root: u32) -> Vec<(u32, Stat)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| stat(pid).map(|stat| (pid, stat)))
+        .filter(|(pid, stat)| *pid == root || stat.parent == root)
+        .collect()
+}
+
+/// CPU seconds of `root` and its children, living and dead.
+pub fn cpu_seconds(root: u32) -> f64 {
+    family(root).iter().map(|(_, stat)| stat.own + stat.ended_children).sum::<u64>() as f64 / TICKS
+}
+
+/// Memory of `root` and its children, MiB: each shared page counted once, in shares (PSS, `proc_pid_smaps(5)`).
+pub fn pss_mib(root: u32) -> Result<f64> {
+    let mut kib = 0;
+    for (pid, _) in family(root) {
+        // A process that ended in between has no memory.
+        if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("smaps_rollup has no Pss")?;
+            kib += line.trim().trim_end_matches("kB").trim().parse::<u64>()?;
+        }
+    }
+    Ok(kib as f64 / 1024.0)
+}
+
+/// The middle one; the mean of both in the middle of an even number.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let n = figures.len();
+    match (n, n % 2) {
+        (0, _) => 0.0,
+        (_, 1) => figures[n / 2],
+        _ => f64::midpoint(figures[n / 2 - 1], figures[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_is_read_over() {
+        let text = "42 (a) b) S 7 1 1 0 -1 4194560 1 2 3 4 11 22 33 44 20 0 1 0";
+        assert_eq!(parse_stat(text), Some(Stat { parent: 7, own: 33, ended_children: 77 }));
+    }
+
+    #[test]
+    fn we_cost_memory() {
+        assert!(pss_mib(std::process::id()).is_ok_and(|mib| mib > 0.1));
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9 && (median(vec![1.0, 2.0]) - 1.5).abs() < 1e-9);
+    }
+}

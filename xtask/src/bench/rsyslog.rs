@@ -1,0 +1,152 @@
+//! rsyslog as the reference, with settings that suit it: large batches, one writer, buffered file, nothing synced.
+
+use super::measure::Subject;
+use super::raven::free_port;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// What it does with what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// imudp to a plain file.
+    UdpToFile,
+    /// imptcp to a plain file.
+    TcpToFile,
+    /// imudp to a disk queue whose destination is away.
+    UdpToDiskQueue,
+}
+
+/// A running rsyslogd.
+pub struct Rsyslog {
+    child: Child,
+    port: u16,
+    dir: TempDir,
+    work: Work,
+}
+
+impl Rsyslog {
+    /// Starts it and waits until it listens.
+    pub fn start(work: Work) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("rsyslog-bench-").tempdir()?;
+        let port = free_port()?;
+        let config = dir.path().join("rsyslog.conf");
+        std::fs::write(&config, text(work, dir.path(), port))?;
+        let mut command = Command::new("rsyslogd");
+        command.arg("-n").arg("-f").arg(&config).arg("-i").arg(dir.path().join("pid"));
+        let child = command.stdin(Stdio::null()).spawn().context("rsyslogd")?;
+        let mut rsyslog = Self { child, port, dir, work };
+        rsyslog.wait_until_it_listens()?;
+        Ok(rsyslog)
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<()> {
+        let local = format!("0100007F:{:04X} ", self.port);
+        let list = if self.work == Work::TcpToFile { "/proc/net/tcp" } else { "/proc/net/udp" };
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !std::fs::read_to_string(list)?.contains(&local) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("rsyslogd ended at once: {status}");
+            }
+            if Instant::now() > patience {
+                bail!("rsyslogd does not listen on port {}", self.port);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(())
+    }
+
+    /// Bytes of its queue files.
+    pub fn queue_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.dir.path())? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("queue") {
+                bytes += entry.metadata()?.len();
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Its configuration.
+fn text(work: Work, dir: &Path, port: u16) -> String {
+    let dir = dir.display();
+    let input = match work {
+        Work::TcpToFile => format!(
+            r#"module(load="imptcp" threads="1" processOnPoller="off")
+input(type="imptcp" address="127.0.0.1" port="{port}" supportOctetCountedFraming="on" ruleset="r")"#
+        ),
+        Work::UdpToFile | Work::UdpToDiskQueue => format!(
+            r#"module(load="imudp" timeRequery="10" batchSize="128")
+input(type="imudp" address="127.0.0.1" port="{port}" rcvbufSize="4m" ruleset="r")"#
+        ),
+    };
+    let action = match work {
+        Work::UdpToDiskQueue => {
+            // Port 9 (discard): nobody listens there, so all stays in the queue.
+            r#"action(type="omfwd" target="127.0.0.1" port="9" protocol="tcp" template="raw" queue.type="Disk" queue.filename="queue" queue.maxDiskSpace="4g" queue.maxFileSize="64m" queue.dequeueBatchSize="1024" queue.checkpointInterval="1000" action.resumeRetryCount="-1")"#.to_owned()
+        }
+        Work::TcpToFile | Work::UdpToFile => {
+            format!(
+                r#"action(type="omfile" file="{dir}/out.log" template="raw" ioBufferSize="256k" flushOnTXEnd="off" asyncWriting="off")"#
+            )
+        }
+    };
+    format!(
+        r#"global(workDirectory="{dir}" net.enableDNS="off" parser.permitSlashInProgramName="on")
+main_queue(queue.type="LinkedList" queue.size="500000" queue.dequeueBatchSize="1024" queue.workerThreads="1")
+template(name="raw" type="string" string="%rawmsg%\n")
+{input}
+ruleset(name="r" queue.type="LinkedList" queue.size="500000" queue.dequeueBatchSize="1024" queue.workerThreads="1") {{ {action} }}
+"#
+    )
+}
+
+impl Subject for Rsyslog {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A stop writes out what it holds, so there is nothing to wait for.
+    fn settle(&mut self, _sent: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<u64> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+        self.child.wait()?;
+        lines(&self.dir.path().join("out.log"))
+    }
+}
+
+impl Drop for Rsyslog {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn lines(path: &Path) -> Result<u64> {
+    let Ok(mut file) = std::fs::File::open(path) else { return Ok(0) };
+    let (mut chunk, mut lines) = (vec![0; 1 << 20], 0);
+    loop {
+        let n = file.read(&mut chunk)?;
+        if n == 0 {
+            return Ok(lines);
+        }
+        lines += memchr::memchr_iter(b'\n', &chunk[..n]).count() as u64;
+    }
+}
