@@ -117,6 +117,22 @@ impl BlockHead {
         Ok(read)
     }
 
+    /// Checks all that can be checked of what lies under the key `first` without unpacking it: header and checksums.
+    pub fn of_whole(first: Seq, value: &[u8]) -> Result<Self, BlockError> {
+        let head = Self::read(value)?;
+        if head.first != first {
+            return Err(BlockError::Key { says: head.first, key: first });
+        }
+        let payload = &value[HEAD..];
+        if payload.len() != head.payload_len as usize {
+            return Err(BlockError::Length { have: value.len(), want: HEAD + head.payload_len as usize });
+        }
+        if crc32c::crc32c(payload) != head.payload_crc {
+            return Err(BlockError::Checksum("content"));
+        }
+        Ok(head)
+    }
+
     fn fields(head: &[u8; HEAD]) -> Self {
         let mut boot_id = [0; 16];
         boot_id.copy_from_slice(&head[48..64]);
@@ -243,22 +259,13 @@ impl Block {
     /// Checks and unpacks what lay under the key `first`. Safe on any bytes: never panics, allocates at most about
     /// 320 KiB.
     pub fn decode(first: Seq, value: &[u8]) -> Result<Self, BlockError> {
-        let head = BlockHead::read(value)?;
-        if head.first != first {
-            return Err(BlockError::Key { says: head.first, key: first });
-        }
-        let payload = &value[HEAD..];
-        if payload.len() != head.payload_len as usize {
-            return Err(BlockError::Length { have: value.len(), want: HEAD + head.payload_len as usize });
-        }
-        if crc32c::crc32c(payload) != head.payload_crc {
-            return Err(BlockError::Checksum("content"));
-        }
-        Self::unpack(&head, payload)
+        let head = BlockHead::of_whole(first, value)?;
+        Self::unpack(&head, &value[HEAD..])
     }
 
     fn unpack(head: &BlockHead, payload: &[u8]) -> Result<Self, BlockError> {
-        let mut frames = if head.codec == CODEC_ZSTD { decompress(payload, head.raw_len as usize)? } else { payload.to_vec() };
+        let mut frames =
+            if head.codec == CODEC_ZSTD { decompress(payload, head.raw_len as usize)? } else { payload.to_vec() };
         if frames.len() != head.raw_len as usize {
             return Err(BlockError::Content("it unpacks to another length than its header says"));
         }
@@ -336,7 +343,11 @@ fn count_frames(frames: &[u8], count: u32) -> Result<(), BlockError> {
         frame.map_err(|_| BlockError::Content("a record in it does not close"))?;
         seen += 1;
     }
-    if seen == count { Ok(()) } else { Err(BlockError::Content("it holds another number of records than its header says")) }
+    if seen == count {
+        Ok(())
+    } else {
+        Err(BlockError::Content("it holds another number of records than its header says"))
+    }
 }
 
 fn u32_at(bytes: &[u8; HEAD], at: usize) -> u32 {

@@ -1,7 +1,7 @@
 //! The catalogue of a stream: what its sealed segments hold, the loss ledger, evictions under way, and how far seq
 //! numbers may have been given out. All of it can be rebuilt from the segments.
 
-use crate::env::{self, Env, Guard, Mode, Table};
+use crate::env::{self, Env, Guard, Mode, READ_DEATHS, Table};
 use crate::error::RingError;
 use crate::files::{self, Paths};
 use crate::ledger::Ledger;
@@ -59,7 +59,7 @@ impl Catalogue {
             files::create_with_room(&path, ROOM)?;
         }
         let damaged = |what| RingError::Damaged { path: path.clone(), what };
-        let guard = Guard::enter(paths.guard(), &path).map_err(damaged)?;
+        let guard = Guard::enter(paths.guard(), &path, READ_DEATHS).map_err(damaged)?;
         let env = env::open(&path, Mode::Write { map: MAP })?;
         let table = env::create_table(&env, &path)?;
         let catalogue = Self { path: path.clone(), env, table };

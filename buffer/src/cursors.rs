@@ -2,7 +2,7 @@
 //!
 //! When it is lost, delivery starts again at the ring's first record: twice at worst, never too little.
 
-use crate::env::{self, Env, Guard, Mode, Table};
+use crate::env::{self, Env, Guard, Mode, READ_DEATHS, Table};
 use crate::error::RingError;
 use crate::files;
 use raven_model::units::Seq;
@@ -106,7 +106,7 @@ impl Cursors {
             files::create_with_room(path, ROOM)?;
         }
         let damaged = |what| RingError::Damaged { path: path.to_owned(), what };
-        let guard = Guard::enter(dir.join(".opening"), path).map_err(damaged)?;
+        let guard = Guard::enter(dir.join(".opening"), path, READ_DEATHS).map_err(damaged)?;
         let env = env::open(path, Mode::Write { map: MAP })?;
         let table = env::create_table(&env, path)?;
         for value in values(&env, table, path)? {

@@ -116,9 +116,12 @@ pub(crate) fn unseal<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> 
     (crc32c::crc32c(json) == u32::from_le_bytes(*crc)).then(|| serde_json::from_slice(json).ok())?
 }
 
-/// Deaths over one file after which it is not opened any more. More than the damage needs, since a SIGKILL that happens
+/// Deaths over reading one file after which it is set aside. More than the damage needs, since a SIGKILL that happens
 /// to fall into the few milliseconds of opening counts as well.
-const DEATHS: u32 = 5;
+pub(crate) const READ_DEATHS: u32 = 5;
+
+/// Deaths over the first commit into a segment after which it is sealed, which costs nothing.
+pub(crate) const WRITE_DEATHS: u32 = 3;
 
 /// A damaged tree can kill the process that reads it (SIGSEGV, SIGBUS). This note on disk says which file we are at:
 /// who comes back several times to find the same name there leaves that file alone.
@@ -127,13 +130,13 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Notes that `path` is going to be read; `Err` with the reason when it has killed us before.
-    pub fn enter(note: PathBuf, path: &Path) -> Result<Self, String> {
+    /// Notes that `path` is going to be used; `Err` with the reason when that ended us `allowed` times.
+    pub fn enter(note: PathBuf, path: &Path, allowed: u32) -> Result<Self, String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let deaths = fs::read_to_string(&note).ok().and_then(|text| deaths(&text, &name)).unwrap_or(0);
-        if deaths >= DEATHS {
+        if deaths >= allowed {
             let _ = fs::remove_file(&note);
-            return Err(format!("reading it ended this process {deaths} times"));
+            return Err(format!("using it ended this process {deaths} times"));
         }
         // A note that cannot be written (full disk) must not keep us from reading.
         let _ = fs::write(&note, format!("{name} {}", deaths + 1));

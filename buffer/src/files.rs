@@ -1,6 +1,7 @@
 //! Names and handling of the ring's files. Paths are relative to the ring directory that the process was given.
 
 use crate::error::RingError;
+use crate::ledger::Ledger;
 use nix::fcntl::{FallocateFlags, fallocate};
 use raven_model::units::Seq;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -49,6 +50,11 @@ impl Paths {
         self.dir().join(".opening")
     }
 
+    /// The same for the first commit into the newest segment.
+    pub fn write_guard(&self) -> PathBuf {
+        self.dir().join(".writing")
+    }
+
     pub fn ledger(&self) -> PathBuf {
         self.dir().join("ledger.json")
     }
@@ -89,7 +95,12 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), RingError> {
 
 /// Makes an empty file with room for `bytes`, where none is yet. The size stays 0, so that LMDB takes it as new.
 pub(crate) fn create_with_room(path: &Path, bytes: u64) -> Result<(), RingError> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path).map_err(|e| RingError::io("create", path, e))?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(|e| RingError::io("create", path, e))?;
     reserve(&file, path, bytes).inspect_err(|_| {
         // Half the room is of no use to us and may be to others.
         let _ = fs::remove_file(path);
@@ -140,7 +151,8 @@ pub(crate) fn lmdb_lock(path: &Path) -> PathBuf {
 /// Takes a lock that ends with the process; `Ok(None)` when another has it.
 pub(crate) fn try_lock(path: &Path) -> Result<Option<File>, RingError> {
     let failed = |e| RingError::io("lock", path, e);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path).map_err(failed)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -158,11 +170,17 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
     fs::rename(&new, path).map_err(failed)
 }
 
+/// The copy of the ledger that readers see.
+pub(crate) fn published_ledger(paths: &Paths) -> Option<Ledger> {
+    serde_json::from_slice(&fs::read(paths.ledger()).ok()?).ok()
+}
+
 /// Moves a file that cannot be read out of the way, under a name that is not taken. Returns the new path.
 pub(crate) fn set_aside(path: &Path, into: &Path, stream: &str) -> Result<PathBuf, RingError> {
     make_dir(into)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let target = (0_u32..).map(|n| into.join(format!("{stream}-{name}.{n}"))).find(|p| !p.exists()).unwrap_or_default();
+    let target =
+        (0..u32::MAX).map(|n| into.join(format!("{stream}-{name}.{n}"))).find(|p| !p.exists()).unwrap_or_default();
     fs::rename(path, &target).map_err(|e| RingError::io("set aside", path, e))?;
     if let Some(dir) = path.parent() {
         sync_dir(dir)?;

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// How far the wall clock may move against the monotonic one within a block. More is a step of the clock.
 const CLOCK_STEP_NS: u64 = 10_000_000;
 
+/// Memory kept between commits; a large backlog does not stay in memory for ever.
+const ARENA_KEPT: usize = 4 << 20;
+
 /// Why a batch is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -309,8 +312,157 @@ impl Packer {
         self.counted = Ids::default();
         self.renamed.clear();
         self.arena.clear();
+        self.arena.shrink_to(ARENA_KEPT);
         self.packed.clear();
         self.waiting = Waiting::NONE;
         self.uncommitted = 0;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::block::{Block, BlockError, BlockHead, HEAD};
+    use proptest::prelude::*;
+    use raven_model::record::{FRAME_MAX, Received, write_frame};
+
+    pub fn frames(messages: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (i, raw) in messages.iter().enumerate() {
+            let (start, wall) = (out.len(), UnixNanos(1000 + i as u64));
+            let source = if i % 2 == 0 { "192.0.2.7:514" } else { "[2001:db8::7]:40000" }.parse().unwrap();
+            out.resize(start + FRAME_MAX, 0);
+            let received = Received { source, listener: (i % 3) as u8, wall, piece: false, unparsed: false };
+            let len = write_frame(&mut out[start..], &received, raw).unwrap();
+            out.truncate(start + len);
+        }
+        out
+    }
+
+    fn pack(messages: &[Vec<u8>]) -> Vec<(Seq, Vec<u8>)> {
+        let mut packer = Packer::new(Seq(1), [9; 16]);
+        packer.append(&frames(messages), messages.len() as u32, -5).unwrap();
+        packer.cut();
+        packer.blocks().map(|(first, value)| (first, value.to_vec())).collect()
+    }
+
+    #[test]
+    fn blocks_are_cut_between_records_and_keep_to_their_size() {
+        let messages: Vec<_> = (0..40).map(|i| vec![i as u8; 60_000]).collect();
+        let blocks = pack(&messages);
+        assert_eq!(blocks.len(), 10);
+        let decoded: Vec<_> = blocks.iter().map(|(first, value)| Block::decode(*first, value).unwrap()).collect();
+        let raws: Vec<_> =
+            decoded.iter().flat_map(|b| b.records().map(|(_, r)| r.raw.to_vec()).collect::<Vec<_>>()).collect();
+        assert_eq!(raws, messages);
+        assert!(decoded.windows(2).all(|pair| pair[0].next() == pair[1].first));
+    }
+
+    #[test]
+    fn a_step_of_the_clock_begins_a_new_block() {
+        let mut packer = Packer::new(Seq(1), [9; 16]);
+        let one = frames(&[b"a".to_vec()]);
+        for mono_offset_ns in [0, 1000, 20_000_000, 20_000_001] {
+            packer.append(&one, 1, mono_offset_ns).unwrap();
+        }
+        packer.cut();
+        let offsets: Vec<_> =
+            packer.blocks().map(|(_, value)| BlockHead::read(value).unwrap().mono_offset_ns).collect();
+        assert_eq!(offsets, [0, 20_000_000]);
+    }
+
+    #[test]
+    fn records_keep_the_listener_name_they_came_under() {
+        let mut packer = Packer::new(Seq(1), [9; 16]);
+        let one = frames(&[b"a".to_vec()]);
+        for name in ["udp:[::]:514", "udp:[::]:1514"] {
+            packer.set_listeners(BTreeMap::from([(0, name.to_owned())]));
+            packer.append(&one, 1, 0).unwrap();
+        }
+        packer.cut();
+        let names: Vec<_> =
+            packer.blocks().map(|(s, v)| Block::decode(s, v).unwrap().listener_name(0).to_owned()).collect();
+        assert_eq!(names, ["udp:[::]:514", "udp:[::]:1514"]);
+        let counts: Vec<_> = packer.counts().map(|(name, count)| (name.to_owned(), count.records)).collect();
+        assert_eq!(counts, [("udp:[::]:514".to_owned(), 1), ("udp:[::]:1514".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_block_under_another_key_is_noticed() {
+        let (first, value) = pack(&[b"hello".to_vec()]).remove(0);
+        assert!(matches!(Block::decode(first.plus(1), &value), Err(BlockError::Key { .. })));
+    }
+
+    #[test]
+    fn a_block_of_a_newer_format_is_named_as_such() {
+        let (first, mut value) = pack(&[b"hello".to_vec()]).remove(0);
+        value[4] = 2;
+        let crc = crc32c::crc32c(&value[..76]);
+        value[76..80].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Block::decode(first, &value), Err(BlockError::Version(2)));
+    }
+
+    /// Makes the checksums right again, so that what is behind them is tested too.
+    fn reseal(value: &mut [u8]) {
+        if value.len() >= HEAD {
+            let payload = crc32c::crc32c(&value[HEAD..]);
+            value[8..12].copy_from_slice(&payload.to_le_bytes());
+            let len = (value.len() - HEAD) as u32;
+            value[72..76].copy_from_slice(&len.to_le_bytes());
+            let head = crc32c::crc32c(&value[..76]);
+            value[76..80].copy_from_slice(&head.to_le_bytes());
+        }
+    }
+
+    fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), seal: bool) {
+            prop_assert!(Block::decode(Seq(1), &bytes).is_err());
+            if seal && bytes.len() >= HEAD {
+                bytes[..6].copy_from_slice(b"RvnB\x01\x01");
+                reseal(&mut bytes);
+                let _ = Block::decode(BlockHead::read(&bytes).map_or(Seq(1), |head| head.first), &bytes);
+            }
+        }
+
+        #[test]
+        fn what_was_packed_reads_back(messages in messages()) {
+            let mut got = Vec::new();
+            for (first, value) in pack(&messages) {
+                let block = Block::decode(first, &value).unwrap();
+                got.extend(block.records().map(|(_, record)| record.raw.to_vec()));
+            }
+            prop_assert_eq!(got, messages);
+        }
+
+        #[test]
+        fn every_changed_bit_is_noticed(messages in messages(), at: prop::sample::Index, bit in 0..8) {
+            let (first, mut value) = pack(&messages).remove(0);
+            let at = at.index(value.len());
+            value[at] ^= 1_u8 << bit;
+            prop_assert!(Block::decode(first, &value).is_err());
+        }
+
+        #[test]
+        fn a_liar_with_good_checksums_does_no_harm(
+            messages in messages(), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut: prop::sample::Index,
+        ) {
+            let (_, mut value) = pack(&messages).remove(0);
+            for (at, byte) in changes {
+                let at = at.index(value.len());
+                value[at] = byte;
+            }
+            value.truncate(cut.index(value.len() + 1));
+            reseal(&mut value);
+            let first = BlockHead::read(&value).map_or(Seq(1), |head| head.first);
+            if let Ok(block) = Block::decode(first, &value) {
+                prop_assert_eq!(block.records().count(), block.count as usize);
+            }
+        }
     }
 }

@@ -44,7 +44,10 @@ mod tests {
     fn the_rate_is_the_growth_over_the_window() {
         let (mut rate, start) = (Rate::default(), Instant::now());
         for second in 0..100 {
-            rate.sample(start + Duration::from_secs(second), if second < 90 { second * 10 } else { 900 + (second - 90) * 500 });
+            rate.sample(
+                start + Duration::from_secs(second),
+                if second < 90 { second * 10 } else { 900 + (second - 90) * 500 },
+            );
         }
         assert!((rate.per_second(Duration::from_secs(5)) - 500.0).abs() < 1.0);
         assert!(rate.per_second(Duration::from_mins(1)) < 120.0);

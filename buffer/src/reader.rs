@@ -5,13 +5,16 @@
 //! which harms nobody else; who reads a ring must be prepared to be started again behind the damage.
 
 use crate::block::{Block, BlockHead};
+use crate::env::READ_DEATHS;
 use crate::error::RingError;
 use crate::files::{self, Paths};
 use crate::ledger::Ledger;
 use crate::segment::{Segment, Summary};
 use raven_model::units::Seq;
 use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
@@ -42,14 +45,22 @@ pub struct RingReader {
     /// First seqs of the segments, the last one being the open one.
     firsts: Vec<Seq>,
     current: Option<(Seq, Shared)>,
+    guard: Option<ReadGuard>,
 }
 
 impl RingReader {
     /// Reads what segments there are; opens none. A stream without a folder has none.
     pub fn open(ring: &Path, stream: &str) -> Result<Self, RingError> {
-        let mut reader = Self { paths: Paths::new(ring, stream), firsts: Vec::new(), current: None };
+        let mut reader = Self { paths: Paths::new(ring, stream), firsts: Vec::new(), current: None, guard: None };
         reader.refresh()?;
         Ok(reader)
+    }
+
+    /// Notes in the file `note` (one for each reader) which seq is being looked for. A process that comes back several
+    /// times to look for the same one was ended by damage in that segment, and passes over the rest of it.
+    pub fn guarded(mut self, note: &Path) -> Result<Self, RingError> {
+        self.guard = Some(ReadGuard::open(note)?);
+        Ok(self)
     }
 
     /// Looks again which segments there are.
@@ -82,6 +93,8 @@ impl RingReader {
         for _ in 0..8 {
             match self.place(seq) {
                 Place::Open => {
+                    // Mapped pages count as memory of this process as long as the segment is open.
+                    self.current = None;
                     let newest = self.open_first();
                     self.refresh()?;
                     if self.open_first() == newest {
@@ -95,7 +108,14 @@ impl RingReader {
                     }
                 }
                 Place::Sealed { first, behind } => {
-                    if let Some(found) = self.find_in(first, behind, seq)? {
+                    if let Some(why) = self.guard.as_mut().and_then(|guard| guard.enter(seq)) {
+                        return Ok(Found::Gap { next: behind, why });
+                    }
+                    let found = self.find_in(first, behind, seq);
+                    if let Some(guard) = &mut self.guard {
+                        guard.leave();
+                    }
+                    if let Some(found) = found? {
                         return Ok(found);
                     }
                     self.refresh()?;
@@ -128,7 +148,9 @@ impl RingReader {
         let name = || format!("{:016x}.mdb", first.0);
         Ok(Some(match found {
             Some((_, Ok(block))) if block.first <= seq && seq < block.next() => Found::Block(block),
-            Some((key, _)) if key > seq => Found::Gap { next: key.min(behind), why: format!("records are missing in {}", name()) },
+            Some((key, _)) if key > seq => {
+                Found::Gap { next: key.min(behind), why: format!("records are missing in {}", name()) }
+            }
             Some((key, Ok(block))) => {
                 let next = segment.key_after(key)?.unwrap_or(behind).min(behind).max(seq.plus(1));
                 Found::Gap { next, why: format!("records are missing in {} behind {}", name(), block.next().0 - 1) }
@@ -179,8 +201,7 @@ impl RingReader {
 
     /// The copy of the loss ledger that the store last wrote; empty when there is none.
     pub fn ledger(&self) -> Ledger {
-        let text = std::fs::read(self.paths.ledger()).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        files::published_ledger(&self.paths).unwrap_or_default()
     }
 }
 
@@ -188,6 +209,46 @@ enum Place {
     Before(Seq),
     Sealed { first: Seq, behind: Seq },
     Open,
+}
+
+/// Which seq is being looked for, on disk: two small writes for each block.
+struct ReadGuard {
+    note: File,
+    /// What the predecessor was at when it ended, and how many did.
+    before: (Seq, u64),
+}
+
+impl ReadGuard {
+    fn open(path: &Path) -> Result<Self, RingError> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path);
+        let note = file.map_err(|e| RingError::io("open", path, e))?;
+        let mut bytes = [0; 16];
+        let before = match note.read_exact_at(&mut bytes, 0) {
+            Ok(()) => u128::from_le_bytes(bytes),
+            Err(_) => 0,
+        };
+        Ok(Self { note, before: (Seq(before as u64), (before >> 64) as u64) })
+    }
+
+    /// Why `seq` must not be looked for; else notes it.
+    fn enter(&mut self, seq: Seq) -> Option<String> {
+        let deaths = if self.before.0 == seq { self.before.1 } else { 0 };
+        if deaths >= u64::from(READ_DEATHS) {
+            return Some(format!("looking for record {seq} ended this process {deaths} times"));
+        }
+        self.write(u128::from(seq.0) | u128::from(deaths + 1) << 64);
+        None
+    }
+
+    fn leave(&mut self) {
+        self.before = (Seq(0), 0);
+        self.write(0);
+    }
+
+    /// A note that cannot be written (full disk) must not keep us from reading.
+    fn write(&self, value: u128) {
+        let _ = self.note.write_all_at(&value.to_le_bytes(), 0);
+    }
 }
 
 /// Sealed segments open in this process. LMDB must not open a file twice in a process, and readers are many (each
@@ -222,5 +283,25 @@ impl Drop for Shared {
         if open.get(&path).is_some_and(|weak| weak.strong_count() == 0) {
             open.remove(&path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn who_dies_several_times_over_one_record_passes_it_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = dir.path().join("note");
+        for _ in 0..READ_DEATHS {
+            assert_eq!(ReadGuard::open(&note).unwrap().enter(Seq(7)), None);
+        }
+        let mut guard = ReadGuard::open(&note).unwrap();
+        assert!(guard.enter(Seq(7)).unwrap().contains("record 7"));
+        assert_eq!(guard.enter(Seq(8)), None);
+        guard.leave();
+        assert_eq!(ReadGuard::open(&note).unwrap().enter(Seq(7)), None);
     }
 }

@@ -2,7 +2,7 @@
 //! aside, counted and told. Only the disk itself can (full, read-only, not ours).
 
 use crate::catalogue::{Catalogue, Change, Known};
-use crate::env::Guard;
+use crate::env::{Guard, READ_DEATHS, WRITE_DEATHS};
 use crate::error::RingError;
 use crate::files::{self, Paths};
 use crate::ledger::{Ledger, Loss, Why};
@@ -47,6 +47,7 @@ pub(crate) struct Opened {
     pub held: Summary,
     pub state: Option<State>,
     pub reserved: Seq,
+    pub first_commit: Option<Guard>,
     pub recovery: Recovery,
 }
 
@@ -60,24 +61,38 @@ pub(crate) fn open(paths: &Paths, segment_bytes: u64) -> Result<Opened, RingErro
     }
     finish_evictions(paths, &catalogue, &known)?;
     tidy(paths)?;
-    let mut found = Found { paths, known: &known, sealed: VecDeque::new(), newest: None, losses: Vec::new(), ledgers: Vec::new(), recovery };
+    let mut found = Found {
+        paths,
+        known: &known,
+        sealed: VecDeque::new(),
+        newest: None,
+        losses: Vec::new(),
+        ledgers: Vec::new(),
+        recovery,
+    };
     found.take_segments()?;
     found.note_missing();
     let (ledger, next) = found.settle();
-    let (open, held) = found.open_newest(next, segment_bytes)?;
+    let (open, held, first_commit) = found.open_newest(next, segment_bytes)?;
     let state = found.last_state();
     let Found { sealed, recovery, .. } = found;
     let reserved = known.reserved.unwrap_or_default().max(held.next);
     let mut changes: Vec<Change<'_>> =
         sealed.iter().filter(|held| known.sealed.get(&held.first) != Some(held)).map(Change::Sealed).collect();
-    changes.extend(known.sealed.keys().filter(|first| !sealed.iter().any(|held| held.first == **first)).map(|first| Change::Gone(*first)));
+    changes.extend(
+        known
+            .sealed
+            .keys()
+            .filter(|first| !sealed.iter().any(|held| held.first == **first))
+            .map(|first| Change::Gone(*first)),
+    );
     if known.ledger.as_ref() != Some(&ledger) {
         changes.push(Change::Ledger(&ledger));
     }
     if !changes.is_empty() {
         catalogue.save(&changes)?;
     }
-    Ok(Opened { lock, catalogue, ledger, sealed, open, held, state, reserved, recovery })
+    Ok(Opened { lock, catalogue, ledger, sealed, open, held, state, reserved, first_commit, recovery })
 }
 
 /// An eviction is decided durably before its file goes: what a crash left half done is done now.
@@ -177,7 +192,8 @@ impl Found<'_> {
     /// Segments that the catalogue knows and the disk does not have: somebody removed them.
     fn note_missing(&mut self) {
         for held in self.known.sealed.values() {
-            let there = self.sealed.iter().any(|s| s.first == held.first) || self.newest.as_ref().is_some_and(|n| n.0.first == held.first);
+            let there = self.sealed.iter().any(|s| s.first == held.first)
+                || self.newest.as_ref().is_some_and(|n| n.0.first == held.first);
             if !there && !self.known.evicting.contains(&held.first) {
                 let note = format!("{:016x}.mdb is gone", held.first.0);
                 let gone = loss(held.first, held.next, Why::Missing, note);
@@ -188,14 +204,15 @@ impl Found<'_> {
 
     /// Enters what is newly lost into the newest copy of the ledger; returns it and the seq that comes next.
     fn settle(&mut self) -> (Ledger, Seq) {
+        self.ledgers.extend(files::published_ledger(self.paths));
         let copies = self.known.ledger.iter().chain(&self.ledgers);
         let mut ledger = copies.max_by_key(|ledger| ledger.version).cloned().unwrap_or_default();
         for loss in std::mem::take(&mut self.losses) {
-            self.enter(&mut ledger, loss);
+            self.enter(&mut ledger, &loss);
         }
         let mut at = Seq(1);
         for held in self.sealed.iter().copied().chain(self.newest.as_ref().map(|n| n.0)).collect::<Vec<_>>() {
-            self.enter(&mut ledger, loss(at, held.first, Why::Missing, "no trace of these records".to_owned()));
+            self.enter(&mut ledger, &loss(at, held.first, Why::Missing, "no trace of these records".to_owned()));
             at = at.max(held.next);
         }
         let known = self.known.sealed.values().map(|held| held.next).max();
@@ -205,7 +222,7 @@ impl Found<'_> {
     }
 
     /// Enters the parts of a loss that are not known yet.
-    fn enter(&mut self, ledger: &mut Ledger, loss: Loss) {
+    fn enter(&mut self, ledger: &mut Ledger, loss: &Loss) {
         if loss.first >= loss.next {
             return;
         }
@@ -217,18 +234,22 @@ impl Found<'_> {
         }
     }
 
-    fn open_newest(&mut self, next: Seq, segment_bytes: u64) -> Result<(Segment, Summary), RingError> {
+    fn open_newest(&mut self, next: Seq, segment_bytes: u64) -> Result<(Segment, Summary, Option<Guard>), RingError> {
+        let newest = self.newest.as_ref().map(|(held, _)| *held);
         // Numbers that are lost behind the newest segment must not be given again: it is sealed where it ends.
-        if let Some((held, _)) = self.newest.as_ref().filter(|(held, _)| held.next == next || held.is_empty() && held.first == next) {
+        if let Some(held) = newest.filter(|held| held.next == next) {
             let path = self.paths.segment(held.first);
-            let _guard = Guard::enter(self.paths.guard(), &path).map_err(|what| RingError::Damaged { path: path.clone(), what })?;
-            return Ok((Segment::open_writable(&path, segment_bytes)?, *held));
+            match Guard::enter(self.paths.write_guard(), &path, WRITE_DEATHS) {
+                Ok(guard) => return Ok((Segment::open_writable(&path, segment_bytes)?, held, Some(guard))),
+                Err(what) if held.is_empty() => self.quarantine(held.first, None, &path, &what)?,
+                Err(what) => self.recovery.notes.push(format!("{} is not written to any more: {what}", path.display())),
+            }
         }
-        if let Some((mut held, _)) = self.newest.clone() {
+        if let Some(mut held) = newest.filter(|held| !held.is_empty()) {
             held.file_bytes = files::sizes(&self.paths.segment(held.first)).0;
             self.sealed.push_back(held);
         }
-        create_segment(self.paths, next, segment_bytes).map(|open| (open, Summary::empty(next)))
+        create_segment(self.paths, next, segment_bytes).map(|open| (open, Summary::empty(next), None))
     }
 
     /// The newest state there is: where the collectors' batches go on, and the totals.
@@ -240,7 +261,7 @@ impl Found<'_> {
 
 fn state_of(paths: &Paths, first: Seq) -> Option<State> {
     let path = paths.segment(first);
-    let _guard = Guard::enter(paths.guard(), &path).ok()?;
+    let _guard = Guard::enter(paths.guard(), &path, READ_DEATHS).ok()?;
     Segment::open_sealed(&path).ok()?.state().ok()?
 }
 
@@ -263,7 +284,8 @@ fn is_content(error: &RingError) -> bool {
     match error {
         RingError::Damaged { .. } | RingError::Database { .. } => true,
         RingError::Io { source, .. } => {
-            source.kind() != io::ErrorKind::PermissionDenied && !source.raw_os_error().is_some_and(|code| NOT_CONTENT.contains(&code))
+            source.kind() != io::ErrorKind::PermissionDenied
+                && !source.raw_os_error().is_some_and(|code| NOT_CONTENT.contains(&code))
         }
         _ => false,
     }

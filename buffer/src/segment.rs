@@ -1,7 +1,7 @@
 //! One segment: an LMDB environment in one file, with a table of blocks and a table of what is known about them.
 
 use crate::block::{Block, BlockHead};
-use crate::env::{self, Blocks, Env, Guard, Mode, Table};
+use crate::env::{self, Blocks, Env, Guard, Mode, READ_DEATHS, Table};
 use crate::error::RingError;
 use crate::files;
 use crate::ledger::Ledger;
@@ -214,9 +214,11 @@ pub(crate) struct Inspected {
 /// Reads a segment that the catalogue does not vouch for: its state, and its newest blocks in full until `budget`
 /// bytes are read.
 pub(crate) fn inspect(note: PathBuf, path: &Path, first: Seq, budget: u64) -> Result<Inspected, RingError> {
-    let guard = Guard::enter(note, path).map_err(|what| RingError::Damaged { path: path.to_owned(), what })?;
+    let guard =
+        Guard::enter(note, path, READ_DEATHS).map_err(|what| RingError::Damaged { path: path.to_owned(), what })?;
     let segment = Segment::open_sealed(path)?;
-    let mut found = Inspected { held: Summary::empty(first), state: segment.state()?, ledger: segment.ledger()?, bad: Vec::new() };
+    let mut found =
+        Inspected { held: Summary::empty(first), state: segment.state()?, ledger: segment.ledger()?, bad: Vec::new() };
     if let Some(state) = &found.state {
         found.held = Summary { first, ..state.held };
     }
@@ -281,7 +283,8 @@ pub(crate) fn prepare(path: &Path, bytes: u64) -> Result<(), RingError> {
 
 /// The range around `seq` that cannot be read, and why; `None` when `seq` can be read.
 pub(crate) fn damage_in(segment: &Segment, held: &Summary, seq: Seq) -> Result<Option<(Seq, Seq, String)>, RingError> {
-    let found = segment.with_block_at(seq, |first, value| (first, Block::decode(first, value).map(|block| block.next())))?;
+    let found =
+        segment.with_block_at(seq, |first, value| (first, Block::decode(first, value).map(|block| block.next())))?;
     Ok(match found {
         Some((first, Ok(next))) if first <= seq && seq < next => None,
         Some((first, Err(error))) if first <= seq => {

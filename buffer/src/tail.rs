@@ -1,4 +1,4 @@
-//! What readers of the open segment and the store say to each other, over one SOCK_SEQPACKET pair per reader.
+//! What readers of the open segment and the store say to each other, over one `SOCK_SEQPACKET` pair per reader.
 //!
 //! The pair outlives both ends, so there is no end of file, and a question may stay unanswered because the store was
 //! restarted: the reader asks again under a new id and passes over answers to old ones. A block may be larger than a
@@ -154,7 +154,9 @@ impl Request {
             Self::Wait { id, stream, from } => out.tag(2).u64(*id).text(stream).u64(from.0),
             Self::Cursors(lows) => {
                 let out = out.tag(3).len(lows.len());
-                lows.iter().take(LIST_MAX).fold(out, |out, low| out.text(&low.destination).text(&low.stream).u64(low.low.0))
+                lows.iter()
+                    .take(LIST_MAX)
+                    .fold(out, |out, low| out.text(&low.destination).text(&low.stream).u64(low.low.0))
             }
             Self::FenceDone { token, stream, unforwarded } => {
                 let out = out.tag(4).u64(*token).text(stream).len(unforwarded.len());
@@ -171,7 +173,9 @@ impl Request {
         let request = match tag {
             1 => Self::Block { id: rest.u64()?, stream: rest.text()?, from: rest.seq()? },
             2 => Self::Wait { id: rest.u64()?, stream: rest.text()?, from: rest.seq()? },
-            3 => Self::Cursors(rest.list(|rest| Ok(Low { destination: rest.text()?, stream: rest.text()?, low: rest.seq()? }))?),
+            3 => Self::Cursors(
+                rest.list(|rest| Ok(Low { destination: rest.text()?, stream: rest.text()?, low: rest.seq()? }))?,
+            ),
             4 => Self::FenceDone {
                 token: rest.u64()?,
                 stream: rest.text()?,

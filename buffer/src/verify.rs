@@ -63,7 +63,13 @@ impl Check {
     fn new(stream: &str, reader: &RingReader) -> Self {
         let first = reader.first().unwrap_or(Seq(1));
         let segments_total = reader.sealed().len() as u64 + u64::from(reader.open_first().is_some());
-        let view = VerifyView { stream: stream.to_owned(), segments_total, first_seq: first, next_seq: first, ..VerifyView::default() };
+        let view = VerifyView {
+            stream: stream.to_owned(),
+            segments_total,
+            first_seq: first,
+            next_seq: first,
+            ..VerifyView::default()
+        };
         Self { view, next: first, gaps: Vec::new(), more_problems: 0 }
     }
 
@@ -103,7 +109,8 @@ impl Check {
         self.view.blocks += 1;
         if key < self.next {
             let next = self.next;
-            return self.problem(format!("{name}: the block at {key} overlaps what comes before, which ends at {next}"));
+            return self
+                .problem(format!("{name}: the block at {key} overlaps what comes before, which ends at {next}"));
         }
         if key > self.next {
             self.skip_to(key, name, "records are missing");
@@ -120,7 +127,8 @@ impl Check {
     }
 
     fn skip_to(&mut self, seq: Seq, name: &str, what: &str) {
-        let reason = self.gaps.last().filter(|(first, next, _)| *first == self.next && first == next).map(|gap| gap.2.clone());
+        let reason =
+            self.gaps.last().filter(|(first, next, _)| *first == self.next && first == next).map(|gap| gap.2.clone());
         if reason.is_some() {
             self.gaps.pop();
         }

@@ -6,6 +6,7 @@
 
 use crate::block::BlockHead;
 use crate::catalogue::{Catalogue, Change};
+use crate::env::{Guard, READ_DEATHS};
 use crate::error::RingError;
 use crate::files::{self, Paths};
 use crate::ledger::{Ledger, Loss, Why};
@@ -84,6 +85,8 @@ pub struct RingWriter {
     pub(crate) disk_full: bool,
     error: Option<String>,
     rates: Rates,
+    /// Until the first commit: a damaged tree may kill us only when it is written to.
+    first_commit: Option<Guard>,
     _lock: File,
 }
 
@@ -118,9 +121,11 @@ impl RingWriter {
             disk_full: false,
             error: None,
             rates: Rates::default(),
+            first_commit: opened.first_commit,
             _lock: opened.lock,
         };
         writer.publish_ledger();
+        writer.trim_quarantine();
         Ok((writer, opened.recovery))
     }
 
@@ -199,10 +204,10 @@ impl RingWriter {
         self.reopen(mark)?;
         match self.write(mark) {
             Ok(()) => return Ok(()),
+            Err(NotWritten::Failed(error @ RingError::Database { .. })) => self.leave_damaged(error)?,
             Err(NotWritten::Failed(error)) => return Err(self.poison(error)),
-            Err(NotWritten::Full) => {}
+            Err(NotWritten::Full) => self.roll()?,
         }
-        self.roll()?;
         self.write(mark).map_err(|failed| match failed {
             NotWritten::Failed(error) => self.poison(error),
             NotWritten::Full => {
@@ -210,6 +215,17 @@ impl RingWriter {
                 RingError::Database { doing: "write to", path: self.paths.segment(self.held.first), what }
             }
         })
+    }
+
+    /// LMDB says that the open segment's tree is damaged: it is sealed as it is, or set aside when it holds nothing.
+    fn leave_damaged(&mut self, error: RingError) -> Result<(), RingError> {
+        let error = self.poison(error);
+        if self.held.is_empty() {
+            files::set_aside(&self.paths.segment(self.held.first), &self.paths.quarantine(), &self.paths.stream)?;
+            self.open = Some(recovery::create_segment(&self.paths, self.held.first, self.map_size())?);
+            return Ok(());
+        }
+        self.roll().map_err(|_| error)
     }
 
     /// What LMDB holds in memory after a failed write need not be what is on disk.
@@ -234,6 +250,7 @@ impl RingWriter {
         self.mark = state.mark;
         self.held = state.held;
         self.totals = state.totals;
+        self.first_commit = None;
         self.packer.clear();
     }
 
@@ -277,7 +294,9 @@ impl RingWriter {
         self.ledger_copied = None;
         match on_disk {
             Some(state) if state.held.next == wanted.held.next && state.held.next > self.held.next => {
-                File::open(&path).and_then(|file| file.sync_all()).map_err(|e| RingError::io("make durable", &path, e))?;
+                File::open(&path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(|e| RingError::io("make durable", &path, e))?;
                 self.accept(state);
                 Ok(())
             }
@@ -291,7 +310,7 @@ impl RingWriter {
 
     /// Room that the open segment needs at least: one commit is never spread over two.
     fn map_size(&self) -> u64 {
-        let blocks = self.packer.waiting().stored_bytes + 2 * MIB;
+        let blocks = self.packer.waiting().stored_bytes + MIB / 2;
         let pages = self.packer.blocks().count() as u64 * files::PAGE;
         self.options.segment_size().max((blocks + pages) * 5 / 4)
     }
@@ -340,10 +359,22 @@ impl RingWriter {
     }
 
     /// The encoded block of the open segment that holds `seq`, or else the first one behind it; `None` when nothing at
-    /// or behind `seq` is on disk.
+    /// or behind `seq` is on disk. Damaged ones are passed over: when what comes begins behind `seq`, tell
+    /// [`RingWriter::note_damage`].
     pub fn block_at(&self, seq: Seq) -> Result<Option<(Seq, Vec<u8>)>, RingError> {
         let Some(open) = self.open.as_ref().filter(|_| seq < self.held.next) else { return Ok(None) };
-        open.with_block_at(seq, |first, value| (first, value.to_vec()))
+        let mut at = Some(seq);
+        while let Some(seq) = at {
+            let found = open.with_block_at(seq, |first, value| {
+                (first, BlockHead::of_whole(first, value).is_ok().then(|| value.to_vec()))
+            })?;
+            match found {
+                Some((first, Some(value))) => return Ok(Some((first, value))),
+                Some((first, None)) => at = open.key_after(first)?,
+                None => at = None,
+            }
+        }
+        Ok(None)
     }
 
     /// Enters damage that a reader has met, after looking at the block again. Returns the records newly counted.
@@ -354,7 +385,17 @@ impl RingWriter {
             let records = next.0 - first.0;
             let (first_wall, last_wall, unforwarded) = (None, None, BTreeMap::new());
             let note = note.clone();
-            self.ledger.add(Loss { first, next, records, at_most: false, first_wall, last_wall, why: Why::Damaged, unforwarded, note });
+            self.ledger.add(Loss {
+                first,
+                next,
+                records,
+                at_most: false,
+                first_wall,
+                last_wall,
+                why: Why::Damaged,
+                unforwarded,
+                note,
+            });
             lost += records;
         }
         if lost > 0 {
@@ -371,11 +412,19 @@ impl RingWriter {
             return Ok(None);
         }
         let path = self.paths.segment(held.first);
-        let guard = crate::env::Guard::enter(self.paths.guard(), &path);
+        let guard = Guard::enter(self.paths.guard(), &path, READ_DEATHS);
         let Ok(_guard) = guard else { return Ok(Some((held.first, held.next, "it cannot be read".to_owned()))) };
         match (&self.open, place) {
             (Some(open), None) => segment::damage_in(open, held, seq),
             _ => segment::damage_in(&Segment::open_sealed(&path)?, held, seq),
+        }
+    }
+
+    /// For quiet times: gives back memory. Pages of the open segment that readers asked for stay mapped otherwise.
+    pub fn rest(&mut self) {
+        if self.open.take().is_some() {
+            // Should this fail, the next commit tries again and tells why.
+            self.open = Segment::open_writable(&self.paths.segment(self.held.first), self.map_size()).ok();
         }
     }
 

@@ -16,8 +16,14 @@ fn every_byte_comes_back_with_its_source_and_listener() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = open(dir.path(), 64 * MIB, MIB);
     let mut dice = Dice(1);
-    let messages: Vec<Vec<u8>> =
-        vec![vec![], vec![0], b"a\nb\0c\xff\xfe".to_vec(), dice.bytes(65_536), vec![b'x'; 65_507], b"<13>hello".to_vec()];
+    let messages: Vec<Vec<u8>> = vec![
+        vec![],
+        vec![0],
+        b"a\nb\0c\xff\xfe".to_vec(),
+        dice.bytes(65_536),
+        vec![b'x'; 65_507],
+        b"<13>hello".to_vec(),
+    ];
     let sources = ["192.0.2.7:514", "[2001:db8::7]:40000"];
     let mut sent = Vec::new();
     for round in 0..20_u64 {
@@ -227,7 +233,7 @@ fn the_quota_holds_over_many_turnovers_and_every_record_is_accounted_for() {
 fn age_removes_only_what_every_destination_has() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = open(dir.path(), 64 * MIB, MIB);
-    fill(&mut writer, 60, 100, 300);
+    fill(&mut writer, 90, 100, 300);
     let second = RingReader::open(dir.path(), "syslog").unwrap().sealed()[1];
     let late = Some(UnixNanos(START_NS + Duration::from_hours(25).as_nanos() as u64));
     let low = |noc, lab| BTreeMap::from([("noc".to_owned(), Seq(noc)), ("lab".to_owned(), Seq(lab))]);
@@ -277,4 +283,49 @@ fn status_tells_rates_and_how_long_the_quota_holds() {
     assert!(status.time_to_full_s.unwrap() < status.holds_s.unwrap());
     assert_eq!(status.oldest_ns, Some(UnixNanos(START_NS + 1_000_000)));
     assert!((80.0..=100.0).contains(&writer.listener_counts()["udp:[::]:514"].rate));
+}
+
+/// Appends, commits, refusals, evictions, new quotas and restarts in random order, against a count kept beside it.
+#[test]
+fn a_random_life_keeps_every_promise() {
+    for seed in 1..=12 {
+        let (dir, mut dice) = (tempfile::tempdir().unwrap(), Dice(seed * 7919));
+        let mut quota = 8 * MIB;
+        let mut writer = open(dir.path(), quota, MIB);
+        let (mut appended, mut committed, mut evicted, mut last_mark) = (1, 1, 0, None);
+        for step in 1..300 {
+            match dice.below(12) {
+                0..=4 => {
+                    let (count, noise) = (1 + dice.below(300) as u32, dice.below(1500) as usize);
+                    writer.append(&Batch::noisy(appended, count, noise).bytes, count, 5).unwrap();
+                    appended += u64::from(count);
+                }
+                5..=8 => {
+                    assert_eq!(writer.commit(mark(step)).unwrap(), Seq(appended));
+                    (committed, last_mark) = (appended, Some(mark(step)));
+                }
+                9 => assert!(writer.append(&dice.bytes(100), 3, 5).is_err()),
+                10 => {
+                    quota = (6 + dice.below(6)) * MIB;
+                    writer.set_quota(quota, Duration::from_hours(1));
+                }
+                _ => {
+                    drop(writer);
+                    writer = open(dir.path(), quota, MIB);
+                    appended = committed;
+                }
+            }
+            while let Some(eviction) = writer.evictable(None, &BTreeMap::new()) {
+                evicted += eviction.records;
+                writer.evict(&eviction, BTreeMap::new()).unwrap();
+            }
+            assert_eq!((writer.next_seq(), writer.mark()), (Seq(committed), last_mark), "seed {seed} step {step}");
+        }
+        let mut held = 0;
+        let gaps = read_all(&writer, dir.path(), |seq, _, raw| {
+            assert_eq!(number_of(raw), seq.0);
+            held += 1;
+        });
+        assert_eq!((gaps, held + evicted, writer.ledger().evicted), (vec![], committed - 1, evicted), "seed {seed}");
+    }
 }

@@ -129,7 +129,15 @@ pub struct Audit {
 impl Audit {
     /// That expects the marks of these runs.
     pub fn new(shape: Shape, summaries: &[Summary]) -> Self {
-        let sent = |run: &str, sender, count| Sent { run: run.to_owned(), sender, count, seen: RangeSet::default(), again: RangeSet::default(), duplicates: 0, beyond: 0 };
+        let sent = |run: &str, sender, count| Sent {
+            run: run.to_owned(),
+            sender,
+            count,
+            seen: RangeSet::default(),
+            again: RangeSet::default(),
+            duplicates: 0,
+            beyond: 0,
+        };
         let of_run = |summary: &Summary| {
             let key = |sender| (summary.mark.clone().into_bytes(), sender);
             summary.senders.iter().map(|s| (key(s.sender), sent(&summary.mark, s.sender, s.count))).collect::<Vec<_>>()
@@ -153,7 +161,9 @@ impl Audit {
             Some(envelope) => self.stream(&envelope).note(envelope.seq),
             None => self.without_envelope += 1,
         }
-        if !self.senders.is_empty() && let Some(mark) = Mark::find(line) {
+        if !self.senders.is_empty()
+            && let Some(mark) = Mark::find(line)
+        {
             match self.senders.get_mut(&(mark.run.to_vec(), mark.sender)) {
                 Some(sent) => sent.note(mark.n),
                 None => self.marks_of_nobody += 1,
@@ -168,7 +178,13 @@ impl Audit {
         }
         if self.last == self.streams.len() {
             let (dev, stream) = (envelope.dev.to_string(), envelope.stream.to_string());
-            self.streams.push(Seen { dev, stream, seqs: RangeSet::default(), again: RangeSet::default(), duplicates: 0 });
+            self.streams.push(Seen {
+                dev,
+                stream,
+                seqs: RangeSet::default(),
+                again: RangeSet::default(),
+                duplicates: 0,
+            });
         }
         &mut self.streams[self.last]
     }

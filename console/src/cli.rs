@@ -15,17 +15,17 @@ Exit codes:
   3  ravend cannot be reached
 
 Examples:
-  raven status                              one screen: what runs, what comes in, what is kept, where it goes
-  raven tail --follow --source 10.1.2.3     what one device says, as it says it
-  raven tail --since 10m --grep Deny        what happened, by text
-  raven config check new.toml               file:line:column of every mistake, without touching anything";
+  raven status                            everything on one screen
+  raven tail --follow --source 10.1.2.3   what one device says, as it says it
+  raven tail --since 10m --grep Deny      what happened, by text
+  raven config check new.toml             every mistake, with its line and remedy";
 
 const TIMES: &str = "\
 Times: `10m` or `2h` (ago), `now`, `2026-11-22`, `2026-11-22T18:30:00Z`. All times are UTC.";
 
 /// Raven: receives a venue's telemetry, keeps it, delivers it.
 #[derive(Debug, Parser)]
-#[command(name = "raven", version, about, after_help = AFTER, disable_help_subcommand = true)]
+#[command(name = "raven", version, after_help = AFTER, disable_help_subcommand = true)]
 pub struct Cli {
     /// Data directory of the ravend to talk to
     #[arg(long, global = true, value_name = "DIR", env = "RAVEN_DATA", default_value = "/data")]
@@ -185,6 +185,9 @@ mod tests {
     #[test]
     fn help_names_the_exit_codes() {
         let help = Cli::command().render_help().to_string();
-        assert!(["0  done", "1  a problem", "2  the command line", "3  ravend"].iter().all(|code| help.contains(code)), "{help}");
+        assert!(
+            ["0  done", "1  a problem", "2  the command line", "3  ravend"].iter().all(|code| help.contains(code)),
+            "{help}"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use raven_model::control::{Request, Response};
 use raven_model::query::{Query, Reply};
+use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -42,7 +43,9 @@ impl Client {
         let (response, fd) = self.exchange(&Request::Query)?;
         let stream = match (response, fd) {
             (Response::Query, Some(fd)) => UnixStream::from(fd),
-            (Response::Query, None) => return Err(Failure::Protocol("the answer to a query came without a connection".to_owned())),
+            (Response::Query, None) => {
+                return Err(Failure::Protocol("the answer to a query came without a connection".to_owned()));
+            }
             (Response::Refused(why), _) => return Err(Failure::Refused(why)),
             (other, _) => return Err(unexpected(&other)),
         };
@@ -59,13 +62,16 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).map_err(|source| self.unreachable(source))?;
         send_line(&stream, request).map_err(|source| self.unreachable(source))?;
         let (line, fd) = receive(&stream).map_err(|error| Failure::Protocol(error.to_string()))?;
-        let response = serde_json::from_slice(&line).map_err(|error| Failure::Protocol(format!("{error} (is it another version?)")))?;
+        let response = serde_json::from_slice(&line)
+            .map_err(|error| Failure::Protocol(format!("{error} (is it another version?)")))?;
         Ok((response, fd))
     }
 
     fn unreachable(&self, source: io::Error) -> Failure {
         let hint = match source.kind() {
-            io::ErrorKind::NotFound => "is it running with this data directory? give the directory with --data or RAVEN_DATA",
+            io::ErrorKind::NotFound => {
+                "is it running with this data directory? give the directory with --data or RAVEN_DATA"
+            }
             io::ErrorKind::PermissionDenied => "only root, the user that runs ravend and the viewers' group may use it",
             io::ErrorKind::ConnectionRefused => "the socket is left over from a ravend that is gone: start ravend",
             _ => "look at the log of ravend",
@@ -100,7 +106,15 @@ fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = recvmsg(stream, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let got = match recvmsg(stream, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(got) => got,
+            // A stopped and continued process, on a socket with a time limit.
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PATIENCE.as_secs())));
+            }
+            Err(error) => return Err(error.into()),
+        };
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 fd = fds.fold(fd, |kept, new| kept.or(Some(new)));

@@ -31,9 +31,9 @@ pub fn run(command: &ConfigCommand, client: &Client, output: &mut Output) -> Res
         ConfigCommand::Check { file: Some(path) } => check_file(path, output),
         ConfigCommand::Check { file: None } => check_running(client, output),
         ConfigCommand::Show => show(client, output),
-        ConfigCommand::Diff => changes(diff(client)?, "nothing would change", output),
+        ConfigCommand::Diff => changes(&diff(client)?, "nothing would change", output),
         ConfigCommand::Apply => match client.ask(&Request::Apply)? {
-            Response::Applied(lines) => changes(lines, "nothing to change", output),
+            Response::Applied(lines) => changes(&lines, "nothing to change", output),
             other => Err(unexpected(&other)),
         },
     }
@@ -97,7 +97,7 @@ fn diff(client: &Client) -> Result<Vec<String>, Failure> {
     }
 }
 
-fn changes(lines: Vec<String>, none: &str, output: &mut Output) -> Result<u8, Failure> {
+fn changes(lines: &[String], none: &str, output: &mut Output) -> Result<u8, Failure> {
     if output.json {
         output.value(&serde_json::json!({ "changes": lines }))?;
     } else if lines.is_empty() {

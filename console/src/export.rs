@@ -59,7 +59,14 @@ fn select(args: &ExportArgs) -> Select {
         ExportFormat::Ndjson => Format::Ndjson,
         ExportFormat::Raw => Format::Raw,
     };
-    Select { stream: args.stream.name(), since: args.window.since, until: args.window.until, decoded: args.decoded, format, ..Select::default() }
+    Select {
+        stream: args.stream.name(),
+        since: args.window.since,
+        until: args.window.until,
+        decoded: args.decoded,
+        format,
+        ..Select::default()
+    }
 }
 
 fn to_file(reader: &mut impl BufRead, path: &Path, output: &mut Output) -> Result<(), Failure> {
@@ -83,7 +90,7 @@ fn to_output(reader: &mut impl BufRead, format: ExportFormat, output: &mut Outpu
         return pass(reader, |chunk| output.bytes(chunk));
     }
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(broken)? > 0 {
+    while reader.read_until(b'\n', &mut line).map_err(|error| broken(&error))? > 0 {
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         match format {
             ExportFormat::Ndjson => output.json_line(text)?,
@@ -96,7 +103,7 @@ fn to_output(reader: &mut impl BufRead, format: ExportFormat, output: &mut Outpu
 
 fn pass(reader: &mut impl BufRead, mut take: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
     loop {
-        let chunk = reader.fill_buf().map_err(broken)?;
+        let chunk = reader.fill_buf().map_err(|error| broken(&error))?;
         let read = chunk.len();
         if read == 0 {
             return Ok(());
@@ -106,6 +113,6 @@ fn pass(reader: &mut impl BufRead, mut take: impl FnMut(&[u8]) -> Result<(), Fai
     }
 }
 
-fn broken(error: std::io::Error) -> Failure {
+fn broken(error: &std::io::Error) -> Failure {
     Failure::Protocol(error.to_string())
 }

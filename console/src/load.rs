@@ -4,9 +4,10 @@ mod families;
 mod marks;
 mod pace;
 mod sender;
+mod writer;
 
-pub use families::{Format, Writer};
 pub use marks::{Mark, MarkCount, Summary};
+pub use writer::{Format, Writer};
 
 use crate::failure::{Failure, OK};
 use crate::output::Output;
@@ -59,7 +60,7 @@ pub struct SyslogArgs {
     /// Name of this run, in every mark: letters, digits, `-`, `_`, `.` [default: the time]
     #[arg(long, value_name = "ID", value_parser = marks::read_run)]
     pub mark: Option<String>,
-    /// UDP: hand the kernel many messages at once (UDP_SEGMENT); sends far faster
+    /// UDP: hand the kernel many messages at once (`UDP_SEGMENT`); sends far faster
     #[arg(long)]
     pub gso: bool,
     /// Rise from nothing to the rate in this time
@@ -153,7 +154,12 @@ fn resolve(args: &SyslogArgs) -> Result<SocketAddr, Failure> {
 }
 
 fn send_all(args: &SyslogArgs, senders: &mut [Sender], writer: &mut Writer, started: Instant) -> Result<(), Failure> {
-    let pace = Pace { rate: args.rate, ramp: args.ramp.map_or(Duration::ZERO, |ramp| ramp.0), count: args.count, duration: args.duration.map(|span| span.0) };
+    let pace = Pace {
+        rate: args.rate,
+        ramp: args.ramp.map_or(Duration::ZERO, |ramp| ramp.0),
+        count: args.count,
+        duration: args.duration.map(|span| span.0),
+    };
     let (mut sent, mut turn) = (0_u64, 0);
     loop {
         let elapsed = started.elapsed();

@@ -22,11 +22,6 @@ impl Output {
         Self { out: Box::new(BufWriter::with_capacity(64 << 10, stdout)), json, terminal }
     }
 
-    /// To any writer that is no terminal.
-    pub fn to(out: Box<dyn Write>, json: bool) -> Self {
-        Self { out, json, terminal: false }
-    }
-
     /// One line of text that holds nothing from strangers, or is escaped.
     pub fn line(&mut self, line: &str) -> Result<(), Failure> {
         writeln!(self.out, "{line}").map_err(Failure::Output)
@@ -36,7 +31,11 @@ impl Output {
     pub fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let written = if self.terminal { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
         let text = written.map_err(|error| Failure::Output(error.into()))?;
-        let safe = if self.terminal { text.lines().map(|line| escape::json(line.as_bytes())).collect::<Vec<_>>().join("\n") } else { text };
+        let safe = if self.terminal {
+            text.lines().map(|line| escape::json(line.as_bytes())).collect::<Vec<_>>().join("\n")
+        } else {
+            text
+        };
         self.line(&safe)
     }
 

@@ -65,7 +65,11 @@ fn progress(view: &VerifyView) -> String {
 
 fn verdict(view: &VerifyView) -> String {
     let stream = escape::text(&view.stream);
-    let held = if view.records == 0 { "it holds nothing".to_owned() } else { format!("{} records, seq {} to {}", view.records, view.first_seq, view.next_seq.0.saturating_sub(1)) };
+    let held = if view.records == 0 {
+        "it holds nothing".to_owned()
+    } else {
+        format!("{} records, seq {} to {}", view.records, view.first_seq, view.next_seq.0.saturating_sub(1))
+    };
     match view.problems.len() {
         0 => format!("{stream}: sound; {held}"),
         n => format!("{stream}: {n} problems; {held}"),

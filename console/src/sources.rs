@@ -49,7 +49,8 @@ fn table(views: &[SourceView], now: UnixNanos) -> Vec<String> {
     if views.is_empty() {
         return vec!["nobody has sent anything in that time".to_owned()];
     }
-    let head = ["SOURCE", "NAME", "RATE/s", "RECORDS", "BYTES", "LAST SEEN", "NOT UNDERSTOOD"].map(str::to_owned).to_vec();
+    let head =
+        ["SOURCE", "NAME", "RATE/s", "RECORDS", "BYTES", "LAST SEEN", "NOT UNDERSTOOD"].map(str::to_owned).to_vec();
     let rows = views.iter().map(|view| row(view, now));
     let lines = columns(std::iter::once(head).chain(rows).collect());
     let samples = std::iter::once(None).chain(views.iter().map(|view| view.sample.as_deref()));
@@ -63,7 +64,15 @@ fn table(views: &[SourceView], now: UnixNanos) -> Vec<String> {
 fn row(view: &SourceView, now: UnixNanos) -> Vec<String> {
     let name = view.hostname.as_deref().map_or_else(|| "-".to_owned(), escape::text);
     let rate = format!("{:.1}", view.rate);
-    vec![view.addr.to_string(), name, rate, count(view.records), count(view.bytes), time::ago(view.last_seen_ns, now), count(view.not_understood)]
+    vec![
+        view.addr.to_string(),
+        name,
+        rate,
+        count(view.records),
+        count(view.bytes),
+        time::ago(view.last_seen_ns, now),
+        count(view.not_understood),
+    ]
 }
 
 #[cfg(test)]
@@ -83,7 +92,10 @@ mod tests {
             sample: Some("\u{1b}[2J".to_owned()),
         };
         let lines = table(&[view], UnixNanos(52_000_000_000));
-        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["192.0.2.7", "fw\\x1b1", "0.5", "12", "3400", "12s", "ago", "3"]);
+        assert_eq!(
+            lines[1].split_whitespace().collect::<Vec<_>>(),
+            ["192.0.2.7", "fw\\x1b1", "0.5", "12", "3400", "12s", "ago", "3"]
+        );
         assert_eq!(lines[2], "    e.g. \\x1b[2J");
     }
 }

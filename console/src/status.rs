@@ -7,7 +7,9 @@ use crate::failure::{Failure, OK};
 use crate::output::Output;
 use clap::Args;
 use raven_model::control::{RawStatus, Request, Response};
-use raven_model::report::{CollectorReport, DestinationStatus, ListenerStatus, Status, StoreReport, StreamStatus, UplinkReport};
+use raven_model::report::{
+    CollectorReport, DestinationStatus, ListenerStatus, Status, StoreReport, StreamStatus, UplinkReport,
+};
 use raven_model::table::Role;
 use serde::de::DeserializeOwned;
 use std::thread;
@@ -55,24 +57,26 @@ fn show(status: &Status, output: &mut Output) -> Result<(), Failure> {
 /// Asks `ravend` and merges.
 pub fn fetch(client: &Client) -> Result<Status, Failure> {
     match client.ask(&Request::Status)? {
-        Response::Status(raw) => Ok(merge(*raw)),
+        Response::Status(raw) => Ok(merge(&raw)),
         other => Err(unexpected(&other)),
     }
 }
 
 /// One status of ravend's own and the roles' reports. What a role did not report is missing, and an alert says so.
-pub fn merge(raw: RawStatus) -> Status {
+pub fn merge(raw: &RawStatus) -> Status {
     let mut status = raw.own.clone();
     let mut missing = Vec::new();
-    if let Some(store) = report::<StoreReport>(&raw, Role::Store, "what is kept is not known", &mut missing) {
+    if let Some(store) = report::<StoreReport>(raw, Role::Store, "what is kept is not known", &mut missing) {
         merge_store(&mut status, store);
     }
-    if let Some(collector) = report::<CollectorReport>(&raw, Role::Syslog, "live connections are not known", &mut missing) {
+    if let Some(collector) =
+        report::<CollectorReport>(raw, Role::Syslog, "live connections are not known", &mut missing)
+    {
         for listener in &mut status.listeners {
             listener.connections = collector.connections.get(&name(listener)).copied().unwrap_or(listener.connections);
         }
     }
-    if let Some(uplink) = report::<UplinkReport>(&raw, Role::Uplink, "what is delivered is not known", &mut missing) {
+    if let Some(uplink) = report::<UplinkReport>(raw, Role::Uplink, "what is delivered is not known", &mut missing) {
         status.destinations = uplink.destinations;
     }
     let derived = alerts(&status);
@@ -132,7 +136,12 @@ fn storing(stream: &StreamStatus) -> Option<Alert> {
 }
 
 fn dropping(listener: &ListenerStatus) -> Option<Alert> {
-    let reasons: Vec<String> = listener.dropped.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| format!("{count} ({reason})")).collect();
+    let reasons: Vec<String> = listener
+        .dropped
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(reason, count)| format!("{count} ({reason})"))
+        .collect();
     let name = name(listener);
     (!reasons.is_empty()).then(|| Alert { text: format!("{name} dropped {}", reasons.join(", ")), subject: name })
 }
@@ -142,7 +151,10 @@ fn losses(stream: &StreamStatus) -> Vec<Alert> {
         (stream.evicted_unforwarded, "records were evicted before every destination had them"),
         (stream.damaged, "records were lost to damage on disk: see `raven ring verify`"),
     ];
-    let alert = |(count, text): (u64, &str)| Alert { subject: text.to_owned(), text: format!("{}: {count} {text}", stream.name) };
+    let alert = |(count, text): (u64, &str)| Alert {
+        subject: text.to_owned(),
+        text: format!("{}: {count} {text}", stream.name),
+    };
     said.into_iter().filter(|(count, _)| *count > 0).map(alert).collect()
 }
 
@@ -151,7 +163,13 @@ fn delivering(destination: &DestinationStatus) -> Option<Alert> {
         return None;
     }
     let why = destination.last_error.as_deref().unwrap_or("no reason given");
-    let text = format!("{} ({}) is {}, {} records behind: {why}", destination.name, destination.to, destination.state.replace('_', " "), destination.lag);
+    let text = format!(
+        "{} ({}) is {}, {} records behind: {why}",
+        destination.name,
+        destination.to,
+        destination.state.replace('_', " "),
+        destination.lag
+    );
     Some(Alert { subject: destination.name.clone(), text })
 }
 
@@ -164,13 +182,26 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn own() -> Status {
-        let listener = |proto: &str, addr: &str| ListenerStatus { stream: "syslog".into(), proto: proto.into(), addr: addr.into(), ..ListenerStatus::default() };
-        Status { device: "arena".into(), listeners: vec![listener("udp", "[::]:514"), listener("tcp", "[::]:601")], kernel: KernelUdp::default(), ..Status::default() }
+        let listener = |proto: &str, addr: &str| ListenerStatus {
+            stream: "syslog".into(),
+            proto: proto.into(),
+            addr: addr.into(),
+            ..ListenerStatus::default()
+        };
+        Status {
+            device: "arena".into(),
+            listeners: vec![listener("udp", "[::]:514"), listener("tcp", "[::]:601")],
+            kernel: KernelUdp::default(),
+            ..Status::default()
+        }
     }
 
     fn store() -> StoreReport {
         let count = ListenerCount { records: 5, bytes: 500, rate: 2.5, refused: 1 };
-        StoreReport { streams: vec![StreamStatus { name: "syslog".into(), ..StreamStatus::default() }], listeners: BTreeMap::from([("udp:[::]:514".to_owned(), count)]) }
+        StoreReport {
+            streams: vec![StreamStatus { name: "syslog".into(), ..StreamStatus::default() }],
+            listeners: BTreeMap::from([("udp:[::]:514".to_owned(), count)]),
+        }
     }
 
     fn raw(own: Status, store: Option<StoreReport>, destination: Option<DestinationStatus>) -> RawStatus {
@@ -179,7 +210,10 @@ mod tests {
             reports.insert(Role::Store, to_raw_value(&store).unwrap());
         }
         let connections = BTreeMap::from([("tcp:[::]:601".to_owned(), 3)]);
-        reports.insert(Role::Syslog, to_raw_value(&CollectorReport { connections, ..CollectorReport::default() }).unwrap());
+        reports.insert(
+            Role::Syslog,
+            to_raw_value(&CollectorReport { connections, ..CollectorReport::default() }).unwrap(),
+        );
         if let Some(destination) = destination {
             reports.insert(Role::Uplink, to_raw_value(&UplinkReport { destinations: vec![destination] }).unwrap());
         }
@@ -188,7 +222,7 @@ mod tests {
 
     #[test]
     fn counts_go_to_the_listener_of_that_name() {
-        let status = merge(raw(own(), Some(store()), Some(DestinationStatus::default())));
+        let status = merge(&raw(own(), Some(store()), Some(DestinationStatus::default())));
         let udp = &status.listeners[0];
         assert_eq!((udp.received, udp.bytes, udp.rate, udp.dropped["refused_batch"]), (5, 500, 2.5, 1));
         assert_eq!((status.listeners[1].connections, status.listeners[1].received), (3, 0));
@@ -198,26 +232,43 @@ mod tests {
 
     #[test]
     fn a_missing_report_is_said_and_the_rest_is_shown() {
-        let status = merge(raw(own(), None, None));
+        let status = merge(&raw(own(), None, None));
         assert_eq!(status.listeners[1].connections, 3);
-        assert_eq!(status.alerts, ["no report from store yet, so what is kept is not known", "no report from uplink yet, so what is delivered is not known"]);
+        assert_eq!(
+            status.alerts,
+            [
+                "no report from store yet, so what is kept is not known",
+                "no report from uplink yet, so what is delivered is not known"
+            ]
+        );
     }
 
     #[test]
     fn an_unreadable_report_is_said_and_the_rest_is_shown() {
         let mut raw = raw(own(), Some(store()), None);
         raw.reports.insert(Role::Uplink, to_raw_value(&7).unwrap());
-        let status = merge(raw);
+        let status = merge(&raw);
         assert_eq!(status.streams.len(), 1);
-        assert!(status.alerts.iter().any(|alert| alert.starts_with("the report of uplink cannot be read")), "{:?}", status.alerts);
+        assert!(
+            status.alerts.iter().any(|alert| alert.starts_with("the report of uplink cannot be read")),
+            "{:?}",
+            status.alerts
+        );
     }
 
     #[test]
     fn what_cannot_be_stored_comes_before_what_cannot_be_delivered() {
         let mut store = store();
         store.streams[0].error = Some("no space left on /data".into());
-        let noc = DestinationStatus { name: "noc".into(), to: "noc:2514".into(), state: "retrying".into(), lag: 9, last_error: Some("connection refused".into()), ..DestinationStatus::default() };
-        let status = merge(raw(own(), Some(store), Some(noc)));
+        let noc = DestinationStatus {
+            name: "noc".into(),
+            to: "noc:2514".into(),
+            state: "retrying".into(),
+            lag: 9,
+            last_error: Some("connection refused".into()),
+            ..DestinationStatus::default()
+        };
+        let status = merge(&raw(own(), Some(store), Some(noc)));
         assert_eq!(status.alerts[0], "syslog is not being stored: no space left on /data");
         assert_eq!(status.alerts.last().unwrap(), "noc (noc:2514) is retrying, 9 records behind: connection refused");
     }
@@ -226,12 +277,15 @@ mod tests {
     fn what_ravend_said_itself_is_not_repeated() {
         let mut own = own();
         own.alerts = vec!["udp:[::]:514 loses datagrams".into()];
-        assert_eq!(merge(raw(own, Some(store()), Some(DestinationStatus::default()))).alerts, ["udp:[::]:514 loses datagrams"]);
+        assert_eq!(
+            merge(&raw(own, Some(store()), Some(DestinationStatus::default()))).alerts,
+            ["udp:[::]:514 loses datagrams"]
+        );
     }
 
     #[test]
     fn the_json_has_every_field_that_checks_rely_on() {
-        let mut status = merge(raw(own(), Some(store()), Some(DestinationStatus::default())));
+        let mut status = merge(&raw(own(), Some(store()), Some(DestinationStatus::default())));
         status.processes.push(raven_model::report::Process::default());
         let value = serde_json::to_value(status).unwrap();
         let has = |part: &str, fields: &[&str]| {
@@ -241,7 +295,20 @@ mod tests {
         };
         has("processes", &["role", "pid", "uid", "restarts", "uptime_s", "capabilities"]);
         has("listeners", &["stream", "proto", "addr", "received", "bytes", "dropped"]);
-        has("streams", &["name", "first_seq", "next_seq", "stored", "evicted", "bytes_raw", "bytes_disk", "oldest_ns", "time_to_full_s"]);
+        has(
+            "streams",
+            &[
+                "name",
+                "first_seq",
+                "next_seq",
+                "stored",
+                "evicted",
+                "bytes_raw",
+                "bytes_disk",
+                "oldest_ns",
+                "time_to_full_s",
+            ],
+        );
         has("destinations", &["name", "stream", "ack_class", "acked_seq", "lag", "rate", "state", "last_error"]);
     }
 }

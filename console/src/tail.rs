@@ -83,7 +83,7 @@ pub fn run(args: &TailArgs, client: &Client, output: &mut Output) -> Result<u8, 
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(|error| Failure::Protocol(error.to_string()))?;
         if read == 0 {
-            return Ok(OK);
+            return end(args);
         }
         let record = line.strip_suffix(b"\n").unwrap_or(&line);
         if output.json {
@@ -92,6 +92,14 @@ pub fn run(args: &TailArgs, client: &Client, output: &mut Output) -> Result<u8, 
             output.line(&human(record))?;
         }
     }
+}
+
+/// Following has no end of its own: when it ends, the other side went away.
+fn end(args: &TailArgs) -> Result<u8, Failure> {
+    if args.follow && args.window.until.is_none() {
+        return Err(Failure::Protocol("the decode role went away while following; run it again".to_owned()));
+    }
+    Ok(OK)
 }
 
 /// A record as one line for people; a line that is no record is shown as it is, escaped.
@@ -160,7 +168,10 @@ mod tests {
     #[test]
     fn what_could_not_be_decoded_is_shown_raw() {
         assert_eq!(shown(r#""raw":"hello","reject":"no priority""#), "2025-11-22T00:30:00.123Z 192.0.2.7 - hello");
-        assert_eq!(shown(r#""raw_b64":"aP8=","piece":true"#), "2025-11-22T00:30:00.123Z 192.0.2.7 - h\\xff [goes on in the next record]");
+        assert_eq!(
+            shown(r#""raw_b64":"aP8=","piece":true"#),
+            "2025-11-22T00:30:00.123Z 192.0.2.7 - h\\xff [goes on in the next record]"
+        );
     }
 
     #[test]

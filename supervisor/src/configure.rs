@@ -32,7 +32,7 @@ pub fn read(program: &OwnedFd, data: &Path, file: &Path) -> anyhow::Result<Resul
     let answer = answer(&mut worker);
     worker.kill();
     let reaped_by = Instant::now() + PATIENCE;
-    while worker.reap()?.is_none() && Instant::now() < reaped_by {
+    while worker.is_alive() && worker.reap()?.is_none() && Instant::now() < reaped_by {
         wait(&worker, Duration::from_millis(10))?;
     }
     answer

@@ -190,6 +190,11 @@ impl Worker {
         }
     }
 
+    /// True until it was reaped.
+    pub const fn is_alive(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// True while its heartbeat is fresh.
     pub fn is_fresh(&self) -> bool {
         self.last_heartbeat.elapsed() < self.spec.heartbeat.0
@@ -230,6 +235,10 @@ impl Worker {
             }
         }
         let delay = restart_delay(ran, &self.own_deaths, now);
+        if self.role == Role::Config {
+            self.state = State::Stopped;
+            return Ok(Some(end));
+        }
         tracing::warn!(role = %self.role, ran_ms = ran.as_millis() as u64, delay_ms = delay.as_millis() as u64, "worker ended: {end}");
         self.state = State::Waiting(now + delay);
         Ok(Some(end))

@@ -166,7 +166,11 @@ mod tests {
 
     fn pauses(events: impl IntoIterator<Item = Event>, dice: f64) -> Vec<u128> {
         let mut attempts = Attempts::default();
-        events.into_iter().filter_map(|event| attempts.step(event, &Pace::default(), dice)).map(|p| p.as_millis()).collect()
+        events
+            .into_iter()
+            .filter_map(|event| attempts.step(event, &Pace::default(), dice))
+            .map(|p| p.as_millis())
+            .collect()
     }
 
     fn refused() -> Event {

@@ -68,13 +68,23 @@ mod tests {
     fn a_refused_record_is_kept_whole_with_the_reason() {
         let dir = tempfile::tempdir().expect("a directory");
         let letters = DeadLetters::new(dir.path(), "arena", "noc", "syslog");
-        let received = Received { source: "192.0.2.7:514".parse().expect("valid"), listener: 0, wall: UnixNanos(5), piece: false, unparsed: false };
+        let received = Received {
+            source: "192.0.2.7:514".parse().expect("valid"),
+            listener: 0,
+            wall: UnixNanos(5),
+            piece: false,
+            unparsed: false,
+        };
         for seq in [7, 9] {
             letters.add(Seq(seq), &Record { received, raw: b"\xff" }, "udp", "422 \"no\"").expect("written");
         }
         let text = std::fs::read_to_string(letters.path()).expect("there");
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!((&lines[1]["seq"], &lines[1]["raw_b64"], &lines[1]["reason"]), (&9.into(), &"/w==".into(), &"422 \"no\"".into()));
+        assert_eq!(
+            (&lines[1]["seq"], &lines[1]["raw_b64"], &lines[1]["reason"]),
+            (&9.into(), &"/w==".into(), &"422 \"no\"".into())
+        );
     }
 }

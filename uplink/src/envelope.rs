@@ -64,7 +64,9 @@ impl Envelope {
         text::decimal(head, u64::from(received.source.port()));
         head.extend_from_slice(b"\" listener=\"");
         value(head, listener);
-        for (on, flag) in [(base64, &b"\" enc=\"b64"[..]), (received.piece, b"\" piece=\"1"), (received.unparsed, b"\" unparsed=\"1")] {
+        for (on, flag) in
+            [(base64, &b"\" enc=\"b64"[..]), (received.piece, b"\" piece=\"1"), (received.unparsed, b"\" unparsed=\"1")]
+        {
             if on {
                 head.extend_from_slice(flag);
             }
@@ -123,7 +125,8 @@ fn value(out: &mut Vec<u8>, text: &str) {
 /// The digits of a leading `<0>` to `<191>`. Looks at five bytes at most.
 #[inline]
 fn priority(raw: &[u8]) -> &[u8] {
-    let digits = raw.strip_prefix(b"<").map_or(0, |rest| rest.iter().take(3).take_while(|b| b.is_ascii_digit()).count());
+    let digits =
+        raw.strip_prefix(b"<").map_or(0, |rest| rest.iter().take(3).take_while(|b| b.is_ascii_digit()).count());
     let number = raw.get(1..=digits).unwrap_or_default();
     let closed = raw.get(digits + 1) == Some(&b'>');
     let value = number.iter().fold(0, |n, digit| n * 10 + u16::from(digit - b'0'));

@@ -83,7 +83,8 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             .iter()
             .flat_map(|(name, to)| to.streams.iter().map(move |stream| ((name.clone(), stream.clone()), to)))
             .collect();
-        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running).into_values().partition(|running| wanted.contains_key(&running.route));
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.running).into_values().partition(|running| wanted.contains_key(&running.route));
         for running in go {
             let _ = running.stop.send(true);
             self.leaving.push(running);
@@ -143,31 +144,29 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         Running { route, to: to.clone(), standing, stop, task }
     }
 
-    /// Saves the cursors that moved, in one commit. Returns the low-water marks that are durable now.
-    pub fn save(&mut self) -> Vec<(Route, Seq)> {
-        let moved: Vec<&Running> = self.running.values().chain(&self.leaving).filter(|running| running.standing.borrow().unsaved).collect();
-        if moved.is_empty() {
-            self.leaving.retain(|leaving| !leaving.task.is_finished());
-            return Vec::new();
-        }
-        let cursors: Vec<(Route, Saved)> = moved.iter().map(|running| (running.route.clone(), running.standing.borrow().saved())).collect();
-        match self.store.save(&cursors) {
-            Ok(()) => {
-                moved.iter().for_each(|running| running.standing.borrow_mut().unsaved = false);
-                self.unsaved = None;
-                cursors.into_iter().map(|(route, saved)| (route, saved.progress.low())).collect()
+    /// Saves the cursors that moved, in one commit.
+    pub fn save(&mut self) {
+        let moved: Vec<&Running> =
+            self.running.values().chain(&self.leaving).filter(|running| running.standing.borrow().unsaved).collect();
+        if !moved.is_empty() {
+            let cursors: Vec<(Route, Saved)> =
+                moved.iter().map(|running| (running.route.clone(), running.standing.borrow().saved())).collect();
+            let saved = self.store.save(&cursors);
+            if saved.is_ok() {
+                moved
+                    .iter()
+                    .zip(&cursors)
+                    .for_each(|(running, (_, saved))| running.standing.borrow_mut().note_saved(saved));
             }
-            Err(words) => {
-                // Delivery goes on: what is acknowledged and not saved is sent again after a restart.
-                self.unsaved = Some(format!("cursors cannot be saved: {words}"));
-                Vec::new()
-            }
+            // Delivery goes on: what is acknowledged and not saved is sent again after a restart.
+            self.unsaved = saved.err().map(|words| format!("cursors cannot be saved: {words}"));
         }
+        self.leaving.retain(|leaving| !leaving.task.is_finished() || leaving.standing.borrow().unsaved);
     }
 
-    /// The low-water marks of all destinations.
+    /// How far the destinations have acknowledged, as far as that is durable: the store may remove what lies below.
     pub fn marks(&self) -> Vec<(Route, Seq)> {
-        self.running.values().map(|running| (running.route.clone(), running.standing.borrow().progress.low())).collect()
+        self.running.values().map(|running| (running.route.clone(), running.standing.borrow().durable_low)).collect()
     }
 
     /// The store is about to evict what lies below `below`: no destination reads there any more. Returns how many of
@@ -193,8 +192,11 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
 
     /// Ends all destinations, waits for what is under way for as long as they grant, and saves.
     pub async fn stop(&mut self) {
-        let all: Vec<Running> = std::mem::take(&mut self.running).into_values().chain(std::mem::take(&mut self.leaving)).collect();
-        all.iter().for_each(|running| drop(running.stop.send(true)));
+        let all: Vec<Running> =
+            std::mem::take(&mut self.running).into_values().chain(std::mem::take(&mut self.leaving)).collect();
+        for running in &all {
+            let _ = running.stop.send(true);
+        }
         for mut running in all {
             let _ = (&mut running.task).await;
             self.leaving.push(running);

@@ -47,7 +47,9 @@ pub struct Memory {
     cap: Option<usize>,
     /// Records refused by themselves; whether they or the destination are at fault is not known yet.
     suspects: BTreeSet<Seq>,
-    /// Suspects that are at fault: others were taken.
+    /// Suspects from before the destination took another record: one more refusal, and they are at fault.
+    probation: BTreeSet<Seq>,
+    /// At fault.
     poison: BTreeSet<Seq>,
     /// The last refusal of a single record.
     reason: String,
@@ -60,7 +62,13 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
         Ok(target) => target,
         Err(words) => return Failure::config(words).into(),
     };
-    let mut session = Session { builder: Builder::new(&feed.device, &feed.stream, feed.to.compression), feed, memory, target, connection: None };
+    let mut session = Session {
+        builder: Builder::new(&feed.device, &feed.stream, feed.to.compression),
+        feed,
+        memory,
+        target,
+        connection: None,
+    };
     loop {
         match session.turn().await {
             Ok(true) => return Ended::Stopped,
@@ -204,7 +212,7 @@ impl<S: Source> Session<'_, S> {
         match outcome {
             Outcome::Taken => {
                 self.feed.standing.borrow_mut().acked_ranges(&body.ranges);
-                self.taken();
+                self.taken(body);
             }
             Outcome::Refused(words) => self.refused(body, words)?,
             Outcome::Failed(failure) => return Err(failure),
@@ -212,29 +220,40 @@ impl<S: Source> Session<'_, S> {
         Ok(())
     }
 
-    /// The destination takes records, so the suspects are at fault.
-    fn taken(&mut self) {
-        self.memory.grow(self.feed.to.window as usize);
-        if !self.memory.suspects.is_empty() {
-            let suspects = std::mem::take(&mut self.memory.suspects);
-            self.memory.poison.extend(suspects);
+    /// The destination takes records, so the suspects are at fault, unless it was put right just now: try them again.
+    fn taken(&mut self, body: &Body) {
+        let memory = &mut *self.memory;
+        memory.grow(self.feed.to.window as usize);
+        memory.probation.retain(|seq| !body.ranges.iter().any(|(first, last)| (first..=last).contains(&seq)));
+        if !memory.suspects.is_empty() {
+            memory.probation.append(&mut memory.suspects);
+            memory.cap = Some(1);
             self.feed.reader.rewind();
         }
     }
 
     fn refused(&mut self, body: &Body, words: String) -> Result<(), Failure> {
+        let memory = &mut *self.memory;
         if body.count > 1 {
-            self.memory.halve(body.count);
+            memory.halve(body.count);
             self.feed.reader.rewind();
             return Ok(());
         }
-        self.memory.suspects.extend(body.ranges.iter().map(|(first, _)| *first));
-        self.memory.reason = words;
-        if self.memory.suspects.len() > SUSPECTS_MAX { Err(self.refuses_everything()) } else { Ok(()) }
+        memory.reason = words;
+        for (seq, _) in &body.ranges {
+            if memory.probation.remove(seq) {
+                memory.poison.insert(*seq);
+                self.feed.reader.rewind();
+            } else {
+                memory.suspects.insert(*seq);
+            }
+        }
+        if memory.suspects.len() > SUSPECTS_MAX { Err(self.refuses_everything()) } else { Ok(()) }
     }
 
     fn refuses_everything(&mut self) -> Failure {
         self.memory.suspects.clear();
+        self.memory.probation.clear();
         Failure::config(format!("{}, for every record tried", self.memory.reason))
     }
 }
@@ -264,7 +283,9 @@ impl Answer {
         match self.status.as_u16() {
             200..=299 => Outcome::Taken,
             400 | 413 | 422 => Outcome::Refused(words),
-            408 | 429 | 500..=599 => Outcome::Failed(Failure { class: Class::Retry, words, not_before: self.retry_after }),
+            408 | 429 | 500..=599 => {
+                Outcome::Failed(Failure { class: Class::Retry, words, not_before: self.retry_after })
+            }
             _ => Outcome::Failed(Failure::config(words)),
         }
     }
@@ -362,7 +383,12 @@ mod tests {
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        for (text, seconds) in [("120", Some(120)), ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)), ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)), ("soon", None)] {
+        for (text, seconds) in [
+            ("120", Some(120)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("soon", None),
+        ] {
             let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(text))]);
             assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
         }
@@ -385,7 +411,13 @@ mod tests {
 
     #[test]
     fn statuses_have_their_classes() {
-        let class = |status| match (Answer { status: StatusCode::from_u16(status).expect("valid"), retry_after: None, says: String::new() }).outcome("noc") {
+        let class = |status| match (Answer {
+            status: StatusCode::from_u16(status).expect("valid"),
+            retry_after: None,
+            says: String::new(),
+        })
+        .outcome("noc")
+        {
             Outcome::Taken => "taken",
             Outcome::Refused(_) => "refused",
             Outcome::Failed(Failure { class: Class::Retry, .. }) => "retry",

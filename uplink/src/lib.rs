@@ -11,6 +11,7 @@
 //! [`progress`] (what is acknowledged) and [`attempt`] (when it is tried again).
 
 pub mod attempt;
+mod cursors;
 pub mod dead;
 pub mod envelope;
 pub mod feed;
@@ -21,7 +22,12 @@ mod net;
 pub mod progress;
 pub mod reader;
 pub mod relp;
+pub mod ring;
 pub mod sim;
 pub mod source;
 pub mod standing;
 mod text;
+mod uplink;
+mod wait;
+
+pub use uplink::{Uplink, UplinkError};

@@ -107,12 +107,23 @@ mod tests {
     use raven_model::units::UnixNanos;
 
     fn received() -> Received {
-        Received { source: "[2001:db8::7]:40000".parse().expect("valid"), listener: 1, wall: UnixNanos(1_795_307_753_123_456_789), piece: true, unparsed: false }
+        Received {
+            source: "[2001:db8::7]:40000".parse().expect("valid"),
+            listener: 1,
+            wall: UnixNanos(1_795_307_753_123_456_789),
+            piece: true,
+            unparsed: false,
+        }
     }
 
     fn line(raw: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        Ndjson::new("arena-north", "syslog").line(&mut out, Seq(7), &Record { received: received(), raw }, "tcp:[::]:601");
+        Ndjson::new("arena-north", "syslog").line(
+            &mut out,
+            Seq(7),
+            &Record { received: received(), raw },
+            "tcp:[::]:601",
+        );
         out
     }
 

@@ -92,8 +92,13 @@ impl Progress {
     }
 
     fn merge(&mut self, mut first: u64, mut last: u64) {
-        let touching: Vec<(u64, u64)> =
-            self.above.range(..=last.saturating_add(1)).rev().take_while(|(_, l)| l.saturating_add(1) >= first).map(|(f, l)| (*f, *l)).collect();
+        let touching: Vec<(u64, u64)> = self
+            .above
+            .range(..=last.saturating_add(1))
+            .rev()
+            .take_while(|(_, l)| l.saturating_add(1) >= first)
+            .map(|(f, l)| (*f, *l))
+            .collect();
         for (f, l) in touching {
             self.above.remove(&f);
             self.above_count -= l - f + 1;

@@ -71,7 +71,8 @@ impl<S: Source> Reader<S> {
         let Some(run) = &self.run else { return };
         for (seq, record) in run.records_from(self.next) {
             let covered = self.standing.borrow().progress.covers(seq);
-            let more = if covered { More::Yes } else { take(seq, &record, run.listener_name(record.received.listener)) };
+            let more =
+                if covered { More::Yes } else { take(seq, &record, run.listener_name(record.received.listener)) };
             if more != More::Undo {
                 self.next = seq.plus(1);
             }
@@ -125,7 +126,12 @@ impl<S: Source> Reader<S> {
         let mut standing = self.standing.borrow_mut();
         let gone = standing.gone_between(self.next, next);
         if gone > 0 {
-            eprintln!("uplink: stream {}: {gone} records from seq {} to {} cannot be sent: {why}", self.stream, self.next, next.0 - 1);
+            eprintln!(
+                "uplink: stream {}: {gone} records from seq {} to {} cannot be sent: {why}",
+                self.stream,
+                self.next,
+                next.0 - 1
+            );
         }
         self.next = next;
     }

@@ -36,7 +36,8 @@ const REFUSED_MAX: usize = 256;
 /// How long what is under way may take to be acknowledged when told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-const OFFER: &[u8] = concat!("relp_version=0\nrelp_software=raven,", env!("CARGO_PKG_VERSION"), "\ncommands=syslog").as_bytes();
+const OFFER: &[u8] =
+    concat!("relp_version=0\nrelp_software=raven,", env!("CARGO_PKG_VERSION"), "\ncommands=syslog").as_bytes();
 
 /// What is remembered from one attempt to the next.
 #[derive(Debug, Default)]
@@ -52,7 +53,9 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
         .or_stop(async move {
             let (stream, peer) = net::connect(&to, within).await?;
             let opening = timeout(within, open(&stream, peer));
-            let rest = opening.await.map_err(|_| Failure::retry(format!("{peer}: no answer to RELP's open in {} s", within.as_secs())))??;
+            let rest = opening
+                .await
+                .map_err(|_| Failure::retry(format!("{peer}: no answer to RELP's open in {} s", within.as_secs())))??;
             Ok::<_, Failure>((stream, peer, rest))
         })
         .await;
@@ -92,14 +95,18 @@ async fn open(stream: &TcpStream, peer: SocketAddr) -> Result<Inbox, Failure> {
 fn accepted(answer: &Answer, peer: SocketAddr) -> Result<(), Failure> {
     match answer {
         Answer::Rsp { txnr: 1, code: Some(200), text } if text.contains("commands=") && offers_syslog(text) => Ok(()),
-        Answer::Rsp { code: Some(200), .. } => Err(Failure::config(format!("{peer} speaks RELP but does not take syslog"))),
+        Answer::Rsp { code: Some(200), .. } => {
+            Err(Failure::config(format!("{peer} speaks RELP but does not take syslog")))
+        }
         Answer::Rsp { text, .. } => Err(Failure::config(format!("{peer} refused RELP's open: {}", printable(text)))),
         Answer::ServerClose => Err(Failure::retry(format!("{peer} closed the session at once"))),
     }
 }
 
 fn offers_syslog(text: &str) -> bool {
-    text.lines().filter_map(|line| line.strip_prefix("commands=")).any(|commands| commands.split(',').any(|c| c.trim() == "syslog"))
+    text.lines()
+        .filter_map(|line| line.strip_prefix("commands="))
+        .any(|commands| commands.split(',').any(|c| c.trim() == "syslog"))
 }
 
 fn not_relp(peer: SocketAddr, error: frame::FrameError) -> Failure {
@@ -164,9 +171,11 @@ impl Inbox {
 
     fn next(&mut self) -> Result<Option<Answer>, frame::FrameError> {
         Ok(self.frame()?.map(|frame| match frame.command {
-            b"rsp" => {
-                Answer::Rsp { txnr: frame.txnr, code: frame::code(frame.data), text: String::from_utf8_lossy(frame.data).into_owned() }
-            }
+            b"rsp" => Answer::Rsp {
+                txnr: frame.txnr,
+                code: frame::code(frame.data),
+                text: String::from_utf8_lossy(frame.data).into_owned(),
+            },
             // librelp sends `serverclose` only; whatever else a receiver says unasked ends the session too.
             _ => Answer::ServerClose,
         }))
@@ -184,9 +193,19 @@ struct Session<'a, S: Source> {
     written: usize,
     window: Window,
     envelope: Envelope,
+    /// Answers just read; kept here for their room.
+    acked: Vec<Seq>,
+    refused: Vec<(Seq, String)>,
     /// When the far end last took an answer forward, or had nothing to answer.
     alive: Instant,
-    stop_by: Option<Instant>,
+    ending: Option<Ending>,
+}
+
+/// No more is sent; what is under way may still be answered.
+struct Ending {
+    by: Instant,
+    /// Why, unless it was told to stop.
+    failure: Option<Failure>,
 }
 
 impl<'a, S: Source> Session<'a, S> {
@@ -196,8 +215,10 @@ impl<'a, S: Source> Session<'a, S> {
             envelope: Envelope::new(&feed.device, &feed.stream),
             out: Vec::with_capacity(OUT_MAX + 4096),
             written: 0,
+            acked: Vec::new(),
+            refused: Vec::new(),
             alive: Instant::now(),
-            stop_by: None,
+            ending: None,
             feed,
             memory,
             stream,
@@ -216,32 +237,33 @@ impl<'a, S: Source> Session<'a, S> {
         }
     }
 
-    /// Encodes, then waits for one thing to happen. True when it shall stop and nothing is under way.
+    /// Encodes, then waits for one thing to happen. True when it shall end and nothing is under way.
     async fn turn(&mut self) -> Result<bool, Failure> {
         self.answers()?;
         self.fill()?;
         self.write()?;
-        let stopping = self.stop_by.is_some();
-        if !stopping && self.out.is_empty() && self.window.has_much_room() && self.feed.reader.has_run() {
+        let ending = self.ending.as_ref().map(|ending| ending.by);
+        if ending.is_none() && self.out.is_empty() && self.window.has_much_room() && self.feed.reader.has_run() {
             // The socket took everything: encode more at once, but let other destinations have their turn.
             tokio::task::consume_budget().await;
             return Ok(false);
         }
-        if stopping && (self.window.is_empty() || self.stop_by < Some(Instant::now())) {
+        if ending.is_some_and(|by| self.window.is_empty() || by <= Instant::now()) {
             return Ok(true);
         }
-        let wants = !stopping && self.window.has_room() && !self.feed.reader.has_run();
+        let wants = ending.is_none() && self.window.has_room() && !self.feed.reader.has_run();
         if self.window.is_empty() && wants {
             self.feed.event(Event::CaughtUp);
         }
         let deadline = self.deadline();
+        let told_already = self.ending.as_ref().is_some_and(|ending| ending.failure.is_none());
         let interest = if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
         let Feed { reader, stop, .. } = &mut *self.feed;
         let woken = tokio::select! {
             ready = self.stream.ready(interest) => Woken::Ready(ready),
             loaded = reader.load(), if wants => Woken::Loaded(loaded),
             () = sleep_until(deadline) => Woken::Late,
-            () = told(stop), if !stopping => Woken::Stop,
+            () = told(stop), if !told_already => Woken::Stop,
         };
         self.woken(woken).map(|()| false)
     }
@@ -254,7 +276,7 @@ impl<'a, S: Source> Session<'a, S> {
             Woken::Loaded(loaded) => loaded.map_err(|error| Failure::retry(error.0)),
             Woken::Late => self.check_alive(),
             Woken::Stop => {
-                self.stop_by = Some(Instant::now() + STOP_GRACE);
+                self.ending = Some(Ending { by: Instant::now() + STOP_GRACE, failure: None });
                 Ok(())
             }
         }
@@ -262,7 +284,7 @@ impl<'a, S: Source> Session<'a, S> {
 
     /// Encodes records while there is room.
     fn fill(&mut self) -> Result<(), Failure> {
-        if self.stop_by.is_some() || !self.out.is_empty() || !self.window.has_much_room() {
+        if self.ending.is_some() || !self.out.is_empty() || !self.window.has_much_room() {
             return Ok(());
         }
         if self.window.is_empty() {
@@ -273,7 +295,8 @@ impl<'a, S: Source> Session<'a, S> {
         let standing = feed.standing.clone();
         let dead = &feed.dead;
         feed.reader.take(|seq, record, listener| {
-            if let Some(reason) = memory.poison(seq, standing.borrow().acked_count()) {
+            let poison = memory.poison(seq, || standing.borrow().acked_count());
+            if let Some(reason) = poison {
                 match dead.add(seq, record, listener, &reason) {
                     Ok(()) => standing.borrow_mut().buried(seq),
                     Err(error) => unwritable = Some(format!("{}: {error}", dead.path().display())),
@@ -319,48 +342,49 @@ impl<'a, S: Source> Session<'a, S> {
 
     /// Takes the answers that have come.
     fn answers(&mut self) -> Result<(), Failure> {
-        let mut standing = None;
         let mut trouble = None;
-        let mut acked = Vec::new();
         while trouble.is_none() {
             match self.inbox.frame() {
                 Ok(None) => break,
-                Ok(Some(Frame { txnr, command: b"rsp", data })) => match (self.window.answered(txnr), frame::code(data)) {
-                    (Some(seq), Some(200)) => acked.push(seq),
-                    (Some(seq), _) => trouble = Some(Trouble::Refused(seq, String::from_utf8_lossy(data).into_owned())),
-                    (None, _) => trouble = Some(Trouble::Unasked(txnr)),
-                },
-                Ok(Some(_)) => trouble = Some(Trouble::Closing),
-                Err(error) => trouble = Some(Trouble::NotRelp(error)),
+                Ok(Some(Frame { txnr, command: b"rsp", data })) => {
+                    match (self.window.answered(txnr), frame::code(data)) {
+                        (Some(seq), Some(200)) => self.acked.push(seq),
+                        (Some(seq), _) => self.refused.push((seq, String::from_utf8_lossy(data).into_owned())),
+                        (None, _) => trouble = Some(format!("answered transaction {txnr}, which is not under way")),
+                    }
+                }
+                Ok(Some(_)) => trouble = Some("ended the session".to_owned()),
+                Err(error) => trouble = Some(format!("does not speak RELP: {error}")),
             }
         }
-        if !acked.is_empty() {
-            self.alive = Instant::now();
-            standing.get_or_insert_with(|| self.feed.standing.borrow_mut()).acked(acked);
-        }
-        drop(standing);
-        trouble.map_or(Ok(()), |trouble| Err(self.failure(trouble)))
+        self.settle();
+        trouble.map_or(Ok(()), |what| Err(Failure::retry(format!("{} {what}{}", self.peer, self.under_way()))))
     }
 
-    fn failure(&mut self, trouble: Trouble) -> Failure {
-        let peer = self.peer;
-        match trouble {
-            Trouble::Refused(seq, text) => {
-                let acked = self.feed.standing.borrow().acked_count();
-                self.memory.refused(seq, acked);
-                Failure::retry(format!("{peer} refused record {seq}: {}", printable(&text)))
-            }
-            Trouble::Unasked(txnr) => Failure::retry(format!("{peer} answered transaction {txnr}, which is not under way")),
-            Trouble::Closing => Failure::retry(format!("{peer} ended the session{}", self.under_way())),
-            Trouble::NotRelp(error) => not_relp(peer, error),
+    fn settle(&mut self) {
+        let mut standing = self.feed.standing.borrow_mut();
+        if !self.acked.is_empty() {
+            self.alive = Instant::now();
+            standing.acked(self.acked.drain(..));
+        }
+        for (seq, text) in self.refused.drain(..) {
+            self.memory.refused(seq, standing.acked_count());
+            // The answers to the others tell whether it is this record or the receiver that is wrong.
+            let failure = Some(Failure::retry(format!("{} refused record {seq}: {}", self.peer, printable(&text))));
+            self.ending.get_or_insert_with(|| Ending { by: Instant::now() + self.feed.to.timeout.0, failure });
         }
     }
 
     /// A socket can be open at this end only: what tells is whether answers come.
     fn check_alive(&self) -> Result<(), Failure> {
         let silent = self.alive.elapsed() >= self.feed.timeout() && !self.window.is_empty();
-        if silent && self.stop_by.is_none() {
-            let words = format!("{} acknowledged nothing for {} s{}", self.peer, self.feed.timeout().as_secs(), self.under_way());
+        if silent && self.ending.is_none() {
+            let words = format!(
+                "{} acknowledged nothing for {} s{}",
+                self.peer,
+                self.feed.timeout().as_secs(),
+                self.under_way()
+            );
             return Err(Failure::retry(words));
         }
         Ok(())
@@ -368,7 +392,7 @@ impl<'a, S: Source> Session<'a, S> {
 
     fn deadline(&self) -> Instant {
         let silent = if self.window.is_empty() { Instant::now() } else { self.alive } + self.feed.timeout();
-        self.stop_by.map_or(silent, |by| by.min(silent))
+        self.ending.as_ref().map_or(silent, |ending| ending.by.min(silent))
     }
 
     fn under_way(&self) -> String {
@@ -389,7 +413,7 @@ impl<'a, S: Source> Session<'a, S> {
         if self.out.is_empty() {
             let _ = self.stream.try_write(&out);
         }
-        Ended::Stopped
+        self.ending.take().and_then(|ending| ending.failure).map_or(Ended::Stopped, Ended::Failed)
     }
 }
 
@@ -401,14 +425,6 @@ enum Woken {
     Stop,
 }
 
-/// What can be wrong with an answer.
-enum Trouble {
-    Refused(Seq, String),
-    Unasked(u32),
-    Closing,
-    NotRelp(frame::FrameError),
-}
-
 impl Memory {
     fn refused(&mut self, seq: Seq, acked: u64) {
         if self.refused.len() >= REFUSED_MAX {
@@ -418,12 +434,13 @@ impl Memory {
     }
 
     /// Why `seq` goes to the dead letters: refused often enough while others were taken.
-    fn poison(&mut self, seq: Seq, acked: u64) -> Option<String> {
+    #[inline]
+    fn poison(&self, seq: Seq, acked: impl FnOnce() -> u64) -> Option<String> {
         if self.refused.is_empty() {
             return None;
         }
         let (times, before) = *self.refused.get(&seq)?;
-        if times < REFUSALS || acked == before {
+        if times < REFUSALS || acked() == before {
             return None;
         }
         Some(format!("refused {times} times"))
@@ -438,12 +455,12 @@ mod tests {
     fn a_record_is_poison_only_when_others_are_taken() {
         let mut memory = Memory::default();
         for _ in 0..REFUSALS {
-            assert_eq!(memory.poison(Seq(7), 10), None);
+            assert_eq!(memory.poison(Seq(7), || 10), None);
             memory.refused(Seq(7), 10);
         }
-        assert_eq!(memory.poison(Seq(7), 10), None, "nothing else was taken: the receiver refuses everything");
-        assert_eq!(memory.poison(Seq(7), 11), Some("refused 5 times".to_owned()));
-        assert_eq!(memory.poison(Seq(8), 11), None);
+        assert_eq!(memory.poison(Seq(7), || 10), None, "nothing else was taken: the receiver refuses everything");
+        assert_eq!(memory.poison(Seq(7), || 11), Some("refused 5 times".to_owned()));
+        assert_eq!(memory.poison(Seq(8), || 11), None);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Standing {
     pub fresh: bool,
     /// Changed since the cursor was saved.
     pub unsaved: bool,
+    /// Low-water mark as last saved.
+    pub durable_low: Seq,
     /// Attempts and failures.
     pub attempts: Attempts,
     /// Records evicted or damaged before they were acknowledged, since the cursor was made.
@@ -51,6 +53,7 @@ impl Standing {
         let (progress, missed) = cursor.unwrap_or_default();
         Self {
             highest_sent: progress.low(),
+            durable_low: progress.low(),
             progress,
             fresh,
             unsaved: false,
@@ -68,6 +71,12 @@ impl Standing {
     /// As it is saved.
     pub fn saved(&self) -> Saved {
         Saved { progress: self.progress.clone(), missed: self.missed }
+    }
+
+    /// `saved` is durable.
+    pub fn note_saved(&mut self, saved: &Saved) {
+        self.unsaved = false;
+        self.durable_low = saved.progress.low();
     }
 
     /// Counts a record that goes out.

@@ -64,10 +64,16 @@ fn comes_back_byte_for_byte(global: &str, omfile: &str) {
         fleet.stop().await;
     });
     rsyslog.stop("TERM");
-    let received: BTreeMap<u64, Vec<u8>> = rsyslog.received().iter().map(|line| envelope::open(line)).map(|opened| (opened.seq(), opened.raw)).collect();
+    let received: BTreeMap<u64, Vec<u8>> =
+        rsyslog.received().iter().map(|line| envelope::open(line)).map(|opened| (opened.seq(), opened.raw)).collect();
     assert_eq!(received.len(), messages.len());
     for (seq, message) in (1..).zip(&messages) {
-        assert!(received[&seq] == *message, "{:?} came back as {:?}", String::from_utf8_lossy(message), String::from_utf8_lossy(&received[&seq]));
+        assert!(
+            received[&seq] == *message,
+            "{:?} came back as {:?}",
+            String::from_utf8_lossy(message),
+            String::from_utf8_lossy(&received[&seq])
+        );
     }
 }
 
@@ -99,7 +105,9 @@ fn survives(signal: &str) {
         fleet.configure("arena", &uplinks(&format!("noc kind=relp window={WINDOW} to=127.0.0.1:{port}")));
         for part in [3_000, 9_000] {
             until("some of it has arrived", || rsyslog.lines() >= part).await;
+            let acked = status(&mut fleet, "noc").acked_seq.0;
             rsyslog.stop(signal);
+            assert!(acked < COUNT, "rsyslog was too fast to be ended in the middle");
             until("the failure shows", || status(&mut fleet, "noc").state == "retrying").await;
             rsyslog.start();
         }

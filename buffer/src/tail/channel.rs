@@ -79,7 +79,7 @@ pub struct TailClient {
 }
 
 impl TailClient {
-    /// Over a SOCK_SEQPACKET descriptor.
+    /// Over a `SOCK_SEQPACKET` descriptor.
     pub fn new(fd: OwnedFd) -> Self {
         Self {
             file: File::from(fd),
@@ -128,7 +128,9 @@ impl TailClient {
 
     fn take(&mut self, reply: Reply) -> Option<(u64, Answer)> {
         match reply {
-            Reply::Part { .. } => self.assembler.add(&reply).map(|(id, first, value)| (id, Answer::Block { first, value })),
+            Reply::Part { .. } => {
+                self.assembler.add(&reply).map(|(id, first, value)| (id, Answer::Block { first, value }))
+            }
             Reply::Sealed { id } => Some((id, Answer::Sealed)),
             Reply::Next { id, next_seq } => Some((id, Answer::Next(next_seq))),
             Reply::Fence { .. } => {
@@ -224,7 +226,7 @@ pub struct TailServer {
 }
 
 impl TailServer {
-    /// Over a non-blocking SOCK_SEQPACKET descriptor.
+    /// Over a non-blocking `SOCK_SEQPACKET` descriptor.
     pub fn new(fd: OwnedFd) -> Self {
         Self { file: File::from(fd), outbox: Outbox::default(), packet: vec![0; PACKET_MAX] }
     }
@@ -273,5 +275,99 @@ fn send(file: &mut File, packet: &[u8]) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => return other.map(drop),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    fn pair() -> (TailClient, TailServer) {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
+        (TailClient::new(a), TailServer::new(b))
+    }
+
+    fn question(server: &mut TailServer) -> (u64, Seq) {
+        match server.receive().unwrap().unwrap() {
+            Request::Block { id, from, .. } | Request::Wait { id, from, .. } => (id, from),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ask(client: &mut TailClient, from: Seq) -> u64 {
+        let id = client.new_id();
+        client.send(&Request::Block { id, stream: "syslog".to_owned(), from }).unwrap();
+        id
+    }
+
+    #[test]
+    fn a_block_larger_than_the_socket_takes_arrives_whole() {
+        let (mut client, mut server) = pair();
+        let value: Vec<u8> = (0..VALUE).map(|i| (i * 7919) as u8).collect();
+        let mut got = Vec::new();
+        let ids: Vec<_> = (1..=5).map(|n| ask(&mut client, Seq(n))).collect();
+        for _ in 0..5 {
+            let (id, from) = question(&mut server);
+            server.block(id, from, &value).unwrap();
+        }
+        assert!(server.outbox.is_waiting(), "more than the socket holds");
+        while got.len() < 5 {
+            server.flush().unwrap();
+            got.extend(client.receive().unwrap());
+        }
+        for (i, (id, answer)) in got.into_iter().enumerate() {
+            assert_eq!(id, ids[i]);
+            assert!(answer == Answer::Block { first: Seq(i as u64 + 1), value: value.clone() });
+        }
+    }
+
+    const VALUE: usize = 300_000;
+
+    #[test]
+    fn a_store_that_dies_within_a_block_costs_one_repetition() {
+        let (mut client, mut server) = pair();
+        let value = vec![7; VALUE];
+        let old = ask(&mut client, Seq(1));
+        for packet in Reply::block_packets(old, Seq(1), &value).take(2) {
+            send(&mut server.file, &packet).unwrap();
+        }
+        let id = ask(&mut client, Seq(1));
+        server.receive().unwrap();
+        let (asked, from) = question(&mut server);
+        assert_eq!(client.receive().unwrap(), None);
+        server.block(asked, from, &value).unwrap();
+        let mut answer = None;
+        while answer.is_none() {
+            server.flush().unwrap();
+            answer = client.receive().unwrap();
+        }
+        assert!(answer == Some((id, Answer::Block { first: Seq(1), value })));
+    }
+
+    #[test]
+    fn without_an_answer_the_reader_gives_up_waiting() {
+        let (mut client, _server) = pair();
+        assert!(matches!(client.block("syslog", Seq(1), Duration::from_millis(20)), Err(TailError::Timeout(_))));
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_does_not_fill_the_store() {
+        let (_client, mut server) = pair();
+        for id in 0..1000 {
+            server.block(id, Seq(1), &vec![7; VALUE]).unwrap();
+        }
+        assert!(server.outbox.packets.len() < 2 * WAITING_MAX);
+    }
+
+    #[test]
+    fn fences_are_put_by_while_blocks_arrive() {
+        let (mut client, mut server) = pair();
+        let fence = Reply::Fence { token: 1, stream: "syslog".to_owned(), below: Seq(9) };
+        server.reply(&fence).unwrap();
+        server.reply(&Reply::Next { id: 5, next_seq: Seq(7) }).unwrap();
+        assert_eq!(client.receive().unwrap(), Some((5, Answer::Next(Seq(7)))));
+        assert_eq!((client.fence(), client.fence()), (Some(fence), None));
     }
 }

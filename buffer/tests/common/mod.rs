@@ -1,8 +1,8 @@
 //! Batches of realistic frames, and a ring in a folder of its own.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
-use raven_buffer::{Block, BatchMark, Found, RingReader, RingWriter, WriterOptions};
-use raven_model::record::{Received, write_frame, FRAME_MAX};
+use raven_buffer::{BatchMark, Block, Found, RingReader, RingWriter, WriterOptions};
+use raven_model::record::{Received, write_frame};
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,7 +57,7 @@ impl Batch {
             unparsed: false,
         };
         let start = self.bytes.len();
-        self.bytes.resize(start + FRAME_MAX, 0);
+        self.bytes.resize(start + raw.len() + 32, 0);
         let len = write_frame(&mut self.bytes[start..], &received, raw).unwrap();
         self.bytes.truncate(start + len);
         self.count += 1;
@@ -120,9 +120,7 @@ pub fn read_all(writer: &RingWriter, ring: &Path, mut each: impl FnMut(Seq, &Blo
             Found::Gap { next, .. } => Err(next),
             Found::Before { first } => Err(first),
             Found::Open => match writer.block_at(at).unwrap() {
-                Some((first, value)) if first <= at => Block::decode(first, &value).map_err(|_| {
-                    writer.block_at(first.plus(1)).unwrap().map(|b| b.0).filter(|n| *n > first).unwrap_or(writer.next_seq())
-                }),
+                Some((first, value)) if first <= at => Block::decode(first, &value).map_err(|_| first.plus(1)),
                 Some((first, _)) => Err(first),
                 None => Err(writer.next_seq()),
             },

@@ -4,8 +4,8 @@ use super::Shape;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// Longest line that is looked at: 64 KiB of control characters, escaped for JSON, and then some.
-pub const LINE_MAX: usize = 1 << 20;
+/// Longest line that is looked at: 64 KiB of control characters, escaped for JSON, raw and decoded, and then some.
+pub const LINE_MAX: usize = 4 << 20;
 
 /// Before the parameters (RFC 5424, 6.3.2; 32473 is the enterprise number for documentation, RFC 5612).
 const START: &[u8] = b"[raven@32473 ";
@@ -33,13 +33,8 @@ struct JsonEnvelope<'a> {
 impl<'a> Envelope<'a> {
     /// The envelope of a line. What a message holds comes after its envelope, so the first one counts.
     pub fn find(line: &'a [u8], shape: Shape) -> Option<Self> {
-        let json = line.first() == Some(&b'{');
-        match shape {
-            Shape::Ndjson => Self::of_json(line),
-            Shape::Rsyslog => Self::of_rsyslog(line),
-            Shape::Auto if json => Self::of_json(line),
-            Shape::Auto => Self::of_rsyslog(line),
-        }
+        let json = shape == Shape::Ndjson || (shape == Shape::Auto && line.first() == Some(&b'{'));
+        if json { Self::of_json(line) } else { Self::of_rsyslog(line) }
     }
 
     fn of_json(line: &'a [u8]) -> Option<Self> {
@@ -118,7 +113,10 @@ mod tests {
     #[test]
     fn an_envelope_is_found_in_both_shapes() {
         let expected = Some(("a]\"b".to_owned(), "syslog".to_owned(), 7));
-        assert_eq!(found(r#"<13>1 - h raven - - [raven@32473 dev="a\]\"b" stream="syslog" seq="7" rx="x"] <13>hello"#), expected);
+        assert_eq!(
+            found(r#"<13>1 - h raven - - [raven@32473 dev="a\]\"b" stream="syslog" seq="7" rx="x"] <13>hello"#),
+            expected
+        );
         assert_eq!(found(r#"{"raw":"x","dev":"a]\"b","seq":7,"stream":"syslog","received_ns":1}"#), expected);
     }
 
@@ -130,7 +128,15 @@ mod tests {
 
     #[test]
     fn half_an_envelope_is_none() {
-        for line in ["", "{", "[raven@32473 ", r#"[raven@32473 dev="a" stream="s"]"#, r#"[raven@32473 dev="a" stream="s" seq="x"]"#, r#"[raven@32473 dev="a\"#, r#"{"dev":"a","stream":"s"}"#] {
+        for line in [
+            "",
+            "{",
+            "[raven@32473 ",
+            r#"[raven@32473 dev="a" stream="s"]"#,
+            r#"[raven@32473 dev="a" stream="s" seq="x"]"#,
+            r#"[raven@32473 dev="a\"#,
+            r#"{"dev":"a","stream":"s"}"#,
+        ] {
             assert_eq!(found(line), None, "{line}");
         }
     }

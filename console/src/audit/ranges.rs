@@ -41,7 +41,8 @@ impl RangeSet {
         if let Some(after) = self.cold.remove(&end) {
             end = after;
         }
-        if let Some((&before, _)) = self.cold.range(..start).next_back().filter(|(_, before_end)| **before_end == start) {
+        if let Some((&before, _)) = self.cold.range(..start).next_back().filter(|(_, before_end)| **before_end == start)
+        {
             self.cold.remove(&before);
             start = before;
         }

@@ -75,10 +75,16 @@ impl Report {
     pub fn lines(&self) -> Vec<String> {
         let streams = self.streams.iter().flat_map(StreamReport::lines);
         let marks = self.marks.iter().flat_map(MarkReport::lines);
-        let without = (self.lines_without_envelope > 0).then(|| format!("{} of {} lines carry no dev, stream and seq", self.lines_without_envelope, self.lines));
-        let nothing = (self.streams.is_empty() && self.marks.iter().all(|mark| mark.seen == 0)).then(|| "no record was found: nothing is proved".to_owned());
+        let without = (self.lines_without_envelope > 0)
+            .then(|| format!("{} of {} lines carry no dev, stream and seq", self.lines_without_envelope, self.lines));
+        let nothing = (self.streams.is_empty() && self.marks.iter().all(|mark| mark.seen == 0))
+            .then(|| "no record was found: nothing is proved".to_owned());
         let missing: u64 = self.streams.iter().map(|s| s.missing).chain(self.marks.iter().map(|m| m.missing)).sum();
-        let verdict = if self.ok { "nothing is missing".to_owned() } else { format!("MISSING: {missing}") };
+        let verdict = match missing {
+            0 if self.ok => "nothing is missing".to_owned(),
+            0 => "no line carries dev, stream and seq, so what was expected is not there".to_owned(),
+            _ => format!("MISSING: {missing}"),
+        };
         let last = nothing.unwrap_or(verdict);
         streams.chain(marks).chain(without).chain([last]).collect()
     }
@@ -87,7 +93,10 @@ impl Report {
 impl StreamReport {
     fn lines(&self) -> Vec<String> {
         let name = format!("{} {}", or_dash(&self.dev), or_dash(&self.stream));
-        let head = format!("{name}: {} records, seq {} to {}, {} missing, {} duplicates", self.records, self.first, self.last, self.missing, self.duplicates);
+        let head = format!(
+            "{name}: {} records, seq {} to {}, {} missing, {} duplicates",
+            self.records, self.first, self.last, self.missing, self.duplicates
+        );
         with_ranges(head, &self.missing_ranges, &self.duplicate_ranges)
     }
 }
@@ -95,7 +104,15 @@ impl StreamReport {
 impl MarkReport {
     fn lines(&self) -> Vec<String> {
         let beyond = if self.beyond > 0 { format!(", {} that were never sent", self.beyond) } else { String::new() };
-        let head = format!("run {} sender {}: {} of {} there, {} missing, {} duplicates{beyond}", escape::text(&self.mark), self.sender, self.seen, self.expected, self.missing, self.duplicates);
+        let head = format!(
+            "run {} sender {}: {} of {} there, {} missing, {} duplicates{beyond}",
+            escape::text(&self.mark),
+            self.sender,
+            self.seen,
+            self.expected,
+            self.missing,
+            self.duplicates
+        );
         with_ranges(head, &self.missing_ranges, &self.duplicate_ranges)
     }
 }
@@ -106,7 +123,10 @@ fn or_dash(name: &str) -> String {
 
 fn with_ranges(head: String, missing: &[Range], again: &[Range]) -> Vec<String> {
     let lines = [("missing", missing), ("duplicated", again)];
-    let shown = lines.into_iter().filter(|(_, ranges)| !ranges.is_empty()).map(|(word, ranges)| format!("  {word}: {}", words(ranges)));
+    let shown = lines
+        .into_iter()
+        .filter(|(_, ranges)| !ranges.is_empty())
+        .map(|(word, ranges)| format!("  {word}: {}", words(ranges)));
     std::iter::once(head).chain(shown).collect()
 }
 

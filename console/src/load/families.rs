@@ -1,22 +1,6 @@
 //! What a venue's devices say: a few families of messages with the fields that vary in real life, so that a
 //! compressor finds about as much in them as in the real thing (some 40 bytes of a 200-byte message).
 
-use super::marks::PREFIX;
-use clap::ValueEnum;
-use raven_model::units::UnixNanos;
-use std::io::Write as _;
-
-/// How messages are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// RFC 3164
-    #[value(name = "3164")]
-    Rfc3164,
-    /// RFC 5424
-    #[value(name = "5424")]
-    Rfc5424,
-}
-
 /// A kind of device.
 struct Family {
     /// Facility * 8 + severity.
@@ -25,7 +9,7 @@ struct Family {
     /// Devices of the kind.
     hosts: u32,
     app: &'static str,
-    /// Of 16 messages, how many are of this family.
+    /// How often each of its texts comes, against those of other families.
     weight: u32,
     /// `{a}` private address, `{x}` public address, `{p}` port, `{m}` MAC, `{h}` 4 hex digits, `{i}` 0 to 47,
     /// `{k}` 0 to 99999, `{s}` 0 to 99, `{w}` a word, `{u}` a user.
@@ -63,7 +47,10 @@ const FAMILIES: &[Family] = &[
         hosts: 2,
         app: "dhcpd",
         weight: 2,
-        texts: &["DHCPACK on {a} to {m} ({w}-{u}) via 10.20.0.1 lease-duration 3600", "DHCPREQUEST for {a} from {m} via eth0.{s}"],
+        texts: &[
+            "DHCPACK on {a} to {m} ({w}-{u}) via 10.20.0.1 lease-duration 3600",
+            "DHCPREQUEST for {a} from {m} via eth0.{s}",
+        ],
     },
     Family {
         priority: "189",
@@ -71,7 +58,11 @@ const FAMILIES: &[Family] = &[
         hosts: 120,
         app: "%LINK-3-UPDOWN",
         weight: 2,
-        texts: &["Interface GigabitEthernet1/0/{i}, changed state to up", "Interface GigabitEthernet1/0/{i}, changed state to down", "MAC {m} moved from port Gi1/0/{i} to port Gi1/0/{i} vlan {s}"],
+        texts: &[
+            "Interface GigabitEthernet1/0/{i}, changed state to up",
+            "Interface GigabitEthernet1/0/{i}, changed state to down",
+            "MAC {m} moved from port Gi1/0/{i} to port Gi1/0/{i} vlan {s}",
+        ],
     },
     Family {
         priority: "190",
@@ -79,7 +70,10 @@ const FAMILIES: &[Family] = &[
         hosts: 4,
         app: "nginx",
         weight: 2,
-        texts: &["{a} - - \"GET /api/v1/tickets/{k} HTTP/1.1\" 200 {k} \"-\" \"VenueApp/4.{s}\" rt=0.0{s}", "{a} - - \"POST /api/v1/scan HTTP/2.0\" 201 {s} \"-\" \"Scanner/{s}\" rt=0.1{s}"],
+        texts: &[
+            "{a} - - \"GET /api/v1/tickets/{k} HTTP/1.1\" 200 {k} \"-\" \"VenueApp/4.{s}\" rt=0.0{s}",
+            "{a} - - \"POST /api/v1/scan HTTP/2.0\" 201 {s} \"-\" \"Scanner/{s}\" rt=0.1{s}",
+        ],
     },
     Family {
         priority: "86",
@@ -87,7 +81,10 @@ const FAMILIES: &[Family] = &[
         hosts: 2,
         app: "sshd",
         weight: 1,
-        texts: &["Failed password for invalid user {u} from {x} port {p} ssh2", "Accepted publickey for {u} from {a} port {p} ssh2: ED25519 SHA256:{h}{h}{h}"],
+        texts: &[
+            "Failed password for invalid user {u} from {x} port {p} ssh2",
+            "Accepted publickey for {u} from {a} port {p} ssh2: ED25519 SHA256:{h}{h}{h}",
+        ],
     },
     Family {
         priority: "4",
@@ -95,98 +92,50 @@ const FAMILIES: &[Family] = &[
         hosts: 3,
         app: "kernel",
         weight: 1,
-        texts: &["[{k}.{k}] nf_conntrack: table full, dropping packet", "[{k}.{k}] TCP: request_sock_TCP: Possible SYN flooding on port {a}:{p}. Sending cookies."],
+        texts: &[
+            "[{k}.{k}] nf_conntrack: table full, dropping packet",
+            "[{k}.{k}] TCP: request_sock_TCP: Possible SYN flooding on port {a}:{p}. Sending cookies.",
+        ],
     },
 ];
 
-const WORDS: [&str; 8] = ["iphone", "galaxy", "pixel", "macbook", "thinkpad", "ipad", "scanner", "pos"];
-const USERS: [&str; 12] = ["root", "admin", "anna", "ben", "carla", "deniz", "emil", "fatima", "guest", "oracle", "test", "ubnt"];
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// What every text ends with: the identifiers and counters that make real logs hard to compress.
+const TAIL: &str = " flow={h}{h}{h} pkts={k} rtt={s}.{s}ms";
 
-/// What follows where a text is too short for the length asked for.
-const FILL: &str = " site=arena-north tenant=venue-ops class=default severity-source=device path=access/core/edge state=ok";
-
-enum Part {
+/// A piece of a message.
+pub enum Part {
+    /// As it is.
     Text(&'static str),
+    /// A blank, named as in `Family::texts`.
     Field(u8),
 }
 
-struct Template {
-    priority: &'static str,
-    host: &'static str,
-    hosts: u32,
-    app: &'static str,
-    parts: Vec<Part>,
+/// A message with blanks.
+pub struct Template {
+    /// Facility * 8 + severity.
+    pub priority: &'static str,
+    /// Name of the device, without its number.
+    pub host: &'static str,
+    /// Devices of the kind.
+    pub hosts: u32,
+    /// Program.
+    pub app: &'static str,
+    /// The text.
+    pub parts: Vec<Part>,
 }
 
-/// Writes messages, all of the same length.
-pub struct Writer {
-    format: Format,
-    size: usize,
-    run: String,
-    /// One entry per sixteenth of weight and text.
-    templates: Vec<Template>,
-    stamp: String,
-    second: u64,
-    random: Random,
-    fill: Vec<u8>,
-}
-
-impl Writer {
-    /// `size`: bytes of every message, room enough for header and mark.
-    pub fn new(format: Format, size: usize, run: &str) -> Self {
-        let weighted = FAMILIES.iter().flat_map(|family| std::iter::repeat_n(family, family.weight as usize));
-        let templates = weighted.flat_map(|family| family.texts.iter().map(|text| template(family, text))).collect();
-        let fill = FILL.bytes().cycle().take(size).collect();
-        Self { format, size, run: run.to_owned(), templates, stamp: String::new(), second: u64::MAX, random: Random(0x9e37_79b9_7f4a_7c15), fill }
-    }
-
-    /// Bytes of every message.
-    pub const fn size(&self) -> usize {
-        self.size
-    }
-
-    /// The time that the next messages carry.
-    pub fn set_time(&mut self, now: UnixNanos) {
-        let second = now.0 / 1_000_000_000;
-        if self.format == Format::Rfc5424 {
-            self.stamp = crate::time::format(now, 3);
-        } else if second != self.second {
-            self.stamp = stamp_3164(&crate::time::format(now, 0));
-        }
-        self.second = second;
-    }
-
-    /// Appends message `n` of `sender`: exactly [`Writer::size`] bytes.
-    pub fn write(&mut self, sender: u32, n: u64, out: &mut Vec<u8>) {
-        let start = out.len();
-        let choice = self.random.below(self.templates.len() as u64) as usize;
-        let template = &self.templates[choice];
-        header(out, self.format, template, &self.stamp, &mut self.random);
-        for part in &template.parts {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Field(kind) => field(out, *kind, &mut self.random),
-            }
-        }
-        let mark_len = 1 + PREFIX.len() + self.run.len() + 1 + digits(u64::from(sender)) + 1 + digits(n);
-        let text_end = start + self.size - mark_len;
-        if out.len() < text_end {
-            let missing = text_end - out.len();
-            out.extend_from_slice(&self.fill[..missing]);
-        }
-        out.truncate(text_end);
-        out.push(b' ');
-        out.extend_from_slice(PREFIX.as_bytes());
-        out.extend_from_slice(self.run.as_bytes());
-        out.push(b'/');
-        number(out, u64::from(sender));
-        out.push(b'/');
-        number(out, n);
-    }
+/// Every text of every family, as often as the family's weight says.
+pub fn templates() -> Vec<Template> {
+    let weighted = FAMILIES.iter().flat_map(|family| std::iter::repeat_n(family, family.weight as usize));
+    weighted.flat_map(|family| family.texts.iter().map(|text| template(family, text))).collect()
 }
 
 fn template(family: &'static Family, text: &'static str) -> Template {
+    let parts = [text, TAIL].into_iter().flat_map(split).collect();
+    Template { priority: family.priority, host: family.host, hosts: family.hosts, app: family.app, parts }
+}
+
+fn split(text: &'static str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some((before, field_and_rest)) = rest.split_once('{') {
@@ -196,157 +145,5 @@ fn template(family: &'static Family, text: &'static str) -> Template {
         rest = after.strip_prefix('}').unwrap_or(after);
     }
     parts.push(Part::Text(rest));
-    Template { priority: family.priority, host: family.host, hosts: family.hosts, app: family.app, parts }
-}
-
-/// `Nov 22 00:30:00` of `2025-11-22T00:30:00Z`; the day is padded with a space (RFC 3164, 4.1.2).
-fn stamp_3164(rfc3339: &str) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let part = |range| rfc3339.get(range).unwrap_or_default();
-    let month = part(5..7).parse().ok().and_then(|n: usize| MONTHS.get(n.wrapping_sub(1))).unwrap_or(&"Jan");
-    let day: u8 = part(8..10).parse().unwrap_or(1);
-    format!("{month} {day:>2} {}", part(11..19))
-}
-
-fn header(out: &mut Vec<u8>, format: Format, template: &Template, stamp: &str, random: &mut Random) {
-    let host = random.below(u64::from(template.hosts)) + 1;
-    out.push(b'<');
-    out.extend_from_slice(template.priority.as_bytes());
-    out.extend_from_slice(if format == Format::Rfc5424 { b">1 " } else { b">" });
-    out.extend_from_slice(stamp.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(template.host.as_bytes());
-    number(out, host);
-    out.push(b' ');
-    out.extend_from_slice(template.app.as_bytes());
-    if format == Format::Rfc5424 {
-        out.push(b' ');
-        number(out, 400 + host);
-        out.extend_from_slice(b" - - ");
-    } else {
-        out.push(b'[');
-        number(out, 400 + host);
-        out.extend_from_slice(b"]: ");
-    }
-}
-
-fn field(out: &mut Vec<u8>, kind: u8, random: &mut Random) {
-    match kind {
-        b'a' => address(out, b"10.20.", 2, random),
-        b'x' => address(out, b"203.0.", 2, random),
-        b'p' => number(out, 32_768 + random.below(28_000)),
-        b'm' => mac(out, random),
-        b'h' => hex(out, 4, random),
-        b'i' => number(out, random.below(48)),
-        b'k' => number(out, random.below(100_000)),
-        b's' => number(out, random.below(100)),
-        b'w' => out.extend_from_slice(WORDS[random.below(WORDS.len() as u64) as usize].as_bytes()),
-        _ => out.extend_from_slice(USERS[random.below(USERS.len() as u64) as usize].as_bytes()),
-    }
-}
-
-fn address(out: &mut Vec<u8>, prefix: &[u8], octets: u32, random: &mut Random) {
-    out.extend_from_slice(prefix);
-    for octet in 0..octets {
-        if octet > 0 {
-            out.push(b'.');
-        }
-        number(out, random.below(254) + 1);
-    }
-}
-
-/// A few makers, many devices.
-fn mac(out: &mut Vec<u8>, random: &mut Random) {
-    const MAKERS: [&[u8]; 4] = [b"a4:83:e7", b"3c:22:fb", b"f0:18:98", b"00:1b:21"];
-    out.extend_from_slice(MAKERS[random.below(4) as usize]);
-    for _ in 0..3 {
-        out.push(b':');
-        hex(out, 2, random);
-    }
-}
-
-fn hex(out: &mut Vec<u8>, digits: u32, random: &mut Random) {
-    let mut bits = random.next();
-    for _ in 0..digits {
-        out.push(HEX[(bits & 15) as usize]);
-        bits >>= 4;
-    }
-}
-
-const fn digits(n: u64) -> usize {
-    if n == 0 { 1 } else { n.ilog10() as usize + 1 }
-}
-
-fn number(out: &mut Vec<u8>, mut n: u64) {
-    let mut text = [b'0'; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[at..]);
-}
-
-/// xorshift64*: good enough to look like a venue, and the same in every run.
-struct Random(u64);
-
-impl Random {
-    const fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    const fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::super::marks::Mark;
-    use super::*;
-
-    fn messages(format: Format, count: u64) -> Vec<Vec<u8>> {
-        let mut writer = Writer::new(format, 200, "run-1");
-        writer.set_time(UnixNanos(1_763_771_400_123_000_000));
-        let one = |n| {
-            let mut out = Vec::new();
-            writer.write(2, n, &mut out);
-            out
-        };
-        (0..count).map(one).collect()
-    }
-
-    #[test]
-    fn every_message_has_the_length_asked_for_and_a_mark() {
-        for format in [Format::Rfc3164, Format::Rfc5424] {
-            for (n, message) in messages(format, 5000).iter().enumerate() {
-                assert_eq!(message.len(), 200);
-                assert_eq!(Mark::find(message), Some(Mark { run: b"run-1", sender: 2, n: n as u64 }));
-                assert!(message.iter().all(|b| (b' '..=b'~').contains(b)));
-            }
-        }
-    }
-
-    #[test]
-    fn headers_are_those_of_the_rfcs() {
-        let old = messages(Format::Rfc3164, 1).remove(0);
-        let new = messages(Format::Rfc5424, 1).remove(0);
-        assert!(old.windows(17).any(|w| w == b">Nov 22 00:30:00 "), "{}", String::from_utf8_lossy(&old));
-        assert!(new.windows(28).any(|w| w == b">1 2025-11-22T00:30:00.123Z "), "{}", String::from_utf8_lossy(&new));
-    }
-
-    #[test]
-    fn it_compresses_about_as_well_as_real_text() {
-        let all: Vec<u8> = messages(Format::Rfc3164, 1300).concat();
-        let each = zstd::bulk::compress(&all, 1).unwrap().len() / 1300;
-        assert!((32..=48).contains(&each), "{each} bytes a message");
-    }
+    parts
 }

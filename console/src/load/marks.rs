@@ -33,7 +33,8 @@ impl<'a> Mark<'a> {
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let len = bytes.iter().position(|b| !b.is_ascii_digit()).unwrap_or(bytes.len());
     let (digits, rest) = bytes.split_at(len);
-    let value = digits.iter().try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+    let value =
+        digits.iter().try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
     value.filter(|_| !digits.is_empty()).map(|value| (value, rest))
 }
 
@@ -94,7 +95,15 @@ mod tests {
 
     #[test]
     fn half_a_mark_is_none() {
-        for line in ["raven-mark=", "raven-mark=a", "raven-mark=a/1", "raven-mark=a/1/", "raven-mark=a/x/1", "raven-mark=a/1/99999999999999999999", "raven-mark=a/4294967296/1"] {
+        for line in [
+            "raven-mark=",
+            "raven-mark=a",
+            "raven-mark=a/1",
+            "raven-mark=a/1/",
+            "raven-mark=a/x/1",
+            "raven-mark=a/1/99999999999999999999",
+            "raven-mark=a/4294967296/1",
+        ] {
             assert_eq!(Mark::find(line.as_bytes()), None, "{line}");
         }
     }

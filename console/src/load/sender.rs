@@ -1,7 +1,6 @@
 //! One socket of the load generator.
 
-use super::families::Writer;
-use super::{Framing, Proto, SyslogArgs};
+use super::{Framing, Proto, SyslogArgs, Writer};
 use crate::failure::Failure;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
@@ -14,10 +13,10 @@ const BATCH: usize = 64;
 /// Messages in one write over TCP.
 const TCP_BATCH: usize = 256;
 
-/// Most segments of one UDP_SEGMENT send (the kernel's UDP_MAX_SEGMENTS of old).
+/// Most segments of one `UDP_SEGMENT` send (the kernel's `UDP_MAX_SEGMENTS` of old).
 const SEGMENTS: usize = 64;
 
-/// Most bytes of one UDP_SEGMENT send.
+/// Most bytes of one `UDP_SEGMENT` send.
 const GSO_BYTES: usize = 65_000;
 
 /// A socket and its count.
@@ -135,8 +134,10 @@ fn send_datagrams(socket: &UdpSocket, buffer: &[u8], size: usize, refused: &mut 
 }
 
 fn send_some(socket: &UdpSocket, messages: &[[IoSlice<'_>; 1]]) -> io::Result<usize> {
-    let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> = messages.iter().map(|_| SendAncillaryBuffer::default()).collect();
-    let mut headers: Vec<MMsgHdr<'_>> = messages.iter().zip(&mut controls).map(|(message, control)| MMsgHdr::new(message, control)).collect();
+    let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> =
+        messages.iter().map(|_| SendAncillaryBuffer::default()).collect();
+    let mut headers: Vec<MMsgHdr<'_>> =
+        messages.iter().zip(&mut controls).map(|(message, control)| MMsgHdr::new(message, control)).collect();
     Ok(sendmmsg(socket, &mut headers, SendFlags::empty())?)
 }
 
@@ -146,7 +147,9 @@ fn persist(refused: &mut u64, mut send: impl FnMut() -> io::Result<usize>) -> io
         match send() {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => *refused += 1,
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => std::thread::yield_now(),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                std::thread::yield_now();
+            }
             other => return other,
         }
     }

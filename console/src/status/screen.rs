@@ -46,7 +46,11 @@ pub fn whole(status: &Status) -> Vec<String> {
         Section { head: vec![kernel(status)], rows: Vec::new(), left_out: 0 },
     ];
     while sections.iter().map(Section::height).sum::<usize>() > HEIGHT {
-        let Some(longest) = sections.iter_mut().filter(|section| section.rows.len() > 1).max_by_key(|section| section.rows.len()) else { break };
+        let Some(longest) =
+            sections.iter_mut().filter(|section| section.rows.len() > 1).max_by_key(|section| section.rows.len())
+        else {
+            break;
+        };
         longest.rows.pop();
         longest.left_out += 1;
     }
@@ -54,14 +58,20 @@ pub fn whole(status: &Status) -> Vec<String> {
 }
 
 fn headline(status: &Status) -> String {
-    let left = format!("raven {}  {}  up {}", escape::text(&status.device), escape::text(&status.version), time::span(status.uptime_s));
+    let left = format!(
+        "raven {}  {}  up {}",
+        escape::text(&status.device),
+        escape::text(&status.version),
+        time::span(status.uptime_s)
+    );
     let right = time::format(status.now_ns, 0);
     let room = WIDTH.saturating_sub(left.chars().count() + right.len());
     format!("{left}{}{right}", " ".repeat(room.max(1)))
 }
 
 fn alerts(status: &Status) -> Section {
-    let jail = (!status.jail_missing.is_empty()).then(|| format!("the jail is not complete: {}", status.jail_missing.join(", ")));
+    let jail = (!status.jail_missing.is_empty())
+        .then(|| format!("the jail is not complete: {}", status.jail_missing.join(", ")));
     let rows: Vec<String> = status.alerts.iter().chain(&jail).flat_map(|alert| wrapped(&escape::text(alert))).collect();
     let head = if rows.is_empty() { "ALERTS     none" } else { "ALERTS" };
     Section { head: vec![head.to_owned()], rows, left_out: 0 }
@@ -99,20 +109,36 @@ fn process(process: &Process) -> Vec<String> {
 }
 
 fn listeners(status: &Status) -> Vec<String> {
-    table(&["LISTENER", "STREAM", "RATE/s", "RECEIVED", "BYTES", "CONNS", "DROPPED"], status.listeners.iter().map(listener))
+    table(
+        &["LISTENER", "STREAM", "RATE/s", "RECEIVED", "BYTES", "CONNS", "DROPPED"],
+        status.listeners.iter().map(listener),
+    )
 }
 
 fn listener(listener: &ListenerStatus) -> Vec<String> {
-    let drops: Vec<String> = listener.dropped.iter().filter(|(_, n)| **n > 0).map(|(reason, n)| format!("{} {}", count(*n), escape::text(reason))).collect();
+    let drops: Vec<String> = listener
+        .dropped
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(reason, n)| format!("{} {}", count(*n), escape::text(reason)))
+        .collect();
     let connections = if listener.proto == "tcp" { listener.connections.to_string() } else { "-".to_owned() };
     let dropped = if drops.is_empty() { "0".to_owned() } else { drops.join(", ") };
     let name = escape::text(&format!("{}:{}", listener.proto, listener.addr));
-    vec![name, escape::text(&listener.stream), rate(listener.rate), count(listener.received), size(listener.bytes), connections, dropped]
+    vec![
+        name,
+        escape::text(&listener.stream),
+        rate(listener.rate),
+        count(listener.received),
+        size(listener.bytes),
+        connections,
+        dropped,
+    ]
 }
 
 /// The part about what is kept.
 pub fn streams(status: &Status) -> Vec<String> {
-    let head = ["STREAM", "RATE/s", "HELD", "SEQ", "DISK", "OF", "OLDEST", "FULL IN", "EVICTED"];
+    let head = ["STREAM", "RATE/s", "HELD", "LAST SEQ", "DISK", "OF", "OLDEST", "FULL IN", "EVICTED"];
     table(&head, status.streams.iter().map(|stream| self::stream(stream, status)))
 }
 
@@ -123,12 +149,14 @@ fn stream(stream: &StreamStatus, status: &Status) -> Vec<String> {
         Some(0) => "full".to_owned(),
         Some(seconds) => time::span(seconds),
     };
-    let oldest = stream.oldest_ns.map_or_else(|| "-".to_owned(), |oldest| time::span(status.now_ns.0.saturating_sub(oldest.0) / 1_000_000_000));
+    let oldest = stream
+        .oldest_ns
+        .map_or_else(|| "-".to_owned(), |oldest| time::span(status.now_ns.0.saturating_sub(oldest.0) / 1_000_000_000));
     vec![
         escape::text(&stream.name),
         rate(stream.rate),
         count(held),
-        format!("..{}", stream.next_seq.0.saturating_sub(1)),
+        stream.next_seq.0.saturating_sub(1).to_string(),
         size(stream.bytes_disk),
         size(stream.quota),
         oldest,
@@ -140,7 +168,8 @@ fn stream(stream: &StreamStatus, status: &Status) -> Vec<String> {
 fn destinations(status: &Status) -> Vec<String> {
     let head = ["DESTINATION", "STREAM", "STATE", "ACK", "ACKED SEQ", "LAG", "RATE/s", "ETA"];
     let lines = table(&head, status.destinations.iter().map(destination));
-    let errors = std::iter::once(None).chain(status.destinations.iter().map(|destination| destination.last_error.as_deref()));
+    let errors =
+        std::iter::once(None).chain(status.destinations.iter().map(|destination| destination.last_error.as_deref()));
     let with_error = |(line, error): (String, Option<&str>)| match error {
         Some(error) => vec![line, format!("  last error: {}", escape::text(error))],
         None => vec![line],
@@ -168,7 +197,13 @@ fn destination(destination: &DestinationStatus) -> Vec<String> {
 
 fn kernel(status: &Status) -> String {
     let udp = &status.kernel;
-    format!("KERNEL UDP errors since boot: buffer full {}, memory {}, checksum {}, all {}", count(udp.rcvbuf_errors), count(udp.mem_errors), count(udp.csum_errors), count(udp.in_errors))
+    format!(
+        "KERNEL UDP errors since boot: buffer full {}, memory {}, checksum {}, all {}",
+        count(udp.rcvbuf_errors),
+        count(udp.mem_errors),
+        count(udp.csum_errors),
+        count(udp.in_errors)
+    )
 }
 
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
@@ -181,7 +216,9 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> 
 
 /// Rows as lines with aligned columns.
 pub fn columns(rows: Vec<Vec<String>>) -> Vec<String> {
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
     let line = |row: Vec<String>| {
         let cells = row.into_iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -209,7 +246,11 @@ pub fn count(n: u64) -> String {
 }
 
 fn rate(per_second: f64) -> String {
-    if per_second > 0.0 && per_second < 100.0 { format!("{per_second:.1}") } else { count(per_second.round().max(0.0) as u64) }
+    if per_second > 0.0 && per_second < 100.0 {
+        format!("{per_second:.1}")
+    } else {
+        count(per_second.round().max(0.0) as u64)
+    }
 }
 
 fn size(bytes: u64) -> String {
@@ -226,7 +267,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn busy(listeners: usize, destinations: usize) -> Status {
-        let process = |role: &str| Process { role: role.into(), pid: 1234, uid: 61001, state: "running".into(), uptime_s: 273_600, heartbeat_ms: 812, ..Process::default() };
+        let process = |role: &str| Process {
+            role: role.into(),
+            pid: 1234,
+            uid: 61001,
+            state: "running".into(),
+            uptime_s: 273_600,
+            heartbeat_ms: 812,
+            ..Process::default()
+        };
         let listener = |n| ListenerStatus {
             stream: "syslog".into(),
             proto: "udp".into(),
@@ -303,6 +352,9 @@ mod tests {
 
     #[test]
     fn counts_stay_short() {
-        assert_eq!([0, 99_999, 123_456, 5_670_000, 12_300_000_000].map(count), ["0", "99999", "123.5K", "5.67M", "12.3G"]);
+        assert_eq!(
+            [0, 99_999, 123_456, 5_670_000, 12_300_000_000].map(count),
+            ["0", "99999", "123.5K", "5.67M", "12.3G"]
+        );
     }
 }

@@ -157,6 +157,12 @@ impl AsFd for Channel {
     }
 }
 
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 impl From<Channel> for OwnedFd {
     fn from(channel: Channel) -> Self {
         channel.0
@@ -199,6 +205,11 @@ pub fn send_line(socket: BorrowedFd, line: &[u8], fds: &[BorrowedFd]) -> io::Res
 /// # Errors
 /// `WouldBlock` when nothing fits; `BrokenPipe` when the peer is gone.
 pub fn try_send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<usize> {
+    if fds.is_empty() {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the kernel reads `bytes.len()` bytes of `bytes`.
+        return retry(|| unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) });
+    }
     send_with(socket, bytes, fds, libc::MSG_DONTWAIT)
 }
 

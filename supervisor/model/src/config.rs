@@ -42,7 +42,13 @@ pub struct Config {
 impl Default for Config {
     /// What an empty file with `schema = 1` gives.
     fn default() -> Self {
-        Self { schema: 1, site: Site::default(), collect: Collect::default(), buffer: Buffer::default(), uplink: BTreeMap::new() }
+        Self {
+            schema: 1,
+            site: Site::default(),
+            collect: Collect::default(),
+            buffer: Buffer::default(),
+            uplink: BTreeMap::new(),
+        }
     }
 }
 
@@ -164,7 +170,12 @@ pub struct Buffer {
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self { keep: Span(Duration::from_secs(14 * 86_400)), disk: Disk::Share(90), sync: Span(Duration::from_millis(100)), segment: None }
+        Self {
+            keep: Span(Duration::from_hours(14 * 24)),
+            disk: Disk::Share(90),
+            sync: Span(Duration::from_millis(100)),
+            segment: None,
+        }
     }
 }
 

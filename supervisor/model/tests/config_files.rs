@@ -18,7 +18,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 fn refusal(text: &str) -> String {
     let errors = Config::from_toml(text, "raven.toml").expect_err("a bad file");
-    errors.iter().map(|error| format!("{error}\n")).collect()
+    errors.iter().flat_map(|error| [error.to_string(), "\n".to_owned()]).collect()
 }
 
 #[test]
@@ -40,21 +40,24 @@ fn every_bad_file_is_refused_with_place_reason_and_remedy() {
 fn every_good_file_is_accepted_and_reads_back() {
     for path in files("good") {
         let text = fs::read_to_string(&path).unwrap();
-        let config = Config::from_toml(&text, "raven.toml").unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
+        let config =
+            Config::from_toml(&text, "raven.toml").unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
         assert_eq!(Config::from_toml(&config.to_toml(), "written"), Ok(config), "{}", path.display());
     }
 }
 
 fn layered(factory: Option<&str>, site: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::layered(factory, ("raven.toml", site), env).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    Config::layered(factory, ("raven.toml", site), env)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 #[test]
 fn the_later_layer_wins_key_by_key() {
     let factory = "schema = 1\n[site]\nname = 'factory'\n[buffer]\nkeep = '7d'\ndisk = '50%'\n[uplink.noc]\nkind = 'relp'\nto = 'noc:2514'\n";
     let site = "schema = 1\n[site]\nname = 'arena'\n[buffer]\ndisk = '60%'\n[uplink.noc]\nwindow = 7\n";
-    let config = layered(Some(factory), site, &[("RAVEN_BUFFER__DISK", "2GiB"), ("RAVEN_DATA", "/x"), ("HOME", "/")]).unwrap();
+    let config =
+        layered(Some(factory), site, &[("RAVEN_BUFFER__DISK", "2GiB"), ("RAVEN_DATA", "/x"), ("HOME", "/")]).unwrap();
     assert_eq!(config.site.name, "arena");
     assert_eq!(config.buffer.keep.to_string(), "7d");
     assert_eq!(config.buffer.disk, Disk::Amount(ByteCount(2 << 30)));
@@ -82,8 +85,15 @@ fn variables_name_keys_with_one_or_two_underscores() {
 #[test]
 fn a_bad_variable_is_named() {
     let said = |name, value| layered(None, "schema = 1", &[(name, value)]).unwrap_err().join("\n");
-    assert_eq!(said("RAVEN_BUFFER__DISC", "2GiB"), "RAVEN_BUFFER__DISC: names no key; expected a key of the file with its tables before it, such as `RAVEN_BUFFER__DISK`");
+    assert_eq!(
+        said("RAVEN_BUFFER__DISC", "2GiB"),
+        "RAVEN_BUFFER__DISC: names no key; expected a key of the file with its tables before it, such as `RAVEN_BUFFER__DISK`"
+    );
     assert_eq!(said("RAVEN_BUFFER_DISK", "much"), "RAVEN_BUFFER_DISK: `buffer.disk`: `much` is not an amount of bytes; expected a share such as `90%` or an amount such as `2GiB`".replace("`90%`", "`\"90%\"`").replace("`2GiB`", "`\"2GiB\"`"));
+    assert_eq!(
+        said("RAVEN_UPLINK_LAB_KIND", "relp"),
+        "RAVEN_UPLINK_LAB_KIND: the destination `lab` has no `to`; expected `to` = `\"host:port\"` for RELP, `\"http://host:port/path\"` for HTTP"
+    );
     assert_eq!(said("RAVEN_BUFFER_SYNC", "1h"), "RAVEN_BUFFER_SYNC: `sync` is 1h; expected 10ms to 1s");
 }
 
@@ -99,10 +109,55 @@ fn an_override_hides_what_is_below_it() {
     assert_eq!(config.unwrap().buffer.sync.to_string(), "1s");
 }
 
+#[test]
+fn deep_nesting_is_refused_and_not_followed_down() {
+    for part in ["a.", "[", "a = [", "{a = ", "[a.", "uplink.a."] {
+        let errors = Config::from_toml(&format!("schema = 1\n{}", part.repeat(100_000)), "deep").unwrap_err();
+        assert!(errors[0].to_string().starts_with("deep:"), "{}", errors[0]);
+    }
+    let dotted = format!("schema = 1\nuplink.a{}.kind = 'relp'\n", ".a".repeat(100_000));
+    assert!(Config::from_toml(&dotted, "deep").is_err());
+}
+
 fn tomlish() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
-        "schema", " = ", "1", "\n", "[", "]", "site", "collect", ".", "syslog", "udp", "buffer", "uplink", "noc", "kind", "\"relp\"", "to", "'x:1'", "{", "}", ",", "\"",
-        "'''", "514", "-1", "1e9", "true", "2026-01-01", "\\u0000", "ü", "#", "streams", "disk", "'90%'", "window", "\r\n", "99999999999999999999",
+        "schema",
+        " = ",
+        "1",
+        "\n",
+        "[",
+        "]",
+        "site",
+        "collect",
+        ".",
+        "syslog",
+        "udp",
+        "buffer",
+        "uplink",
+        "noc",
+        "kind",
+        "\"relp\"",
+        "to",
+        "'x:1'",
+        "{",
+        "}",
+        ",",
+        "\"",
+        "'''",
+        "514",
+        "-1",
+        "1e9",
+        "true",
+        "2026-01-01",
+        "\\u0000",
+        "ü",
+        "#",
+        "streams",
+        "disk",
+        "'90%'",
+        "window",
+        "\r\n",
+        "99999999999999999999",
     ]);
     prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
 }

@@ -43,7 +43,7 @@ fn rsyslog_gets_each_message_with_its_envelope() {
     if !is_installed() {
         return;
     }
-    let mut noc = Rsyslog::new();
+    let mut noc = Rsyslog::durable();
     noc.start();
     let raven = raven_with(noc.uplink("noc"));
     let from = one_datagram(raven.udp(), b"<13>hello, operations centre");

@@ -4,7 +4,6 @@
 //! [`store`] and [`decode`] join the ring with the receive memory and with the decoders; the other roles live in
 //! their own crates.
 
-mod clients;
 mod config;
 mod decode;
 mod select;
@@ -52,7 +51,8 @@ fn run(role: Role) -> anyhow::Result<()> {
         Role::Uplink => {
             let missing = enter(&start)?;
             channel.send_json(&FromWorker::Ready { missing }, &[])?;
-            raven_uplink::run(start, channel, fds)?;
+            let tail = fds.into_iter().next().context("ravend passed no way to the store")?;
+            raven_uplink::Uplink::new(&start, tail).run(channel)?;
         }
         Role::Decode => {
             let missing = enter(&start)?;

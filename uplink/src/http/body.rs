@@ -63,12 +63,23 @@ pub struct Builder {
 impl Builder {
     /// For one device and stream.
     pub fn new(device: &str, stream: &str, compression: Compression) -> Self {
-        Self { format: Ndjson::new(device, stream), compression, zstd: None, text: Vec::new(), ranges: Vec::new(), count: 0 }
+        Self {
+            format: Ndjson::new(device, stream),
+            compression,
+            zstd: None,
+            text: Vec::new(),
+            ranges: Vec::new(),
+            count: 0,
+        }
     }
 
     /// Takes records until `cap` or [`BODY_MAX`] is reached or none are at hand.
     pub fn fill<S: Source>(
-        &mut self, reader: &mut Reader<S>, standing: &Shared, cap: usize, mut choose: impl FnMut(Seq, &Record<'_>, &str) -> Choice,
+        &mut self,
+        reader: &mut Reader<S>,
+        standing: &Shared,
+        cap: usize,
+        mut choose: impl FnMut(Seq, &Record<'_>, &str) -> Choice,
     ) {
         let mut more = More::Yes;
         // A block is 256 KiB at most: a body takes several, those that can be had without waiting.

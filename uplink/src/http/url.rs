@@ -29,7 +29,8 @@ impl Target {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
-            host: HeaderValue::from_str(authority.as_str()).map_err(|error| expected(&format!("names an impossible host ({error})")))?,
+            host: HeaderValue::from_str(authority.as_str())
+                .map_err(|error| expected(&format!("names an impossible host ({error})")))?,
             path: path.parse().map_err(|error| expected(&format!("has an impossible path ({error})")))?,
         })
     }
@@ -66,13 +67,22 @@ mod tests {
             ("http://[2001:db8::1]:81/x", "[2001:db8::1]:81", "[2001:db8::1]:81", "/x"),
         ] {
             let target = Target::parse(to).expect(to);
-            assert_eq!((target.authority.as_str(), target.host.to_str().expect("text"), target.path.to_string().as_str()), (authority, host, path));
+            assert_eq!(
+                (target.authority.as_str(), target.host.to_str().expect("text"), target.path.to_string().as_str()),
+                (authority, host, path)
+            );
         }
     }
 
     #[test]
     fn what_cannot_be_posted_to_is_refused_with_the_reason() {
-        for (to, why) in [("https://noc/", "begin with"), ("noc:80", "begin with"), ("/path", "begin with"), ("http://a:b@noc/", "password"), ("http://", "URL")] {
+        for (to, why) in [
+            ("https://noc/", "begin with"),
+            ("noc:80", "begin with"),
+            ("/path", "begin with"),
+            ("http://a:b@noc/", "password"),
+            ("http://", "URL"),
+        ] {
             let error = Target::parse(to).expect_err(to);
             assert!(error.contains(why), "{error}");
         }
@@ -83,7 +93,13 @@ mod tests {
         assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(http_date("Tue, 29 Feb 2000 00:00:01 GMT"), Some(951_782_401));
-        for bad in ["", "Sun, 06 Nov 1994", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 99:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT"] {
+        for bad in [
+            "",
+            "Sun, 06 Nov 1994",
+            "Sun, 99 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 99:49:37 GMT",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+        ] {
             assert_eq!(http_date(bad), None, "{bad}");
         }
     }

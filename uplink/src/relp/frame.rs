@@ -126,7 +126,9 @@ fn delimiter(bytes: &[u8], at: usize) -> Result<Option<usize>, FrameError> {
 #[inline]
 pub fn code(data: &[u8]) -> Option<u16> {
     match data {
-        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] if rest.first().is_none_or(|next| !next.is_ascii_digit()) => {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..]
+            if rest.first().is_none_or(|next| !next.is_ascii_digit()) =>
+        {
             Some(u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'))
         }
         _ => None,

@@ -31,7 +31,8 @@ pub fn open(message: &[u8]) -> Opened {
         }
     }
     let body = message[at..].strip_prefix(b" ").expect("a space before the body");
-    let raw = if fields.get("enc").is_some_and(|enc| enc == "b64") { STANDARD.decode(body).unwrap() } else { body.to_vec() };
+    let raw =
+        if fields.get("enc").is_some_and(|enc| enc == "b64") { STANDARD.decode(body).unwrap() } else { body.to_vec() };
     Opened { fields, raw }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 pub mod envelope;
+pub mod receiver;
 pub mod rsyslog;
 
 use raven_model::config::{Config, Destination};
@@ -33,7 +34,8 @@ impl CursorStore for MemoryCursors {
 pub type SimFleet = Fleet<SimRing, MemoryCursors>;
 
 /// Pauses short enough for a test, of the same shape.
-pub const PACE: Pace = Pace { first: Duration::from_millis(20), longest: Duration::from_millis(200), config: Duration::from_millis(300) };
+pub const PACE: Pace =
+    Pace { first: Duration::from_millis(20), longest: Duration::from_millis(200), config: Duration::from_millis(300) };
 
 pub fn fleet(ring: &Rc<SimRing>, cursors: &MemoryCursors, dir: &Path) -> SimFleet {
     let base = Base { device: "arena".to_owned(), cursors: dir.to_owned(), pace: PACE, source: Rc::clone(ring) };
@@ -70,7 +72,9 @@ mod toml_like {
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async { tokio::time::timeout(Duration::from_secs(120), test).await.expect("done within two minutes") })
+    local.block_on(&runtime, async {
+        tokio::time::timeout(Duration::from_secs(120), test).await.expect("done within two minutes")
+    })
 }
 
 /// Waits until `done` holds.
@@ -102,7 +106,11 @@ pub fn store_numbered(ring: &SimRing, count: u64) {
 }
 
 pub fn numbered(seq: u64) -> String {
-    format!("<34>Nov 22 00:35:53 gate-{} sshd[{seq}]: Accepted publickey for operator from 192.0.2.{} port {seq}", seq % 40, seq % 250)
+    format!(
+        "<34>Nov 22 00:35:53 gate-{} sshd[{seq}]: Accepted publickey for operator from 192.0.2.{} port {seq}",
+        seq % 40,
+        seq % 250
+    )
 }
 
 /// A port of this machine that is free now.

@@ -14,8 +14,7 @@ pub const DURABLE: &str = r#"sync="on" flushOnTXEnd="on" asyncWriting="off""#;
 pub const ACCEPTED: &str = r#"flushOnTXEnd="on" asyncWriting="off""#;
 
 /// Optional settings that the documentation gives for people who read the file.
-pub const UNESCAPED: &str =
-    r#"parser.escapeControlCharactersOnReceive="off" parser.escapeControlCharacterTab="off" parser.dropTrailingLFOnReception="off""#;
+pub const UNESCAPED: &str = r#"parser.escapeControlCharactersOnReceive="off" parser.escapeControlCharacterTab="off" parser.dropTrailingLFOnReception="off""#;
 
 pub struct Rsyslog {
     dir: PathBuf,
@@ -25,7 +24,10 @@ pub struct Rsyslog {
 
 /// Whether rsyslog is installed; says so when it is not.
 pub fn installed() -> bool {
-    let there = Path::new(PROGRAM).exists() && ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"].iter().any(|lib| Path::new(lib).join("rsyslog/imrelp.so").exists());
+    let there = Path::new(PROGRAM).exists()
+        && ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"]
+            .iter()
+            .any(|lib| Path::new(lib).join("rsyslog/imrelp.so").exists());
     if !there {
         println!("SKIPPED: this test needs rsyslog with imrelp (Debian: apt install rsyslog rsyslog-relp)");
         eprintln!("SKIPPED: this test needs rsyslog with imrelp (Debian: apt install rsyslog rsyslog-relp)");
@@ -65,7 +67,11 @@ input(type="imrelp" address="127.0.0.1" port="{port}" maxDataSize="128k" ruleset
         self.child = Some(child);
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "rsyslog does not listen: {}", fs::read_to_string(self.dir.join("stderr")).unwrap());
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "rsyslog does not listen: {}",
+                fs::read_to_string(self.dir.join("stderr")).unwrap()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -38,7 +38,7 @@ impl Rsyslog {
         let config = dir.path().join("rsyslog.conf");
         std::fs::write(&config, text(work, dir.path(), port))?;
         let mut command = Command::new("rsyslogd");
-        command.arg("-n").arg("-f").arg(&config).arg("-i").arg(dir.path().join("pid"));
+        command.arg("-n").arg("-f").arg(&config).arg("-iNONE");
         let child = command.stdin(Stdio::null()).spawn().context("rsyslogd")?;
         let mut rsyslog = Self { child, port, dir, work };
         rsyslog.wait_until_it_listens()?;

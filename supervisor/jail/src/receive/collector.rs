@@ -4,7 +4,7 @@ use super::Waiting;
 use super::layout::{
     BUFFERS_AT, CONNECTION_BUFFER, CONNECTION_HEAD, CONNECTION_HEADS_AT, CONTROL, CONTROLS_AT, DESCRIPTOR, DESCRIPTORS,
     DESCRIPTORS_AT, FAR, FAR_AT, HEADS_AT, MAGIC, MEMORY_SIZE, NAME, NAMES_AT, NEAR, NEAR_AT, POPULATE, RING, RING_AT,
-    RING_SOFT, SLOT_HEAD, SLOTS, WORDS_SIZE, head, word, words,
+    RING_SOFT, PARTS_AT, SLOT_HEAD, SLOT_PARTS, SLOTS, WORDS_SIZE, head, word, words,
 };
 use crate::memory::Mapping;
 use raven_model::record::{self, RAW_MAX, Received, frame_len, write_frame};
@@ -266,7 +266,7 @@ impl CollectorMemory {
         let header = self.slot_head(slot);
         // SAFETY: all offsets lie inside the mapping by the layout; msg_len is left as it is.
         unsafe {
-            let iov = header.cast::<u8>().add(64).cast::<libc::iovec>();
+            let iov = base.add(PARTS_AT + slot * SLOT_PARTS).cast::<libc::iovec>();
             *iov = libc::iovec { iov_base: base.add(NEAR_AT + slot * NEAR).cast(), iov_len: NEAR };
             *iov.add(1) = libc::iovec { iov_base: base.add(FAR_AT + slot * FAR).cast(), iov_len: FAR };
             let msg = &mut (*header).msg_hdr;

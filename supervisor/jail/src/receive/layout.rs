@@ -39,9 +39,12 @@ const fn pages(n: usize) -> usize {
 
 pub(super) const DESCRIPTORS_AT: usize = PAGE;
 pub(super) const HEADS_AT: usize = DESCRIPTORS_AT + DESCRIPTORS as usize * DESCRIPTOR;
-/// `mmsghdr` (64) and two `iovec` (16 each).
-pub(super) const SLOT_HEAD: usize = 96;
-pub(super) const NAMES_AT: usize = HEADS_AT + pages(SLOTS * SLOT_HEAD);
+/// Size of an `mmsghdr`: the kernel wants them side by side.
+pub(super) const SLOT_HEAD: usize = size_of::<libc::mmsghdr>();
+/// Two `iovec` per slot.
+pub(super) const SLOT_PARTS: usize = 2 * size_of::<libc::iovec>();
+pub(super) const PARTS_AT: usize = HEADS_AT + pages(SLOTS * SLOT_HEAD);
+pub(super) const NAMES_AT: usize = PARTS_AT + pages(SLOTS * SLOT_PARTS);
 pub(super) const CONTROLS_AT: usize = NAMES_AT + pages(SLOTS * NAME);
 pub(super) const NEAR_AT: usize = CONTROLS_AT + pages(SLOTS * CONTROL);
 pub(super) const CONNECTION_HEADS_AT: usize = NEAR_AT + SLOTS * NEAR;

@@ -13,6 +13,9 @@ pub(super) enum Call {
 
 /// The call of that name.
 pub(super) fn call(name: &str) -> Call {
+    if name == "renameat" {
+        return Call::Number(RENAMEAT);
+    }
     if let Some((_, number)) = EVERYWHERE.iter().find(|(known, _)| &known["SYS_".len()..] == name) {
         return Call::Number(*number);
     }
@@ -22,6 +25,9 @@ pub(super) fn call(name: &str) -> Call {
         None => Call::Unknown,
     }
 }
+
+/// The libc crate does not list it for aarch64, where libc's `rename` calls it.
+const RENAMEAT: i64 = if cfg!(target_arch = "x86_64") { 264 } else { 38 };
 
 macro_rules! everywhere {
     ($($call:ident)+) => { &[$((stringify!($call), libc::$call)),+] };
@@ -46,7 +52,7 @@ const EVERYWHERE: &[(&str, i64)] = everywhere! {
     SYS_sched_yield SYS_sched_getaffinity SYS_restart_syscall SYS_exit SYS_exit_group SYS_tgkill SYS_sendto
     SYS_sendmsg SYS_sendmmsg SYS_openat SYS_newfstatat SYS_fstat SYS_statx SYS_lseek SYS_pread64 SYS_pwrite64
     SYS_pwritev SYS_pwritev2 SYS_preadv SYS_preadv2 SYS_fsync SYS_fdatasync SYS_fallocate SYS_ftruncate
-    SYS_sync_file_range SYS_unlinkat SYS_renameat SYS_renameat2 SYS_mkdirat SYS_getdents64 SYS_fcntl SYS_flock
+    SYS_unlinkat SYS_renameat2 SYS_mkdirat SYS_getdents64 SYS_fcntl SYS_flock
     SYS_statfs SYS_fstatfs SYS_readlinkat SYS_getcwd SYS_msync SYS_fadvise64 SYS_fchmod SYS_fchmodat SYS_fchown
     SYS_fchownat SYS_utimensat SYS_clone3 SYS_clone SYS_set_robust_list SYS_rseq SYS_prctl SYS_faccessat
     SYS_faccessat2 SYS_uname SYS_geteuid SYS_getuid SYS_getgid SYS_getegid SYS_getgroups SYS_socket SYS_connect
@@ -74,6 +80,8 @@ mod tests {
             assert_ne!(call(name), Call::Unknown, "{name}");
         }
         assert_eq!(call("read"), Call::Number(libc::SYS_read));
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(RENAMEAT, libc::SYS_renameat);
         assert_eq!(call("raed"), Call::Unknown);
     }
 }

@@ -142,7 +142,7 @@ impl Step {
     }
 }
 
-/// The reverse of [`report`].
+/// The reverse of [`report_to`].
 pub(super) fn parse_report(bytes: [u8; 8]) -> Option<(Step, i32)> {
     let (words, _) = bytes.as_chunks::<4>();
     let (step, _) = STEPS.get(u32::from_ne_bytes(words[0]) as usize)?;
@@ -202,9 +202,11 @@ unsafe fn take_descriptors(plan: &Plan) {
     unsafe {
         let [null, control, program, report] = [plan.null, plan.control, plan.program, plan.report]
             .map(|fd| libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE));
-        // First, so that the other steps can be reported. Should even this fail, the old one still works.
-        libc::dup3(report, REPORT, libc::O_CLOEXEC);
-        must(Step::Descriptors, null.min(control).min(program).min(report));
+        // Until the report pipe has its number, failures go to the old one.
+        if null.min(control).min(program).min(report) < 0 || libc::dup3(report, REPORT, libc::O_CLOEXEC) < 0 {
+            report_to(plan.report.as_raw_fd(), Step::Descriptors);
+            libc::_exit(127);
+        }
         must(Step::Descriptors, libc::dup2(null, 0));
         must(Step::Descriptors, libc::dup2(null, 1));
         must(Step::Descriptors, libc::dup2(control, CONTROL));
@@ -309,11 +311,15 @@ fn fail(step: Step) -> ! {
     unsafe { libc::_exit(127) }
 }
 
-/// Step and errno, 8 bytes: written whole or not at all.
 fn report(step: Step) {
+    report_to(REPORT, step);
+}
+
+/// Step and errno, 8 bytes: written whole or not at all.
+fn report_to(pipe: libc::c_int, step: Step) {
     let words = [step as u32, errno() as u32];
     // SAFETY: the kernel reads 8 bytes.
-    unsafe { libc::write(REPORT, words.as_ptr().cast(), size_of_val(&words)) };
+    unsafe { libc::write(pipe, words.as_ptr().cast(), size_of_val(&words)) };
 }
 
 fn errno() -> libc::c_int {

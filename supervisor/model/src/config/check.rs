@@ -15,7 +15,11 @@ impl Config {
     pub fn validate(&self) -> Result<(), Vec<Flaw>> {
         let mut flaws = Vec::new();
         if self.schema != 1 {
-            flaws.push(Flaw::new(&["schema"], format!("schema {} is not known to this version of Raven", self.schema), "`schema = 1`"));
+            flaws.push(Flaw::new(
+                &["schema"],
+                format!("schema {} is not known to this version of Raven", self.schema),
+                "`schema = 1`",
+            ));
         }
         flaws.extend(site_name(&self.site.name));
         flaws.extend(syslog(&self.collect.syslog));
@@ -49,8 +53,16 @@ fn clashes(proto: &str, listeners: &[Listen]) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     for (index, listener) in listeners.iter().enumerate() {
         if let Some(earlier) = listeners[..index].iter().find(|earlier| clash(**earlier, *listener)) {
-            let message = if earlier == listener { format!("{proto} {listener} is listed twice") } else { format!("{proto} {listener} clashes with {earlier}, which takes the same port") };
-            flaws.push(Flaw::new(&["collect", "syslog", proto, &index.to_string()], message, "each address and port once"));
+            let message = if earlier == listener {
+                format!("{proto} {listener} is listed twice")
+            } else {
+                format!("{proto} {listener} clashes with {earlier}, which takes the same port")
+            };
+            flaws.push(Flaw::new(
+                &["collect", "syslog", proto, &index.to_string()],
+                message,
+                "each address and port once",
+            ));
         }
     }
     flaws
@@ -67,7 +79,7 @@ fn clash(a: Listen, b: Listen) -> bool {
 
 fn buffer(buffer: &Buffer) -> Vec<Flaw> {
     let mut flaws = Vec::new();
-    flaws.extend(span(&["buffer", "keep"], buffer.keep, Duration::from_secs(1), Duration::from_secs(3650 * 86_400)));
+    flaws.extend(span(&["buffer", "keep"], buffer.keep, Duration::from_secs(1), Duration::from_hours(3650 * 24)));
     if let Disk::Amount(amount) = buffer.disk {
         flaws.extend(bytes(&["buffer", "disk"], amount, ByteCount::mib(1).0, 1 << 50));
     }
@@ -80,14 +92,21 @@ fn buffer(buffer: &Buffer) -> Vec<Flaw> {
 
 fn uplink(name: &str, destination: &Destination) -> Vec<Flaw> {
     let mut flaws = Vec::new();
-    if !(1..=32).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+    if !(1..=32).contains(&name.len())
+        || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
         let message = format!("`{}` is no name for a destination", name.escape_debug());
         flaws.push(Flaw::new(&["uplink", name], message, "1 to 32 small letters, digits or `-`"));
     }
     flaws.extend(target(name, destination));
     flaws.extend(streams(name, &destination.streams));
     flaws.extend(number(&["uplink", name, "window"], destination.window, 65_536));
-    flaws.extend(span(&["uplink", name, "timeout"], destination.timeout, Duration::from_secs(1), Duration::from_secs(600)));
+    flaws.extend(span(
+        &["uplink", name, "timeout"],
+        destination.timeout,
+        Duration::from_secs(1),
+        Duration::from_mins(10),
+    ));
     flaws
 }
 
@@ -98,7 +117,8 @@ fn target(name: &str, destination: &Destination) -> Option<Flaw> {
     };
     let path = ["uplink", name, "to"];
     // A password must not reach a log by way of the complaint about it.
-    let shown = if destination.to.contains('@') { "the target" } else { &format!("`{}`", destination.to.escape_debug()) };
+    let shown =
+        if destination.to.contains('@') { "the target" } else { &format!("`{}`", destination.to.escape_debug()) };
     result.err().map(|why| Flaw::new(&path, format!("{shown} {why}"), expected))
 }
 
@@ -131,7 +151,8 @@ fn http(text: &str) -> Result<(), &'static str> {
 
 fn port_number(text: &str) -> Result<(), &'static str> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let port: u16 = digits.then(|| text.parse().ok()).flatten().ok_or("has a port that is not a number from 1 to 65535")?;
+    let port: u16 =
+        digits.then(|| text.parse().ok()).flatten().ok_or("has a port that is not a number from 1 to 65535")?;
     if port == 0 { Err("has port 0, which nobody listens on") } else { Ok(()) }
 }
 
@@ -145,7 +166,10 @@ fn host_name(host: &str) -> Result<(), &'static str> {
         return Err("has an IPv6 address without brackets");
     }
     let label = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') && !label.starts_with('-') && !label.ends_with('-')
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     let name = host.strip_suffix('.').unwrap_or(host);
     let fine = (1..=253).contains(&name.len()) && name.split('.').all(label);
@@ -156,12 +180,20 @@ fn streams(name: &str, streams: &[String]) -> Vec<Flaw> {
     let known = STREAMS.map(|stream| format!("`{stream}`")).join(", ");
     let mut flaws = Vec::new();
     if streams.is_empty() {
-        flaws.push(Flaw::new(&["uplink", name, "streams"], "the list is empty: nothing would be sent", format!("one or more of {known}")));
+        flaws.push(Flaw::new(
+            &["uplink", name, "streams"],
+            "the list is empty: nothing would be sent",
+            format!("one or more of {known}"),
+        ));
     }
     for (index, stream) in streams.iter().enumerate() {
         let path = ["uplink", name, "streams", &index.to_string()];
         if !STREAMS.contains(&stream.as_str()) {
-            flaws.push(Flaw::new(&path, format!("there is no stream `{}`", stream.escape_debug()), format!("one of {known}")));
+            flaws.push(Flaw::new(
+                &path,
+                format!("there is no stream `{}`", stream.escape_debug()),
+                format!("one of {known}"),
+            ));
         } else if streams[..index].contains(stream) {
             flaws.push(Flaw::new(&path, format!("stream `{stream}` is listed twice"), "each stream once"));
         }
@@ -171,7 +203,8 @@ fn streams(name: &str, streams: &[String]) -> Vec<Flaw> {
 
 fn number(path: &[&str], value: u32, most: u32) -> Option<Flaw> {
     let key = path.last().copied().unwrap_or_default();
-    (!(1..=most).contains(&value)).then(|| Flaw::new(path, format!("`{key}` is {value}"), format!("a number from 1 to {most}")))
+    (!(1..=most).contains(&value))
+        .then(|| Flaw::new(path, format!("`{key}` is {value}"), format!("a number from 1 to {most}")))
 }
 
 fn bytes(path: &[&str], value: ByteCount, least: u64, most: u64) -> Option<Flaw> {

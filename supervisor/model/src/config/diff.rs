@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Config {
     /// What changes from this configuration to `other`, a line per key: `collect.syslog.udp: 514 → 514, 1514`.
     pub fn diff(&self, other: &Self) -> Vec<String> {
-        let mut lines = changes(&flat(&Self { uplink: BTreeMap::new(), ..self.clone() }, ""), &flat(&Self { uplink: BTreeMap::new(), ..other.clone() }, ""));
+        let mut lines = changes(
+            &flat(&Self { uplink: BTreeMap::new(), ..self.clone() }, ""),
+            &flat(&Self { uplink: BTreeMap::new(), ..other.clone() }, ""),
+        );
         let names: BTreeSet<&String> = self.uplink.keys().chain(other.uplink.keys()).collect();
         for name in names {
             let path = format!("uplink.{name}");
@@ -95,8 +98,12 @@ mod tests {
     #[test]
     fn destinations_come_go_and_change() {
         let a = config("schema = 1\n[uplink.a]\nkind = 'relp'\nto = 'x:1'\n[uplink.b]\nkind = 'relp'\nto = 'y:1'");
-        let b = config("schema = 1\n[uplink.b]\nkind = 'relp'\nto = 'y:2'\n[uplink.c]\nkind = 'http'\nto = 'http://z/'");
-        assert_eq!(a.diff(&b), ["uplink.a: removed, was relp to x:1", "uplink.b.to: y:1 → y:2", "uplink.c: added, http to http://z/"]);
+        let b =
+            config("schema = 1\n[uplink.b]\nkind = 'relp'\nto = 'y:2'\n[uplink.c]\nkind = 'http'\nto = 'http://z/'");
+        assert_eq!(
+            a.diff(&b),
+            ["uplink.a: removed, was relp to x:1", "uplink.b.to: y:1 → y:2", "uplink.c: added, http to http://z/"]
+        );
     }
 
     #[test]

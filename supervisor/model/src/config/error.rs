@@ -64,7 +64,11 @@ impl fmt::Display for ConfigError {
 /// Text that may quote the file, fit for one line of a log: no control characters, of bounded length.
 fn visible(text: &str) -> String {
     const MOST: usize = 600;
-    let mut out: String = text.chars().take(MOST).flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect();
+    let mut out: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
     if text.chars().nth(MOST).is_some() {
         out.push('…');
     }

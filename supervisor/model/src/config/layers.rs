@@ -11,6 +11,9 @@ use std::borrow::Cow;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+/// Most errors told at once: a file with more is not the file that was meant.
+const MOST: usize = 50;
+
 /// Name by which the factory file is shown in messages.
 const FACTORY: &str = "factory.toml";
 
@@ -31,8 +34,10 @@ impl Config {
         let texts = factory.map(|text| (FACTORY, text)).into_iter().chain([(name, text)]);
         let mut errors = Vec::new();
         let files: Vec<File<'_>> = texts.filter_map(|(name, text)| keep(File::read(name, text), &mut errors)).collect();
-        let variables: Vec<Variable> = env.into_iter().filter_map(|(name, text)| keep(Variable::read(&name, &text)?, &mut errors)).collect();
+        let variables: Vec<Variable> =
+            env.into_iter().filter_map(|(name, text)| keep(Variable::read(&name, &text)?, &mut errors)).collect();
         if !errors.is_empty() {
+            errors.truncate(MOST);
             return Err(errors);
         }
         let merged = merge(&files, &variables);
@@ -41,7 +46,8 @@ impl Config {
         if !missing.is_empty() {
             return Err(missing.into_iter().map(place).collect());
         }
-        let config: Self = merged.extract().map_err(|error| error.into_iter().map(|e| place(unforeseen(&e))).collect::<Vec<_>>())?;
+        let config: Self =
+            merged.extract().map_err(|error| error.into_iter().map(|e| place(unforeseen(&e))).collect::<Vec<_>>())?;
         match config.validate() {
             Ok(()) => Ok(config),
             Err(flaws) => Err(flaws.into_iter().map(place).collect()),
@@ -68,7 +74,11 @@ impl<'a> File<'a> {
             return Err(errors.iter().map(|error| file.syntax(error)).collect());
         }
         let flaws = file.schema_flaw().map_or_else(|| check_file(&file.root), |flaw| vec![flaw]);
-        if flaws.is_empty() { Ok(file) } else { Err(flaws.into_iter().map(|(at, flaw)| flaw.placed(file.place(at))).collect()) }
+        if flaws.is_empty() {
+            Ok(file)
+        } else {
+            Err(flaws.into_iter().map(|(at, flaw)| flaw.placed(file.place(at))).collect())
+        }
     }
 
     fn place(&self, at: usize) -> Place {
@@ -89,7 +99,12 @@ impl<'a> File<'a> {
             return Some((0, Flaw::new(&["schema"], message, expected)));
         };
         let version = found.get_ref().as_integer()?.to_string();
-        (version != "1").then(|| (found.span().start, Flaw::new(&["schema"], format!("schema {version} is not known to this version of Raven"), expected)))
+        (version != "1").then(|| {
+            (
+                found.span().start,
+                Flaw::new(&["schema"], format!("schema {version} is not known to this version of Raven"), expected),
+            )
+        })
     }
 
     /// Offset of the key at `path`, or of the nearest table above it that the file names, and how deep that is.
@@ -100,7 +115,9 @@ impl<'a> File<'a> {
         for part in path {
             let found = match (table, list) {
                 (Some(keys), _) => keys.get_key_value(part.as_str()).map(|(key, value)| (key.span(), value.get_ref())),
-                (None, Some(DeValue::Array(items))) => part.parse().ok().and_then(|n: usize| items.get(n)).map(|v| (v.span(), v.get_ref())),
+                (None, Some(DeValue::Array(items))) => {
+                    part.parse().ok().and_then(|n: usize| items.get(n)).map(|v| (v.span(), v.get_ref()))
+                }
                 _ => None,
             };
             let Some((span, value)) = found else { break };
@@ -156,7 +173,9 @@ fn resolve(shape: &'static Shape, words: &str, path: &mut Vec<String>) -> Option
     };
     match shape {
         Shape::Table(keys) => keys.iter().find_map(|(key, below)| step(key, below)),
-        Shape::Each(below) => words.split('_').next().filter(|name| !name.is_empty()).and_then(|name| step(name, below)),
+        Shape::Each(below) => {
+            words.split('_').next().filter(|name| !name.is_empty()).and_then(|name| step(name, below))
+        }
         Shape::List(_) | Shape::Leaf(_) => words.is_empty().then_some(shape),
     }
 }
@@ -180,8 +199,11 @@ fn merge(files: &[File<'_>], variables: &[Variable]) -> Figment {
         .merge(Serialized::default("site", Site::default()))
         .merge(Serialized::default("collect", Collect::default()))
         .merge(Serialized::default("buffer", Buffer::default()));
-    let with_files = files.iter().fold(defaults, |figment, file| figment.merge(Serialized::defaults(plain(&file.root))));
-    variables.iter().fold(with_files, |figment, variable| figment.merge(Serialized::default(&variable.path.join("."), &variable.value)))
+    let with_files =
+        files.iter().fold(defaults, |figment, file| figment.merge(Serialized::defaults(plain(&file.root))));
+    variables.iter().fold(with_files, |figment, variable| {
+        figment.merge(Serialized::default(&variable.path.join("."), &variable.value))
+    })
 }
 
 fn plain(root: &Spanned<DeTable<'_>>) -> toml::Value {
@@ -217,9 +239,13 @@ fn unforeseen(error: &figment::Error) -> Flaw {
 
 /// Where the setting at fault was written last: a variable, the site file, or the factory file.
 fn place(flaw: Flaw, files: &[File<'_>], variables: &[Variable]) -> ConfigError {
-    let deepest = files.iter().map(|file| (file, file.find(&flaw.path))).max_by_key(|(_, (_, depth))| *depth);
-    let variable = variables.iter().find(|variable| flaw.path.starts_with(&variable.path) || variable.path == flaw.path);
-    let place = match (variable, deepest) {
+    let in_files = files.iter().map(|file| (file, file.find(&flaw.path))).max_by_key(|(_, (_, depth))| *depth);
+    let whole = in_files.as_ref().is_some_and(|(_, (_, depth))| *depth == flaw.path.len());
+    let sets_it = |variable: &&Variable| flaw.path.starts_with(&variable.path);
+    // A destination that is made of variables alone: no file has its table.
+    let sets_part = |variable: &&Variable| !whole && variable.path.starts_with(&flaw.path);
+    let variable = variables.iter().find(sets_it).or_else(|| variables.iter().find(sets_part));
+    let place = match (variable, in_files) {
         (Some(variable), _) => Place::Variable(variable.name.clone()),
         (None, Some((file, (at, _)))) => file.place(at),
         (None, None) => Place::Variable("RAVEN_*".to_owned()),

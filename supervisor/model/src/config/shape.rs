@@ -176,7 +176,10 @@ impl Shape {
     /// What may stand here, for messages.
     pub(super) fn words(&self) -> String {
         match self {
-            Self::Table(keys) => format!("a table with the keys {}", keys.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
+            Self::Table(keys) => format!(
+                "a table with the keys {}",
+                keys.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+            ),
             Self::Each(_) => "a table such as `[uplink.noc]`".to_owned(),
             Self::List(Self::Leaf(leaf)) => format!("a list in brackets, each {}", leaf.expected),
             Self::List(_) => "a list in brackets".to_owned(),
@@ -247,7 +250,9 @@ mod tests {
 
     fn keys_of_shape(shape: &Shape, path: &str, out: &mut BTreeSet<String>) {
         match shape {
-            Shape::Table(keys) => keys.iter().for_each(|(key, below)| keys_of_shape(below, &format!("{path}.{key}"), out)),
+            Shape::Table(keys) => {
+                keys.iter().for_each(|(key, below)| keys_of_shape(below, &format!("{path}.{key}"), out));
+            }
             Shape::Each(below) => keys_of_shape(below, &format!("{path}.noc"), out),
             Shape::List(_) | Shape::Leaf(_) => {
                 out.insert(path.to_owned());
@@ -257,7 +262,9 @@ mod tests {
 
     fn keys_of_value(value: &toml::Value, path: &str, out: &mut BTreeSet<String>) {
         match value {
-            toml::Value::Table(table) => table.iter().for_each(|(key, below)| keys_of_value(below, &format!("{path}.{key}"), out)),
+            toml::Value::Table(table) => {
+                table.iter().for_each(|(key, below)| keys_of_value(below, &format!("{path}.{key}"), out));
+            }
             _ => {
                 out.insert(path.to_owned());
             }

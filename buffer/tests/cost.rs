@@ -1,0 +1,118 @@
+//! What storing costs. Not a check: `cargo test --release -p raven-buffer --test cost -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{Batch, Dice, MIB, START_NS, mark, open};
+use raven_buffer::{Found, RingReader};
+use std::time::Instant;
+
+/// Texts of seven kinds of devices, about 200 bytes each, with what varies drawn at random.
+fn realistic(dice: &mut Dice, n: u64) -> String {
+    let (a, b, c) = (dice.below(250), dice.below(60_000), dice.below(1_000_000));
+    let stamp = format!("Nov 22 {:02}:{:02}:{:02}", n / 3_600_000 % 24, n / 60_000 % 60, n / 1000 % 60);
+    match dice.below(7) {
+        0 => format!(
+            "<134>{stamp} fw-edge filterlog[{}]: 5,,,1000000103,igb1.{},match,block,in,4,0x0,,64,{b},0,DF,6,tcp,60,10.20.{a}.{},203.0.113.{},{b},443,0,S,{c},,64240,,mss;nop;wscale;sackOK;TS",
+            4000 + a,
+            a % 8,
+            c % 250,
+            b % 250
+        ),
+        1 => format!(
+            "<30>{stamp} ap-stage-{a:03} hostapd: wlan0-{}: STA 3c:22:fb:{:02x}:{:02x}:{:02x} IEEE 802.11: associated (aid {}) signal=-{} dBm channel=36 width=80 ssid=venue-production band=5GHz roam=true",
+            a % 4,
+            a,
+            b % 256,
+            c % 256,
+            c % 60,
+            40 + a % 40
+        ),
+        2 => format!(
+            "<190>{stamp} dhcp-1 dhcpd[1123]: DHCPACK on 10.20.{a}.{} to 3c:22:fb:{:02x}:{:02x}:{:02x} (tablet-{b}) via vlan{} lease-duration 3600 offered-by 10.20.0.1 uid 01:3c:22 transaction {c:06x} renew",
+            c % 250,
+            a,
+            b % 256,
+            c % 256,
+            100 + a % 8
+        ),
+        3 => format!(
+            "<189>{stamp} sw-foh-{:02} {c}: %LINEPROTO-5-UPDOWN: Line protocol on Interface GigabitEthernet1/0/{}, changed state to {} reason link-flap-detected duplex full speed 1000 vlan {} neighbor sw-core-1 port {b}",
+            a % 40,
+            a % 48,
+            if c % 2 == 0 { "up" } else { "down" },
+            100 + a % 8
+        ),
+        4 => format!(
+            "<141>{stamp} web-1 nginx: 10.20.{a}.{} - - [22/Nov/2026:00:00:00 +0000] \"GET /api/v2/scan/ticket/{c}?gate={} HTTP/1.1\" 200 {b} \"-\" \"VenueScanner/4.2.1 (Android 14)\" rt=0.{:03} uct=0.001 upstream=10.20.1.9:8080",
+            c % 250,
+            a % 16,
+            b % 999
+        ),
+        5 => format!(
+            "<86>{stamp} bastion sshd[{b}]: Failed password for invalid user admin from 203.0.113.{a} port {b} ssh2: RSA SHA256:venue session {c} pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost"
+        ),
+        _ => format!(
+            "<4>{stamp} media-{:02} kernel: [{c}.{b:06}] igb 0000:03:00.{} enp3s0: NETDEV WATCHDOG: transmit queue {} timed out, trans_start {c}, reset adapter, tx hang detected next_to_use {a} next_to_clean {} desc.status 0",
+            a % 20,
+            a % 2,
+            a % 8,
+            b % 256
+        ),
+    }
+}
+
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn what_storing_costs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dice = Dice(1234);
+    let mut batches = Vec::new();
+    for n in 0..2000_u64 {
+        let mut batch = Batch::default();
+        for i in 0..256 {
+            let source = format!("10.20.{}.{}:{}", dice.below(4), dice.below(250), 30_000 + dice.below(8));
+            batch.add(&source, 1, START_NS + (n * 256 + i) * 10_000, realistic(&mut dice, n * 256 + i).as_bytes());
+        }
+        batches.push(batch);
+    }
+    let raw: usize = batches.iter().map(|b| b.bytes.len()).sum();
+    for per_commit in [40, 160] {
+        let ring = dir.path().join(per_commit.to_string());
+        let mut writer = open(&ring, 1024 * MIB, 16 * MIB);
+        let (start, cpu, rounds) = (Instant::now(), cpu_seconds(), 4);
+        for round in 0..rounds {
+            for (i, batch) in batches.iter().enumerate() {
+                writer.append(&batch.bytes, batch.count, 5).unwrap();
+                if i % per_commit == 0 {
+                    writer.commit(mark((round * batches.len() + i) as u64)).unwrap();
+                }
+            }
+        }
+        writer.commit(mark(1)).unwrap();
+        let (wall, cpu, records) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu, (rounds * 2000 * 256) as f64);
+        let bytes: u64 =
+            std::fs::read_dir(ring.join("syslog")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        println!(
+            "{} records a commit: {:.3} us CPU, {:.3} us wall, {:.1} B on disk a record of {:.0} B",
+            per_commit * 256,
+            cpu / records * 1e6,
+            wall / records * 1e6,
+            bytes as f64 / records,
+            raw as f64 / (2000.0 * 256.0)
+        );
+        let mut reader = RingReader::open(&ring, "syslog").unwrap();
+        let (start, mut at, mut read) = (cpu_seconds(), writer.first_seq(), 0);
+        while let Found::Block(block) = reader.find(at).unwrap() {
+            read += block.records().filter(|(_, record)| !record.raw.is_empty()).count();
+            at = block.next();
+        }
+        println!("reading: {:.3} us CPU a record, {read} records", (cpu_seconds() - start) / read as f64 * 1e6);
+    }
+}

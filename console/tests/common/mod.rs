@@ -1,0 +1,123 @@
+//! A stand-in for ravend: answers on a control socket as the protocol says, with answers that a test wrote.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+use raven_model::control::{Request, Response};
+use raven_model::query::{Query, Reply};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// How the stand-in answers a query.
+pub type Answer = (Reply, Vec<u8>);
+
+/// A running stand-in. Its thread ends with the test.
+pub struct FakeRavend {
+    dir: tempfile::TempDir,
+    queries: Arc<Mutex<Vec<Query>>>,
+}
+
+impl FakeRavend {
+    /// `respond` answers control requests, `answer` queries.
+    pub fn start(
+        respond: impl Fn(&Request) -> Response + Send + 'static,
+        answer: impl Fn(&Query) -> Answer + Send + Sync + Clone + 'static,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        let listener = UnixListener::bind(dir.path().join("run/control")).unwrap();
+        let queries = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&queries);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                serve(&stream.unwrap(), &respond, &answer, &seen);
+            }
+        });
+        Self { dir, queries }
+    }
+
+    /// That answers every query with these lines.
+    pub fn with_lines(lines: &str) -> Self {
+        let lines = lines.as_bytes().to_vec();
+        Self::start(|_| Response::Query, move |_| (Reply::Ok, lines.clone()))
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The queries that came.
+    pub fn queries(&self) -> Vec<Query> {
+        self.queries.lock().unwrap().clone()
+    }
+
+    /// Runs `raven` against it.
+    pub fn raven(&self, args: &[&str]) -> Output {
+        raven(&[&["--data", self.data().to_str().unwrap()], args].concat())
+    }
+}
+
+fn serve(
+    stream: &UnixStream,
+    respond: &impl Fn(&Request) -> Response,
+    answer: &(impl Fn(&Query) -> Answer + Send + Clone + 'static),
+    seen: &Arc<Mutex<Vec<Query>>>,
+) {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    let response = respond(&serde_json::from_str(&line).unwrap());
+    let mut text = serde_json::to_vec(&response).unwrap();
+    text.push(b'\n');
+    if !matches!(response, Response::Query) {
+        let mut stream = stream;
+        stream.write_all(&text).unwrap();
+        return;
+    }
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [theirs.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(stream, &[IoSlice::new(&text)], &mut control, SendFlags::empty()).unwrap();
+    let (answer, seen) = (answer.clone(), Arc::clone(seen));
+    thread::spawn(move || decode(&ours, &answer, &seen));
+}
+
+fn decode(mut stream: &UnixStream, answer: &impl Fn(&Query) -> Answer, seen: &Mutex<Vec<Query>>) {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    let query: Query = serde_json::from_str(&line).unwrap();
+    let (reply, lines) = answer(&query);
+    seen.lock().unwrap().push(query);
+    let mut text = serde_json::to_vec(&reply).unwrap();
+    text.push(b'\n');
+    text.extend_from_slice(&lines);
+    // The client may have gone: `raven tail | head` does.
+    let _ = stream.write_all(&text);
+}
+
+/// Runs the program.
+pub fn raven(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_raven")).env_remove("RAVEN_DATA").args(args).output().unwrap()
+}
+
+/// What it wrote.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What it complained of.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Its exit code.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}

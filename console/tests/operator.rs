@@ -1,0 +1,216 @@
+//! The program against a stand-in for ravend: what it asks, what it shows, how it exits.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{FakeRavend, code, raven, stderr, stdout};
+use raven_model::config::{Config, Listen};
+use raven_model::control::{RawStatus, Request, Response};
+use raven_model::query::{Format, Query, Reply, Select};
+use raven_model::report::{ListenerCount, ListenerStatus, Process, Status, StoreReport, StreamStatus};
+use raven_model::table::Role;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+use std::collections::BTreeMap;
+
+const RECORD: &str = r#"{"seq":1,"received_ns":1763771400123456789,"source":{"addr":"192.0.2.7","port":40000},"listener":"udp:[::]:514","raw":"<13>hello \u001b[2J"}"#;
+
+fn status() -> Response {
+    let listener = ListenerStatus {
+        stream: "syslog".into(),
+        proto: "udp".into(),
+        addr: "[::]:514".into(),
+        ..ListenerStatus::default()
+    };
+    let process = Process {
+        role: "ravend".into(),
+        pid: 7,
+        state: "running".into(),
+        capabilities: vec!["CAP_KILL".into()],
+        ..Process::default()
+    };
+    let own =
+        Status { device: "arena".into(), processes: vec![process], listeners: vec![listener], ..Status::default() };
+    let count = ListenerCount { records: 42, bytes: 4200, rate: 1.0, refused: 0 };
+    let stream = StreamStatus { name: "syslog".into(), stored: 42, ..StreamStatus::default() };
+    let store = StoreReport { streams: vec![stream], listeners: BTreeMap::from([("udp:[::]:514".to_owned(), count)]) };
+    Response::Status(Box::new(RawStatus {
+        own,
+        reports: BTreeMap::from([(Role::Store, to_raw_value(&store).unwrap())]),
+    }))
+}
+
+fn ravend(respond: impl Fn(&Request) -> Response + Send + 'static) -> FakeRavend {
+    FakeRavend::start(respond, |_| (Reply::Ok, Vec::new()))
+}
+
+#[test]
+fn status_merges_the_reports_and_exits_0() {
+    let output = ravend(|_| status()).raven(&["status", "--json"]);
+    let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!((&value["listeners"][0]["received"], &value["streams"][0]["stored"]), (&42.into(), &42.into()));
+    assert_eq!(value["processes"][0]["capabilities"][0], "CAP_KILL");
+}
+
+#[test]
+fn status_for_a_person_is_one_screen() {
+    let output = ravend(|_| status()).raven(&["status"]);
+    let screen = stdout(&output);
+    assert!(screen.lines().count() <= 24 && screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    assert!(screen.contains("udp:[::]:514") && screen.contains("no report from uplink yet"), "{screen}");
+}
+
+#[test]
+fn without_ravend_the_exit_code_is_3_and_the_socket_is_named() {
+    for command in [vec!["status"], vec!["tail"], vec!["sources"], vec!["config", "show"], vec!["ring", "verify"]] {
+        let output = raven(&[vec!["--data", "/nonexistent"], command].concat());
+        assert_eq!(code(&output), 3);
+        assert!(stderr(&output).contains("/nonexistent/run/control"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_senseless_command_line_exits_2() {
+    assert_eq!(code(&raven(&["tail", "--since", "yesteryear"])), 2);
+    assert_eq!(code(&raven(&["export", "--format", "raw", "--decoded"])), 2);
+    assert_eq!(code(&raven(&["frobnicate"])), 2);
+}
+
+#[test]
+fn tail_in_json_gives_the_lines_as_they_came() {
+    let fake = FakeRavend::with_lines(&format!("{RECORD}\n{RECORD}\n"));
+    let output = fake.raven(&["tail", "syslog", "--json", "--source", "::ffff:192.0.2.7", "--grep", "hello"]);
+    assert_eq!(stdout(&output), format!("{RECORD}\n{RECORD}\n"));
+    let expected = Select {
+        stream: "syslog".into(),
+        last: Some(20),
+        source: Some([192, 0, 2, 7].into()),
+        grep: Some("hello".into()),
+        ..Select::default()
+    };
+    assert_eq!(fake.queries(), [Query::Records(expected)]);
+}
+
+#[test]
+fn tail_for_a_person_asks_for_decoded_fields_and_escapes_them() {
+    let fake = FakeRavend::with_lines(&format!("{RECORD}\n"));
+    let output = fake.raven(&["tail", "--since", "2025-11-22T00:00:00Z"]);
+    assert_eq!(stdout(&output), "2025-11-22T00:30:00.123Z 192.0.2.7 - <13>hello \\x1b[2J\n");
+    let queries = fake.queries();
+    let Query::Records(select) = &queries[0] else { panic!("{queries:?}") };
+    assert!(select.decoded && select.last.is_none() && select.since.is_some());
+}
+
+#[test]
+fn following_that_ends_is_no_success() {
+    let output = FakeRavend::with_lines(&format!("{RECORD}\n")).raven(&["tail", "--follow", "--json"]);
+    assert_eq!((code(&output), stdout(&output)), (3, format!("{RECORD}\n")));
+}
+
+#[test]
+fn a_refused_query_exits_1_with_the_reason() {
+    let fake =
+        FakeRavend::start(|_| Response::Query, |_| (Reply::Error("there is no stream `flow`".into()), Vec::new()));
+    let output = fake.raven(&["tail", "flow"]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (1, "raven: there is no stream `flow`\n"));
+}
+
+#[test]
+fn export_writes_every_byte_to_the_file() {
+    let fake = FakeRavend::start(|_| Response::Query, |_| (Reply::Ok, b"a\xff\x00b\nc\n".to_vec()));
+    let path = fake.data().join("out.raw");
+    let output = fake.raven(&["export", "syslog", "--format", "raw", "--out", path.to_str().unwrap()]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(std::fs::read(&path).unwrap(), b"a\xff\x00b\nc\n");
+    assert_eq!(
+        fake.queries(),
+        [Query::Records(Select { stream: "syslog".into(), format: Format::Raw, ..Select::default() })]
+    );
+    assert_eq!(fake.raven(&["ring", "export", "--format", "raw"]).stdout, b"a\xff\x00b\nc\n");
+}
+
+#[test]
+fn a_long_answer_arrives_whole() {
+    let lines = format!("{RECORD}\n").repeat(20_000);
+    let output = FakeRavend::with_lines(&lines).raven(&["export", "--format", "ndjson"]);
+    assert_eq!(output.stdout.len(), lines.len());
+}
+
+#[test]
+fn verify_exits_1_on_problems_and_tells_each_once() {
+    let lines = r#"{"stream":"syslog","done":false,"segments":1,"segments_total":2,"blocks":3,"records":9,"first_seq":1,"next_seq":10,"problems":["0001.mdb: bad checksum"]}
+{"stream":"syslog","done":true,"segments":2,"segments_total":2,"blocks":6,"records":18,"first_seq":1,"next_seq":19,"problems":["0001.mdb: bad checksum"]}
+"#;
+    let output = FakeRavend::with_lines(lines).raven(&["ring", "verify"]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(stdout(&output), "problem: 0001.mdb: bad checksum\nsyslog: 1 problems; 18 records, seq 1 to 18\n");
+    let good = lines.replace("\"0001.mdb: bad checksum\"", "");
+    assert_eq!(code(&FakeRavend::with_lines(&good).raven(&["ring", "verify"])), 0);
+}
+
+#[test]
+fn a_check_that_broke_off_is_no_success() {
+    let line = r#"{"stream":"syslog","done":false,"segments":1,"segments_total":2,"blocks":3,"records":9,"first_seq":1,"next_seq":10,"problems":[]}"#;
+    assert_eq!(code(&FakeRavend::with_lines(&format!("{line}\n")).raven(&["ring", "verify"])), 3);
+}
+
+#[test]
+fn sources_are_a_table() {
+    let line = r#"{"addr":"192.0.2.7","records":3,"bytes":300,"rate":0.5,"last_seen_ns":1763771400123456789,"not_understood":1,"hostname":"fw1","sample":"\u001b[2J"}"#;
+    let output = FakeRavend::with_lines(&format!("{line}\n")).raven(&["sources"]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("192.0.2.7") && text.contains("fw1") && text.contains("\\x1b[2J") && !text.contains('\u{1b}'),
+        "{text}"
+    );
+}
+
+#[test]
+fn config_show_writes_a_file_that_reads_back() {
+    let output = ravend(|_| Response::Config(Box::default())).raven(&["config", "show"]);
+    assert_eq!(Config::from_toml(&stdout(&output), "shown"), Ok(Config::default()));
+}
+
+#[test]
+fn config_diff_and_check_compare_with_the_file() {
+    let respond = |_: &Request| {
+        let mut file = Config::default();
+        file.collect.syslog.udp.push(Listen::port(1514));
+        Response::Diff { running: Box::default(), file: Box::new(file) }
+    };
+    assert_eq!(stdout(&ravend(respond).raven(&["config", "diff"])), "collect.syslog.udp: 514 → 514, 1514\n");
+    assert_eq!(
+        stdout(&ravend(respond).raven(&["config", "check"])),
+        "good; 1 changes to apply: see `raven config diff`\n"
+    );
+}
+
+#[test]
+fn config_apply_says_what_changed_or_why_not() {
+    let output = ravend(|_| Response::Applied(vec!["a: 1 → 2".into()])).raven(&["config", "apply"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "a: 1 → 2\n"));
+    let output =
+        ravend(|_| Response::Refused(vec!["raven.toml:3:1: unknown key `x`".into()])).raven(&["config", "apply"]);
+    assert_eq!((code(&output), stderr(&output).as_str()), (1, "raven: raven.toml:3:1: unknown key `x`\n"));
+}
+
+#[test]
+fn config_check_of_a_file_needs_no_ravend() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new.toml");
+    std::fs::write(&path, "schema = 1\n[buffer]\nkeeep = '1d'\n").unwrap();
+    let name = path.to_str().unwrap();
+    let output = raven(&["config", "check", name]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(
+        stdout(&output),
+        format!(
+            "{name}:3:1: unknown key `buffer.keeep`; nearest valid key `keep`; expected one of `keep`, `disk`, `sync`, `segment`\n"
+        )
+    );
+    let value: Value = serde_json::from_str(&stdout(&raven(&["config", "check", name, "--json"]))).unwrap();
+    assert_eq!((&value["errors"][0]["line"], &value["errors"][0]["nearest"]), (&3.into(), &"keep".into()));
+    std::fs::write(&path, "schema = 1\n").unwrap();
+    assert_eq!(code(&raven(&["config", "check", name])), 0);
+}
