@@ -1,28 +1,21 @@
 //! The catalogue of a stream: what its sealed segments hold, the loss ledger, evictions under way, and how far seq
 //! numbers may have been given out. All of it can be rebuilt from the segments.
 
-use crate::env::{self, Env, Guard, Mode, READ_DEATHS, Table};
+use crate::env::{self, Guard, READ_DEATHS, Table};
 use crate::error::RingError;
 use crate::files::{self, Paths};
 use crate::ledger::Ledger;
 use crate::segment::Summary;
+use crate::small::Small;
+use heed::RwTxn;
 use raven_model::units::Seq;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-/// Enough for ten thousand segments and losses.
-const MAP: u64 = 64 << 20;
-
-/// Room taken ahead, so that an eviction can be noted on a disk that is full.
-const ROOM: u64 = 4 << 20;
 
 const LEDGER: &str = "ledger";
 const RESERVED: &str = "reserved";
 
 pub(crate) struct Catalogue {
-    path: PathBuf,
-    env: Env,
-    table: Table,
+    file: Small,
 }
 
 /// What the catalogue knew when the ring was opened.
@@ -54,54 +47,33 @@ impl Catalogue {
     fn try_open(paths: &Paths) -> Result<(Self, Known), RingError> {
         files::make_dir(&paths.catalogue_dir())?;
         let path = paths.catalogue();
-        let new = !path.exists();
-        if new {
-            files::create_with_room(&path, ROOM)?;
-        }
         let damaged = |what| RingError::Damaged { path: path.clone(), what };
         let guard = Guard::enter(paths.guard(), &path, READ_DEATHS).map_err(damaged)?;
-        let env = env::open(&path, Mode::Write { map: MAP })?;
-        let table = env::create_table(&env, &path)?;
-        let catalogue = Self { path: path.clone(), env, table };
-        let known = catalogue.read()?;
-        drop(guard);
-        if new {
-            files::sync_dir(&paths.catalogue_dir())?;
-        }
-        Ok((catalogue, known))
-    }
-
-    fn read(&self) -> Result<Known, RingError> {
-        let failed = |e| RingError::lmdb("read", &self.path, e);
-        let txn = self.env.read_txn().map_err(failed)?;
+        let file = Small::open(&path)?;
         let mut known = Known::default();
-        for entry in self.table.iter(&txn).map_err(failed)? {
-            let (key, value) = entry.map_err(failed)?;
-            known.take(key, value);
+        for (key, value) in file.entries()? {
+            known.take(&key, &value);
         }
-        Ok(known)
+        drop(guard);
+        Ok((Self { file }, known))
     }
 
     /// Writes what changed in one synchronous transaction.
     pub fn save(&self, changes: &[Change<'_>]) -> Result<(), RingError> {
-        self.try_save(changes).map_err(|e| RingError::lmdb("write to", &self.path, e))
+        self.file.write(|txn, table| changes.iter().try_for_each(|change| put(txn, table, change)))
     }
+}
 
-    fn try_save(&self, changes: &[Change<'_>]) -> heed::Result<()> {
-        let mut txn = self.env.write_txn()?;
-        for change in changes {
-            match change {
-                Change::Sealed(held) => self.table.put(&mut txn, &key('s', held.first), &env::seal(held))?,
-                Change::Evict(first) => self.table.put(&mut txn, &key('e', *first), &env::seal(first))?,
-                Change::Gone(first) => {
-                    self.table.delete(&mut txn, &key('s', *first))?;
-                    self.table.delete(&mut txn, &key('e', *first))?;
-                }
-                Change::Ledger(ledger) => self.table.put(&mut txn, LEDGER, &env::seal(ledger))?,
-                Change::Reserved(seq) => self.table.put(&mut txn, RESERVED, &env::seal(seq))?,
-            }
+fn put(txn: &mut RwTxn<'_>, table: Table, change: &Change<'_>) -> heed::Result<()> {
+    match change {
+        Change::Sealed(held) => table.put(txn, &key('s', held.first), &env::seal(held)),
+        Change::Evict(first) => table.put(txn, &key('e', *first), &env::seal(first)),
+        Change::Gone(first) => {
+            table.delete(txn, &key('s', *first))?;
+            table.delete(txn, &key('e', *first)).map(drop)
         }
-        txn.commit()
+        Change::Ledger(ledger) => table.put(txn, LEDGER, &env::seal(ledger)),
+        Change::Reserved(seq) => table.put(txn, RESERVED, &env::seal(seq)),
     }
 }
 

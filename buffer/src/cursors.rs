@@ -2,18 +2,14 @@
 //!
 //! When it is lost, delivery starts again at the ring's first record: twice at worst, never too little.
 
-use crate::env::{self, Env, Guard, Mode, READ_DEATHS, Table};
+use crate::env::{self, Guard, READ_DEATHS};
 use crate::error::RingError;
 use crate::files;
+use crate::small::Small;
 use raven_model::units::Seq;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::path::{Path, PathBuf};
-
-const MAP: u64 = 64 << 20;
-
-/// Room taken ahead, so that acknowledgements can be noted on a disk that is full.
-const ROOM: u64 = 4 << 20;
+use std::path::Path;
 
 /// What is acknowledged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,9 +70,7 @@ impl Cursor {
 
 /// The cursors of all destinations, on disk.
 pub struct Cursors {
-    path: PathBuf,
-    env: Env,
-    table: Table,
+    file: Small,
     _lock: File,
 }
 
@@ -88,7 +82,7 @@ impl Cursors {
         let lock = files::try_lock(&lock_path)?.ok_or(RingError::Locked { path: lock_path })?;
         let path = dir.join("cursors.mdb");
         let mut notes = Vec::new();
-        let (env, table) = match Self::try_open(dir, &path) {
+        let file = match Self::try_open(dir, &path) {
             Err(error @ (RingError::Damaged { .. } | RingError::Database { .. })) => {
                 notes.push(format!("{error}; it is set aside, and delivery starts again at the oldest record held"));
                 files::set_aside(&path, &dir.join("quarantine"), "uplink")?;
@@ -96,64 +90,41 @@ impl Cursors {
             }
             other => other?,
         };
-        let cursors = Self { path, env, table, _lock: lock };
-        Ok((cursors, notes))
+        Ok((Self { file, _lock: lock }, notes))
     }
 
-    fn try_open(dir: &Path, path: &Path) -> Result<(Env, Table), RingError> {
-        let new = !path.exists();
-        if new {
-            files::create_with_room(path, ROOM)?;
-        }
+    fn try_open(dir: &Path, path: &Path) -> Result<Small, RingError> {
         let damaged = |what| RingError::Damaged { path: path.to_owned(), what };
         let guard = Guard::enter(dir.join(".opening"), path, READ_DEATHS).map_err(damaged)?;
-        let env = env::open(path, Mode::Write { map: MAP })?;
-        let table = env::create_table(&env, path)?;
-        for value in values(&env, table, path)? {
-            env::unseal::<Cursor>(&value).ok_or_else(|| damaged("the checksum of a cursor is wrong".to_owned()))?;
-        }
-        if new {
-            files::sync_dir(dir)?;
+        let file = Small::open(path)?;
+        for (name, value) in file.entries()? {
+            env::unseal::<Cursor>(&value)
+                .ok_or_else(|| damaged(format!("the checksum of the cursor {name} is wrong")))?;
         }
         drop(guard);
-        Ok((env, table))
+        Ok(file)
     }
 
     /// The cursor of a destination; none before its first acknowledgement.
     pub fn load(&self, destination: &str, stream: &str) -> Result<Option<Cursor>, RingError> {
-        let failed = |e| RingError::lmdb("read", &self.path, e);
-        let txn = self.env.read_txn().map_err(failed)?;
-        let value = self.table.get(&txn, &key(destination, stream)).map_err(failed)?;
-        Ok(value.and_then(env::unseal))
+        let wanted = key(destination, stream);
+        let entry = self.file.entries()?.into_iter().find(|(name, _)| *name == wanted);
+        Ok(entry.and_then(|(_, value)| env::unseal(&value)))
     }
 
-    /// Makes cursors durable, all in one commit.
+    /// Makes cursors durable, all in one commit. May be repeated after an error.
     pub fn save(&self, cursors: &[(&str, &str, &Cursor)]) -> Result<(), RingError> {
-        self.try_save(cursors).map_err(|e| RingError::lmdb("write to", &self.path, e))
-    }
-
-    fn try_save(&self, cursors: &[(&str, &str, &Cursor)]) -> heed::Result<()> {
-        let mut txn = self.env.write_txn()?;
-        for (destination, stream, cursor) in cursors {
-            self.table.put(&mut txn, &key(destination, stream), &env::seal(cursor))?;
-        }
-        txn.commit()
+        self.file.write(|txn, table| {
+            cursors.iter().try_for_each(|(destination, stream, cursor)| {
+                table.put(txn, &key(destination, stream), &env::seal(cursor))
+            })
+        })
     }
 
     /// Forgets a destination that is configured no more.
     pub fn remove(&self, destination: &str, stream: &str) -> Result<(), RingError> {
-        let failed = |e| RingError::lmdb("write to", &self.path, e);
-        let mut txn = self.env.write_txn().map_err(failed)?;
-        self.table.delete(&mut txn, &key(destination, stream)).map_err(failed)?;
-        txn.commit().map_err(failed)
+        self.file.write(|txn, table| table.delete(txn, &key(destination, stream)).map(drop))
     }
-}
-
-fn values(env: &Env, table: Table, path: &Path) -> Result<Vec<Vec<u8>>, RingError> {
-    let failed = |e| RingError::lmdb("read", path, e);
-    let txn = env.read_txn().map_err(failed)?;
-    let entries = table.iter(&txn).map_err(failed)?;
-    entries.map(|entry| entry.map(|(_, value)| value.to_vec()).map_err(failed)).collect()
 }
 
 fn key(destination: &str, stream: &str) -> String {

@@ -1,10 +1,12 @@
 //! Why the ring cannot do what it was asked, in operators' words.
 
 use heed::MdbError;
+use nix::sys::statvfs::statvfs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// `ENOSPC`, `EDQUOT` and `EROFS` of Linux, the three that get words of their own.
+/// `EIO`, and `ENOSPC`, `EDQUOT` and `EROFS` of Linux, the three that get words of their own.
+const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
 const EROFS: i32 = 30;
@@ -78,6 +80,10 @@ impl RingError {
     /// From an error of LMDB.
     pub(crate) fn lmdb(doing: &'static str, path: &Path, error: heed::Error) -> Self {
         match error {
+            // LMDB calls a write that was cut short by a full disk an I/O error.
+            heed::Error::Io(source) if source.raw_os_error() == Some(EIO) && is_full(path) => {
+                Self::NoSpace { doing, path: path.to_owned() }
+            }
             heed::Error::Io(source) => Self::io(doing, path, source),
             heed::Error::Mdb(MdbError::Other(code)) => Self::io(doing, path, io::Error::from_raw_os_error(code)),
             other => Self::Database { doing, path: path.to_owned(), what: other.to_string() },
@@ -88,4 +94,9 @@ impl RingError {
     pub const fn is_no_space(&self) -> bool {
         matches!(self, Self::NoSpace { .. })
     }
+}
+
+/// True when the file system around `path` has less than 1 MiB left.
+fn is_full(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()) < 1 << 20)
 }

@@ -178,14 +178,23 @@ pub(crate) fn published_ledger(paths: &Paths) -> Option<Ledger> {
 /// Moves a file that cannot be read out of the way, under a name that is not taken. Returns the new path.
 pub(crate) fn set_aside(path: &Path, into: &Path, stream: &str) -> Result<PathBuf, RingError> {
     make_dir(into)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let target =
-        (0..u32::MAX).map(|n| into.join(format!("{stream}-{name}.{n}"))).find(|p| !p.exists()).unwrap_or_default();
-    fs::rename(path, &target).map_err(|e| RingError::io("set aside", path, e))?;
-    if let Some(dir) = path.parent() {
-        sync_dir(dir)?;
-    }
+    let here = path.parent().unwrap_or(into);
+    let target = match rename_free(path, into, stream) {
+        // A jail may forbid to move files between folders (Landlock without the right to refer): then it stays here,
+        // under a name that nothing reads.
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => rename_free(path, here, "unread"),
+        other => other,
+    };
+    let target = target.map_err(|e| RingError::io("set aside", path, e))?;
+    sync_dir(here)?;
     Ok(target)
+}
+
+fn rename_free(path: &Path, into: &Path, prefix: &str) -> std::io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let names = (0..u32::MAX).map(|n| into.join(format!("{prefix}-{name}.{n}")));
+    let target = names.into_iter().find(|p| !p.exists()).unwrap_or_default();
+    fs::rename(path, &target).map(|()| target)
 }
 
 /// Files of a folder with their room on disk, oldest first by time of change.

@@ -30,6 +30,7 @@ mod rates;
 pub mod reader;
 mod recovery;
 mod segment;
+mod small;
 pub mod tail;
 pub mod verify;
 pub mod writer;

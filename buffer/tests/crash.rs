@@ -15,6 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// How often: `RAVEN_TRIALS` times as often for a long run, with other dice.
+fn trials(usual: u64) -> (u64, Dice) {
+    let factor = std::env::var("RAVEN_TRIALS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    (usual * factor, Dice(usual + factor))
+}
+
 /// This test program again, as the process that may die.
 fn child(role: &str, ring: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
@@ -56,8 +62,8 @@ fn child_writer() {
 #[test]
 fn killed_at_any_time_nothing_acknowledged_is_missing_or_doubled() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut dice, mut acked) = (Dice(99), 0);
-    for kill in 0..60 {
+    let ((kills, mut dice), mut acked) = (trials(60), 0);
+    for kill in 0..kills {
         let mut process = child("child_writer", dir.path());
         let mut lines = BufReader::new(process.stdout.take().unwrap());
         // Half of the kills fall into opening, the others behind a few commits.
@@ -153,13 +159,13 @@ fn damage(path: &Path, dice: &mut Dice) -> String {
 
 #[test]
 fn damage_is_counted_and_never_keeps_the_ring_from_opening() {
-    let (mut dice, mut with_loss, mut unread) = (Dice(7), 0, 0);
+    let ((trials, mut dice), mut with_loss, mut unread) = (trials(40), 0, 0);
     let template = tempfile::tempdir().unwrap();
     let mut writer = open(template.path(), 64 * MIB, MIB);
     fill(&mut writer, 80, 100, 300);
     let next = writer.next_seq();
     drop(writer);
-    for trial in 0..40 {
+    for trial in 0..trials {
         let dir = tempfile::tempdir().unwrap();
         let status =
             Command::new("cp").args(["-r", "--sparse=always"]).arg(template.path().join(".")).arg(dir.path()).status();
@@ -179,7 +185,7 @@ fn damage_is_counted_and_never_keeps_the_ring_from_opening() {
         match said("child_reads_all", dir.path(), "held ") {
             Ok(held) => {
                 assert!(held + 10 >= next.0 / 2, "trial {trial}: neighbours are readable, {held} of {next}");
-                with_loss += u32::from(held < next.0 + 9);
+                with_loss += u64::from(held < next.0 + 9);
             }
             // LMDB trusts what it maps: a reader may die over a damaged tree, which is why it is a process of its own.
             Err(error) if error.contains("signal") => {
@@ -189,7 +195,8 @@ fn damage_is_counted_and_never_keeps_the_ring_from_opening() {
             Err(error) => panic!("trial {trial}: {kind} {}: {error}", victim.display()),
         }
     }
-    assert!(with_loss >= 10 && unread <= 8, "{with_loss} with loss, {unread} not readable");
+    println!("{trials} trials: {with_loss} with loss, {unread} not readable");
+    assert!(with_loss >= trials / 4 && unread <= trials / 5, "{with_loss} with loss, {unread} not readable");
 }
 
 #[test]
@@ -322,6 +329,35 @@ fn a_full_disk_is_told_and_storing_goes_on_when_there_is_room() {
     drop(writer);
     let writer = open(dir.path(), 1024 * MIB, MIB);
     assert_eq!((writer.next_seq(), writer.mark()), (next, mark));
+}
+
+#[test]
+fn a_disk_that_fills_in_the_middle_of_a_commit_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(dir.path(), "14m") else { return };
+    let mut writer = open(dir.path(), 1024 * MIB, MIB);
+    fill(&mut writer, 3, 10, 10);
+    fs::write(dir.path().join("ballast"), vec![1; 5 << 20]).unwrap();
+    // More than a segment's room, which is all that was taken ahead.
+    let batch = Batch::noisy(31, 100, 60_000);
+    writer.append(&batch.bytes, 100, 5).unwrap();
+    for _ in 0..3 {
+        let error = writer.commit(mark(9)).unwrap_err();
+        assert!(error.is_no_space() && error.to_string().contains("write to"), "{error}");
+        assert_eq!(writer.next_seq(), Seq(31));
+    }
+    let more = Batch::numbered(131, 5);
+    writer.append(&more.bytes, 5, 5).unwrap();
+    fs::remove_file(dir.path().join("ballast")).unwrap();
+    assert_eq!(writer.commit(mark(10)).unwrap(), Seq(136));
+    drop(writer);
+    let writer = open(dir.path(), 1024 * MIB, MIB);
+    let mut next = 1;
+    let gaps = read_all(&writer, dir.path(), |_, _, raw| {
+        assert_eq!(number_of(raw), next);
+        next += 1;
+    });
+    assert_eq!((gaps, next, writer.mark()), (vec![], 136, Some(mark(10))));
 }
 
 #[test]

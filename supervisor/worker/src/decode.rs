@@ -10,13 +10,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use raven_buffer::tail::{Answer, TailClient, TailError};
 use raven_buffer::verify::verify;
 use raven_buffer::{Block, Found, RingReader};
-use raven_jail::channel::{Channel, ChannelError};
+use raven_jail::channel::{Channel, ChannelError, recv};
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::query::{Query, Reply, VerifyView};
 use raven_model::units::Seq;
 use serde_json::value::RawValue;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -271,7 +271,7 @@ impl Client {
     /// Takes in the question, or the end of the client.
     fn read(&mut self, ring: &mut Ring) -> anyhow::Result<()> {
         let mut chunk = [0; 4096];
-        let n = match (&self.socket).read(&mut chunk) {
+        let n = match recv(self.socket.as_fd(), &mut chunk, &mut Vec::new(), nix::libc::MSG_DONTWAIT) {
             Ok(0) => return Err(io::Error::from(ErrorKind::BrokenPipe).into()),
             Ok(n) => n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

@@ -29,6 +29,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// A commit does not grow beyond this.
 const COMMIT_BYTES: usize = 8 << 20;
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Longest that the report is behind a commit.
+const FRESH: Duration = Duration::from_millis(250);
 /// How often a failed commit is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long the uplink may take to stop reading a segment that is to go.
@@ -213,6 +215,8 @@ impl Store {
                 self.memory.set_durable(self.taken);
                 (self.pending_since, self.retry_at, self.pending_batches) = (None, None, 0);
                 self.batch_limit = self.batch_limit.saturating_mul(4);
+                // What was just stored is shown soon.
+                self.next_heartbeat = self.next_heartbeat.min(Instant::now() + FRESH);
             }
             Err(error) => {
                 if self.retry_at.is_none() {
