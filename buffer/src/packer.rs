@@ -83,6 +83,7 @@ struct Cut {
 #[derive(Debug, Clone, Copy)]
 struct Packed {
     first: Seq,
+    count: u32,
     start: usize,
     end: usize,
 }
@@ -280,7 +281,7 @@ impl Packer {
         let done = self.compressor.as_mut().and_then(|c| c.compress_to_buffer(&self.raw, &mut self.scratch).ok());
         let packed = done.map(|len| &self.scratch[..len]).filter(|packed| packed.len() < self.raw.len());
         block::encode(&facts, &self.raw, table_len, packed, &mut self.arena);
-        self.packed.push(Packed { first: self.first, start, end: self.arena.len() });
+        self.packed.push(Packed { first: self.first, count, start, end: self.arena.len() });
         let waiting = &mut self.waiting;
         waiting.records += u64::from(count);
         waiting.stored_bytes += (self.arena.len() - start) as u64;
@@ -302,6 +303,20 @@ impl Packer {
     pub fn counts(&self) -> impl Iterator<Item = (&str, Count)> {
         let present = self.counted.iter().map(|id| (self.listener(id), self.counts[id as usize]));
         self.renamed.iter().map(|(name, count)| (name.as_str(), *count)).chain(present)
+    }
+
+    /// Forgets the blocks below `next`, which have turned out to be on disk. False, and nothing is done, when no block
+    /// ends there.
+    pub fn forget_below(&mut self, next: Seq) -> bool {
+        let below = self.packed.partition_point(|packed| packed.first < next);
+        if below == 0 || self.packed[below - 1].first.plus(u64::from(self.packed[below - 1].count)) != next {
+            return false;
+        }
+        for packed in self.packed.drain(..below) {
+            self.waiting.records -= u64::from(packed.count);
+            self.waiting.stored_bytes -= (packed.end - packed.start) as u64;
+        }
+        true
     }
 
     /// Forgets the blocks and counts: they are on disk.
@@ -357,6 +372,19 @@ pub(crate) mod tests {
             decoded.iter().flat_map(|b| b.records().map(|(_, r)| r.raw.to_vec()).collect::<Vec<_>>()).collect();
         assert_eq!(raws, messages);
         assert!(decoded.windows(2).all(|pair| pair[0].next() == pair[1].first));
+    }
+
+    #[test]
+    fn blocks_that_are_on_disk_already_are_forgotten_whole() {
+        let mut packer = Packer::new(Seq(1), [9; 16]);
+        for _ in 0..3 {
+            packer.append(&frames(&[b"a".to_vec(), b"b".to_vec()]), 2, 0).unwrap();
+            packer.cut();
+        }
+        assert!(!packer.forget_below(Seq(4)), "in the middle of a block");
+        assert!(packer.forget_below(Seq(5)));
+        let left: Vec<_> = packer.blocks().map(|(first, _)| first).collect();
+        assert_eq!((left, packer.waiting().records, packer.next()), (vec![Seq(5)], 2, Seq(7)));
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl RingWriter {
 
     fn store(&mut self, mark: BatchMark) -> Result<(), RingError> {
         self.reserve()?;
-        self.reopen(mark)?;
+        self.reopen()?;
         match self.write(mark) {
             Ok(()) => return Ok(()),
             Err(NotWritten::Failed(error @ RingError::Database { .. })) => self.leave_damaged(error)?,
@@ -283,29 +283,30 @@ impl RingWriter {
     }
 
     /// Opens the segment anew after a failed commit, which may have reached the disk all the same.
-    fn reopen(&mut self, mark: BatchMark) -> Result<(), RingError> {
+    fn reopen(&mut self) -> Result<(), RingError> {
         if self.open.is_some() {
             return Ok(());
         }
         let path = self.paths.segment(self.held.first);
         let segment = Segment::open_writable(&path, self.map_size())?;
-        let (on_disk, wanted) = (segment.state()?, self.next_state(mark));
-        self.open = Some(segment);
         self.ledger_copied = None;
-        match on_disk {
-            Some(state) if state.held.next == wanted.held.next && state.held.next > self.held.next => {
-                File::open(&path)
-                    .and_then(|file| file.sync_all())
-                    .map_err(|e| RingError::io("make durable", &path, e))?;
-                self.accept(state);
-                Ok(())
-            }
-            Some(state) if state.held.next > self.held.next => {
-                let what = format!("it ends at {}, not {} as committed", state.held.next, self.held.next);
-                Err(self.poison(RingError::Damaged { path, what }))
-            }
-            _ => Ok(()),
+        if let Some(state) = segment.state()?.filter(|state| state.held.next > self.held.next) {
+            self.take_over(&path, &state)?;
         }
+        self.open = Some(segment);
+        Ok(())
+    }
+
+    /// Goes on behind a commit that was reported as failed and is there. The totals stay as they are: the counts that
+    /// wait are added to them whole by the next commit.
+    fn take_over(&mut self, path: &Path, state: &State) -> Result<(), RingError> {
+        File::open(path).and_then(|file| file.sync_all()).map_err(|e| RingError::io("make durable", path, e))?;
+        if !self.packer.forget_below(state.held.next) {
+            let what = format!("it ends at {}, which is not where a commit ended", state.held.next);
+            return Err(RingError::Damaged { path: path.to_owned(), what });
+        }
+        (self.held, self.mark) = (state.held, state.mark);
+        Ok(())
     }
 
     /// Room that the open segment needs at least: one commit is never spread over two.

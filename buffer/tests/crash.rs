@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// How often: `RAVEN_TRIALS` times as often for a long run, with other dice.
 fn trials(usual: u64) -> (u64, Dice) {
-    let factor = std::env::var("RAVEN_TRIALS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let factor = std::env::var_os("RAVEN_TRIALS").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(1);
     (usual * factor, Dice(usual + factor))
 }
 

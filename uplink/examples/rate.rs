@@ -117,7 +117,7 @@ fn relp_sink(mut stream: TcpStream) {
         while let Some((txnr_len, len)) = relp_frame(&buf[at..end]) {
             out.extend_from_slice(&buf[at..at + txnr_len]);
             out.extend_from_slice(if buf[at + txnr_len + 1] == b'o' {
-                b" rsp 38 200 OK\nrelp_version=0\ncommands=syslog\n"
+                b" rsp 37 200 OK\nrelp_version=0\ncommands=syslog\n"
             } else {
                 b" rsp 6 200 OK\n"
             });

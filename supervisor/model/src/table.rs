@@ -192,4 +192,23 @@ mod tests {
             assert!(!syslog.syscalls.iter().chain(&table().base.syscalls).any(|s| s == call), "{call}");
         }
     }
+
+    /// The row of a role in docs/architecture.md.
+    fn row(spec: &RoleSpec) -> String {
+        let list = |items: Vec<String>, none: &str| if items.is_empty() { none.to_owned() } else { items.join(", ") };
+        let access = |access| if access == Access::Read { "read" } else { "write" };
+        let groups = list(spec.groups.iter().map(u32::to_string).collect(), "-");
+        let files = list(spec.paths.iter().map(|rule| format!("{} ({})", rule.path, access(rule.access))).collect(), "none");
+        let network = if spec.network { "TCP, UDP" } else { "none" };
+        let capabilities = list(spec.capabilities.clone(), "none");
+        format!("| {} | {} | {groups} | {capabilities} | {files} | {network} |", spec.name, spec.uid)
+    }
+
+    #[test]
+    fn the_table_in_the_architecture_page_is_this_one() {
+        let page = include_str!("../../../docs/architecture.md");
+        for spec in &table().role {
+            assert!(page.contains(&row(spec)), "missing in docs/architecture.md:\n{}", row(spec));
+        }
+    }
 }
