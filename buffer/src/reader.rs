@@ -144,7 +144,13 @@ impl RingReader {
             }
             Err(error) => return Err(error),
         };
-        let found = segment.with_block_at(seq, |key, value| (key, Block::decode(key, value)))?;
+        let found = match segment.with_block_at(seq, |key, value| (key, Block::decode(key, value))) {
+            Err(error @ RingError::Database { .. }) => {
+                let next = segment.readable_behind(seq, behind).unwrap_or(behind);
+                return Ok(Some(Found::Gap { next, why: error.to_string() }));
+            }
+            other => other?,
+        };
         let name = || format!("{:016x}.mdb", first.0);
         Ok(Some(match found {
             Some((_, Ok(block))) if block.first <= seq && seq < block.next() => Found::Block(block),
@@ -152,11 +158,11 @@ impl RingReader {
                 Found::Gap { next: key.min(behind), why: format!("records are missing in {}", name()) }
             }
             Some((key, Ok(block))) => {
-                let next = segment.key_after(key)?.unwrap_or(behind).min(behind).max(seq.plus(1));
+                let next = segment.end_of(key, behind).max(seq.plus(1));
                 Found::Gap { next, why: format!("records are missing in {} behind {}", name(), block.next().0 - 1) }
             }
             Some((key, Err(error))) => {
-                let next = segment.key_after(key)?.unwrap_or(behind).min(behind);
+                let next = segment.end_of(key, behind);
                 Found::Gap { next, why: format!("the block at {key} in {} is damaged: {error}", name()) }
             }
             None => Found::Gap { next: behind, why: format!("records are missing at the end of {}", name()) },
@@ -187,16 +193,19 @@ impl RingReader {
     /// The heads of a sealed segment's blocks, oldest first, without unpacking; damaged ones are left out.
     pub fn heads(&mut self, first: Seq) -> Result<Vec<BlockHead>, RingError> {
         let mut heads = Vec::new();
-        self.segment(first)?.each_block(|_, value| {
+        self.each_block(first, |_, value| {
             heads.extend(BlockHead::read(value));
             true
         })?;
         Ok(heads)
     }
 
-    /// Hands each block of a sealed segment to `read`, oldest first, as it lies there, until it returns false.
+    /// Hands each block of a segment to `read`, oldest first, as it lies there, until it returns false. What LMDB
+    /// cannot read is passed over.
     pub(crate) fn each_block(&mut self, first: Seq, read: impl FnMut(Seq, &[u8]) -> bool) -> Result<(), RingError> {
-        self.segment(first)?.each_block(read)
+        let behind = self.firsts.iter().copied().find(|other| *other > first).unwrap_or(Seq(u64::MAX));
+        self.segment(first)?.each_block(first, behind, read);
+        Ok(())
     }
 
     /// The copy of the loss ledger that the store last wrote; empty when there is none.

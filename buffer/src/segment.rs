@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 const STATE: &str = "state";
 const LEDGER: &str = "ledger";
 
+/// Distance of the seqs looked at behind a part of the tree that cannot be read, and most of them.
+const PROBE: u64 = 256;
+const PROBES: usize = 1 << 20;
+
 /// What a segment holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -173,19 +177,34 @@ impl Segment {
         Ok(after.map(|(first, _)| Seq(first)))
     }
 
-    /// Hands every block to `read`, oldest first, until it returns false.
-    pub fn each_block(&self, mut read: impl FnMut(Seq, &[u8]) -> bool) -> Result<(), RingError> {
-        let txn = self.env.read_txn().map_err(|e| self.unread(e))?;
-        for entry in self.blocks.iter(&txn).map_err(|e| self.unread(e))? {
-            let (first, value) = entry.map_err(|e| self.unread(e))?;
-            if !read(Seq(first), value) {
-                break;
-            }
+    /// Hands every block to `read`, oldest first, until it returns false. Parts of the tree that LMDB cannot read are
+    /// passed over; all blocks begin below `behind`.
+    pub fn each_block(&self, from: Seq, behind: Seq, mut read: impl FnMut(Seq, &[u8]) -> bool) {
+        let mut at = Some(from);
+        while let Some(seq) = at {
+            at = match self.with_block_at(seq, |key, value| (key, read(key, value))) {
+                Ok(Some((key, true))) => self.key_after(key).unwrap_or_else(|_| self.readable_behind(key, behind)),
+                Ok(_) => None,
+                Err(_) => self.readable_behind(seq, behind),
+            };
         }
-        Ok(())
     }
 
-    /// The same, newest first.
+    /// The first block found behind `seq`, below `behind`, where the tree around `seq` cannot be read. Looks at every
+    /// 256th seq, always the same ones, so that whoever asks from within a gap is told the same end of it.
+    pub fn readable_behind(&self, seq: Seq, behind: Seq) -> Option<Seq> {
+        let probes =
+            (seq.0 / PROBE + 1..).map(|n| Seq(n.saturating_mul(PROBE))).take(PROBES).take_while(|at| *at < behind);
+        probes.into_iter().find_map(|at| self.with_block_at(at, |key, _| key).ok().flatten()).filter(|key| *key > seq)
+    }
+
+    /// First seq of what follows the block at `first`; `behind` when nothing does.
+    pub fn end_of(&self, first: Seq, behind: Seq) -> Seq {
+        let next = self.key_after(first).unwrap_or_else(|_| self.readable_behind(first, behind));
+        next.unwrap_or(behind).min(behind)
+    }
+
+    /// Hands every block to `read`, newest first, until it returns false.
     pub fn each_block_back(&self, mut read: impl FnMut(Seq, &[u8]) -> bool) -> Result<(), RingError> {
         let txn = self.env.read_txn().map_err(|e| self.unread(e))?;
         for entry in self.blocks.rev_iter(&txn).map_err(|e| self.unread(e))? {
@@ -283,13 +302,17 @@ pub(crate) fn prepare(path: &Path, bytes: u64) -> Result<(), RingError> {
 
 /// The range around `seq` that cannot be read, and why; `None` when `seq` can be read.
 pub(crate) fn damage_in(segment: &Segment, held: &Summary, seq: Seq) -> Result<Option<(Seq, Seq, String)>, RingError> {
-    let found =
-        segment.with_block_at(seq, |first, value| (first, Block::decode(first, value).map(|block| block.next())))?;
+    let read = |first, value: &[u8]| (first, Block::decode(first, value).map(|block| block.next()));
+    let found = match segment.with_block_at(seq, read) {
+        Err(error @ RingError::Database { .. }) => {
+            let next = segment.readable_behind(seq, held.next).unwrap_or(held.next);
+            return Ok(Some((seq, next, error.to_string())));
+        }
+        other => other?,
+    };
     Ok(match found {
         Some((first, Ok(next))) if first <= seq && seq < next => None,
-        Some((first, Err(error))) if first <= seq => {
-            Some((first, segment.key_after(first)?.unwrap_or(held.next), error.to_string()))
-        }
+        Some((first, Err(error))) if first <= seq => Some((first, segment.end_of(first, held.next), error.to_string())),
         Some((first, _)) => Some((seq, first, "records are missing".to_owned())),
         None => Some((seq, held.next, "records are missing".to_owned())),
     })

@@ -371,7 +371,9 @@ impl RingWriter {
             })?;
             match found {
                 Some((first, Some(value))) => return Ok(Some((first, value))),
-                Some((first, None)) => at = open.key_after(first)?,
+                Some((first, None)) => {
+                    at = Some(open.end_of(first, self.held.next)).filter(|next| *next < self.held.next);
+                }
                 None => at = None,
             }
         }

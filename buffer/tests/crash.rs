@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Batch, Dice, MIB, fill, mark, number_of, open, options, read_all};
+use common::{Batch, Dice, MIB, fill, mark, number_of, open, options, read_all, reopen};
 use raven_buffer::verify::verify;
 use raven_buffer::{RingError, RingWriter};
 use raven_model::units::Seq;
@@ -80,7 +80,7 @@ fn killed_at_any_time_nothing_acknowledged_is_missing_or_doubled() {
         lines.read_to_string(&mut rest).unwrap();
         let last = rest.lines().filter_map(|line| line.strip_prefix("ack ")?.parse::<u64>().ok()).next_back();
         acked = last.unwrap_or(acked);
-        let (writer, recovery) = RingWriter::open(dir.path(), "syslog", options(6 * MIB, MIB)).unwrap();
+        let (writer, recovery) = reopen(dir.path(), &options(6 * MIB, MIB)).unwrap();
         assert_eq!(recovery.notes, Vec::<String>::new(), "kill {kill}");
         let stored = writer.mark().map_or(0, |mark| mark.batch);
         assert!(stored >= acked, "kill {kill}: {stored} batches stored, {acked} acknowledged");
@@ -101,7 +101,7 @@ fn killed_at_any_time_nothing_acknowledged_is_missing_or_doubled() {
 #[ignore = "a process of damage_is_counted"]
 fn child_opens_and_stores() {
     let Some(ring) = ring_of_child() else { return };
-    let (mut writer, _) = RingWriter::open(&ring, "syslog", options(64 * MIB, MIB)).unwrap();
+    let (mut writer, _) = reopen(&ring, &options(64 * MIB, MIB)).unwrap();
     let from = writer.next_seq();
     let batch = Batch::numbered(from.0, 10);
     writer.append(&batch.bytes, 10, 5).unwrap();
@@ -207,7 +207,7 @@ fn numbers_of_a_lost_open_segment_are_never_given_again() {
     let (next, first) = (writer.next_seq(), writer.open_first());
     drop(writer);
     fs::write(dir.path().join(format!("syslog/{:016x}.mdb", first.0)), b"not LMDB").unwrap();
-    let (mut writer, recovery) = RingWriter::open(dir.path(), "syslog", options(64 * MIB, MIB)).unwrap();
+    let (mut writer, recovery) = reopen(dir.path(), &options(64 * MIB, MIB)).unwrap();
     assert_eq!(recovery.quarantined, 1);
     assert!(recovery.notes.iter().any(|note| note.contains("quarantine")), "{:?}", recovery.notes);
     assert!(writer.next_seq() >= next);
@@ -233,7 +233,7 @@ fn a_ring_without_its_catalogue_is_the_same_ring() {
     drop(writer);
     fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
     fs::remove_file(dir.path().join("syslog/ledger.json")).unwrap();
-    let (writer, recovery) = RingWriter::open(dir.path(), "syslog", options(6 * MIB, MIB)).unwrap();
+    let (writer, recovery) = reopen(dir.path(), &options(6 * MIB, MIB)).unwrap();
     assert_eq!(recovery.notes, Vec::<String>::new());
     assert_eq!((writer.ledger(), writer.first_seq(), writer.next_seq()), (&ledger, first, next));
 }
@@ -248,7 +248,7 @@ fn a_segment_that_somebody_removed_is_counted() {
     let reader = raven_buffer::RingReader::open(dir.path(), "syslog").unwrap();
     let (gone, behind) = (reader.sealed()[1], reader.sealed()[2]);
     fs::remove_file(dir.path().join(format!("syslog/{:016x}.mdb", gone.0))).unwrap();
-    let (writer, recovery) = RingWriter::open(dir.path(), "syslog", options(64 * MIB, MIB)).unwrap();
+    let (writer, recovery) = reopen(dir.path(), &options(64 * MIB, MIB)).unwrap();
     assert_eq!((recovery.damaged, writer.next_seq()), (behind.0 - gone.0, next));
     assert!(recovery.notes[0].contains("is gone"), "{:?}", recovery.notes);
     let mut held = 0;
@@ -369,9 +369,7 @@ fn a_read_only_disk_is_told() {
     drop(writer);
     let status = Command::new("mount").args(["-o", "remount,ro"]).arg(dir.path()).status().unwrap();
     assert!(status.success());
-    let Err(error) = RingWriter::open(dir.path(), "syslog", options(8 * MIB, MIB)) else {
-        panic!("opened for writing")
-    };
+    let Err(error) = reopen(dir.path(), &options(8 * MIB, MIB)) else { panic!("opened for writing") };
     assert!(matches!(error, RingError::ReadOnly { .. }) && error.to_string().contains("read-only"), "{error}");
     let reader = raven_buffer::RingReader::open(dir.path(), "syslog").unwrap();
     assert_eq!(reader.open_first(), Some(Seq(1)));

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Batch, Dice, MIB, START_NS, fill, mark, number_of, open, options, read_all};
+use common::{Batch, Dice, MIB, START_NS, fill, mark, number_of, open, options, read_all, reopen};
 use raven_buffer::verify::verify;
 use raven_buffer::{Found, RingError, RingReader, RingWriter, Why};
 use raven_model::units::{Seq, UnixNanos};
@@ -101,7 +101,7 @@ fn a_restart_goes_on_where_the_last_commit_ended() {
     let batch = Batch::numbered(next.0, 10);
     writer.append(&batch.bytes, 10, 5).unwrap();
     drop(writer);
-    let (mut writer, recovery) = RingWriter::open(dir.path(), "syslog", options(64 * MIB, MIB)).unwrap();
+    let (mut writer, recovery) = reopen(dir.path(), &options(64 * MIB, MIB)).unwrap();
     assert_eq!(recovery.notes, Vec::<String>::new());
     assert_eq!((writer.next_seq(), writer.mark()), (next, Some(mark(next.0 - 100))));
     assert_eq!(writer.listener_counts()["udp:[::]:514"].records, counts["udp:[::]:514"].records);

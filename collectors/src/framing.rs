@@ -131,7 +131,9 @@ impl SyslogFraming {
         match found {
             Some((len, delimiter, mode)) if len <= self.limit => message(0, len, len + delimiter, false, mode),
             // One more byte may be the CR of a CRLF.
-            _ if bytes.len() > self.limit + 1 => message(0, self.limit, self.limit, true, Mode { in_piece: true, ..mode }),
+            _ if bytes.len() > self.limit + 1 => {
+                message(0, self.limit, self.limit, true, Mode { in_piece: true, ..mode })
+            }
             _ if end => message(0, bytes.len().min(self.limit), bytes.len().min(self.limit), false, whole),
             _ => Step::Wait,
         }
@@ -140,13 +142,19 @@ impl SyslogFraming {
     /// No length where one should be: what comes before the next frame or line end is kept as a message.
     fn resync(&self, mode: Mode, bytes: &[u8], end: bool) -> Step {
         let frame = (1..bytes.len().min(self.limit)).find(|&at| {
-            !bytes[at - 1].is_ascii_digit() && bytes[at].is_ascii_digit() && matches!(length(&bytes[at..]), Length::Is { .. })
+            !bytes[at - 1].is_ascii_digit()
+                && bytes[at].is_ascii_digit()
+                && matches!(length(&bytes[at..]), Length::Is { .. })
         });
         let line_end = memchr::memchr2(b'\n', 0, bytes);
         match (frame, line_end) {
             (Some(frame), Some(line_end)) if line_end < frame => {
                 let (len, delimiter, _) = line(Mode { kind: Kind::CrLf, ..mode }, bytes, line_end);
-                if len > self.limit { message(0, self.limit, self.limit, true, Mode { in_piece: true, ..mode }) } else { message(0, len, len + delimiter, false, mode) }
+                if len > self.limit {
+                    message(0, self.limit, self.limit, true, Mode { in_piece: true, ..mode })
+                } else {
+                    message(0, len, len + delimiter, false, mode)
+                }
             }
             (Some(frame), _) => message(0, frame, frame, false, mode),
             (None, _) => self.delimited(mode, bytes, end),
@@ -231,7 +239,10 @@ mod tests {
         for step in 1..8 {
             assert_eq!(take_in(stream, step), whole, "in reads of {step}");
         }
-        whole.into_iter().map(|(raw, piece)| format!("{}{}", String::from_utf8_lossy(&raw), if piece { "…" } else { "" })).collect()
+        whole
+            .into_iter()
+            .map(|(raw, piece)| format!("{}{}", String::from_utf8_lossy(&raw), if piece { "…" } else { "" }))
+            .collect()
     }
 
     #[test]
@@ -260,7 +271,9 @@ mod tests {
     #[test]
     fn a_long_message_is_kept_in_pieces() {
         let long = "x".repeat(150);
-        let pieces = |stream: String| take_in(stream.as_bytes(), 4096).iter().map(|(raw, piece)| (raw.len(), *piece)).collect::<Vec<_>>();
+        let pieces = |stream: String| {
+            take_in(stream.as_bytes(), 4096).iter().map(|(raw, piece)| (raw.len(), *piece)).collect::<Vec<_>>()
+        };
         assert_eq!(pieces(format!("<1>{long}\n<1>b\n")), [(64, true), (64, true), (25, false), (4, false)]);
         assert_eq!(pieces(format!("153 <1>{long}4 <1>b")), [(64, true), (64, true), (25, false), (4, false)]);
     }
@@ -276,7 +289,13 @@ mod tests {
         let mut mode = 0;
         assert_eq!(FRAMING.take(&mut mode, b"<1>a\n<1>b\n", false, &mut |raw, _| raw != b"<1>b"), 5);
         let mut got = Vec::new();
-        assert_eq!(FRAMING.take(&mut mode, b"<1>b\n", false, &mut |raw, _| { got.push(raw.to_vec()); true }), 5);
+        assert_eq!(
+            FRAMING.take(&mut mode, b"<1>b\n", false, &mut |raw, _| {
+                got.push(raw.to_vec());
+                true
+            }),
+            5
+        );
         assert_eq!(got, [b"<1>b"]);
     }
 

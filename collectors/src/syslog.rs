@@ -82,7 +82,8 @@ impl Syslog {
             }
         }
         let missing = || CollectorError::Setup("ravend passed no receive memory".to_owned());
-        let (memory, words, wake) = (memory.ok_or_else(missing)?, words.ok_or_else(missing)?, wake.ok_or_else(missing)?);
+        let (memory, words, wake) =
+            (memory.ok_or_else(missing)?, words.ok_or_else(missing)?, wake.ok_or_else(missing)?);
         let limit = start.config.as_ref().map_or(1 << 16, |config| config.collect.syslog.message_limit.0 as usize);
         let io = |what| move |error| CollectorError::Io(what, error);
         let (memory, recovered) = CollectorMemory::open(&memory, &words, epoch).map_err(io("receive memory"))?;
@@ -124,7 +125,10 @@ impl Syslog {
             round = self.look(&events[..n])?;
             self.hand_over();
             self.shrink_when_calm(round);
-            if !round.more && !round.full {
+            if round.full {
+                // The socket stays readable: waiting for events would spin.
+                std::thread::sleep(FULL);
+            } else if !round.more {
                 nap(round);
             }
         }

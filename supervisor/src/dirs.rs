@@ -47,8 +47,13 @@ fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
 fn make(path: &Path, mode: u32, owner: Option<u32>) -> anyhow::Result<()> {
     if !path.is_dir() {
         fs::create_dir_all(path).with_context(|| format!("cannot make the directory {}", path.display()))?;
-        fchmodat(nix::fcntl::AT_FDCWD, path, Mode::from_bits_truncate(mode), nix::sys::stat::FchmodatFlags::FollowSymlink)
-            .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+        fchmodat(
+            nix::fcntl::AT_FDCWD,
+            path,
+            Mode::from_bits_truncate(mode),
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )
+        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
     }
     match owner {
         Some(owner) => own(path, owner),

@@ -83,7 +83,9 @@ mod tests {
 
     #[test]
     fn names_read_back_as_written() {
-        for what in [Stored::Memory, Stored::Words, Stored::Listener(Proto::Udp, 7), Stored::Connection(70_000, 1023, 3)] {
+        for what in
+            [Stored::Memory, Stored::Words, Stored::Listener(Proto::Udp, 7), Stored::Connection(70_000, 1023, 3)]
+        {
             assert_eq!(Stored::parse(&what.name()), Some(what));
         }
         assert_eq!(Stored::parse("udp-999"), None);

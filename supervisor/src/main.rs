@@ -41,7 +41,8 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (arg, None),
         };
-        let mut value = || value.clone().or_else(|| args.next()).with_context(|| format!("{name} needs a value\n{USAGE}"));
+        let mut value =
+            || value.clone().or_else(|| args.next()).with_context(|| format!("{name} needs a value\n{USAGE}"));
         match name.as_str() {
             "--config" => config = Some(PathBuf::from(value()?)),
             "--data" => data = Some(PathBuf::from(value()?)),

@@ -88,8 +88,8 @@ impl Client {
             return Err(ErrorKind::InvalidData.into());
         }
         let Some(end) = self.request.iter().position(|&b| b == b'\n') else { return Ok(None) };
-        let request: Result<Request, String> =
-            serde_json::from_slice(&self.request[..end]).map_err(|e| format!("not a request that this ravend knows: {e}"));
+        let request: Result<Request, String> = serde_json::from_slice(&self.request[..end])
+            .map_err(|e| format!("not a request that this ravend knows: {e}"));
         Ok(Some(request.and_then(|request| {
             if may(&self.peer, request.verb(), &table().operator) {
                 Ok(request)

@@ -607,8 +607,7 @@ fn restore(stored: Vec<(Stored, OwnedFd)>) -> anyhow::Result<(Held, Listeners, C
             Stored::Words => words = Some(fd),
             Stored::Listener(proto, id) => listeners.restore(id, proto, fd)?,
             Stored::Connection(id, slot, listener) => match socket::peer_addr(fd.as_fd()) {
-                Ok(peer) => connections
-                    .restore(raven_model::control::Connection { id, slot, listener, peer }, fd),
+                Ok(peer) => connections.restore(raven_model::control::Connection { id, slot, listener, peer }, fd),
                 // The peer is gone; what it had sent is in the receive memory or was never read.
                 Err(_) => fdstore::forget(&Stored::Connection(id, slot, listener)),
             },
@@ -635,5 +634,17 @@ fn restore(stored: Vec<(Stored, OwnedFd)>) -> anyhow::Result<(Held, Listeners, C
     if listeners.iter().count() > 200 {
         bail!("the service manager kept more listeners than a configuration can have");
     }
-    Ok((Held { memory, words, wake: EventFd::from_value_and_flags(0, nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK)?, tails }, listeners, connections))
+    Ok((
+        Held {
+            memory,
+            words,
+            wake: EventFd::from_value_and_flags(
+                0,
+                nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK,
+            )?,
+            tails,
+        },
+        listeners,
+        connections,
+    ))
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 struct NoCursors;
@@ -64,6 +65,23 @@ async fn deliver(kind: &str, compression: &str, to: &str, records: u64) {
         million / wall * 1e3,
         cpu / million
     );
+    println!(
+        "  received {} MB, {} RELP frames; first message {} bytes",
+        BYTES.load(Relaxed) / 1_000_000,
+        MESSAGES.load(Relaxed),
+        raw_len(&ring)
+    );
+}
+
+fn raw_len(ring: &SimRing) -> usize {
+    use raven_uplink::source::{Piece, Run as _, Source as _};
+    let mut piece = std::pin::pin!(ring.piece("syslog", raven_model::units::Seq(1)));
+    match piece.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(Ok(Piece::Run(run))) => {
+            run.records_from(run.first()).next().map_or(0, |(_, record)| record.raw.len())
+        }
+        _ => 0,
+    }
 }
 
 /// Blocks of 1,200 realistic messages of 200 bytes, two hundred different blocks.
@@ -104,6 +122,10 @@ fn fill(ring: &SimRing, records: u64) {
     }
 }
 
+/// What the receiver got: bytes, and RELP messages.
+static BYTES: AtomicU64 = AtomicU64::new(0);
+static MESSAGES: AtomicU64 = AtomicU64::new(0);
+
 /// Acknowledges each frame and looks at nothing else.
 fn relp_sink(mut stream: TcpStream) {
     let mut buf = vec![0; 1 << 20];
@@ -113,6 +135,7 @@ fn relp_sink(mut stream: TcpStream) {
             return;
         }
         end += n;
+        BYTES.fetch_add(n as u64, Relaxed);
         let mut at = 0;
         while let Some((txnr_len, len)) = relp_frame(&buf[at..end]) {
             out.extend_from_slice(&buf[at..at + txnr_len]);
@@ -122,6 +145,7 @@ fn relp_sink(mut stream: TcpStream) {
                 b" rsp 6 200 OK\n"
             });
             at += len;
+            MESSAGES.fetch_add(1, Relaxed);
         }
         buf.copy_within(at..end, 0);
         end -= at;
@@ -148,6 +172,7 @@ fn http_sink(mut stream: TcpStream) {
     loop {
         let Ok(n @ 1..) = stream.read(&mut buf) else { return };
         head.extend_from_slice(&buf[..n]);
+        BYTES.fetch_add(n as u64, Relaxed);
         let Some(end) = head.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
         let text = String::from_utf8_lossy(&head[..end]).to_lowercase();
         let length: usize =
@@ -156,6 +181,7 @@ fn http_sink(mut stream: TcpStream) {
         while left > 0 {
             let Ok(n @ 1..) = stream.read(&mut buf) else { return };
             left -= n;
+            BYTES.fetch_add(n as u64, Relaxed);
         }
         head.clear();
         if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {

@@ -1,7 +1,7 @@
 //! Batches of realistic frames, and a ring in a folder of its own.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
-use raven_buffer::{BatchMark, Block, Found, RingReader, RingWriter, WriterOptions};
+use raven_buffer::{BatchMark, Block, Found, Recovery, RingError, RingReader, RingWriter, WriterOptions};
 use raven_model::record::{Received, write_frame};
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::BTreeMap;
@@ -16,9 +16,21 @@ pub fn options(quota: u64, segment: u64) -> WriterOptions {
 }
 
 pub fn open(ring: &Path, quota: u64, segment: u64) -> RingWriter {
-    let (mut writer, _) = RingWriter::open(ring, "syslog", options(quota, segment)).unwrap();
+    let (mut writer, _) = reopen(ring, &options(quota, segment)).unwrap();
     writer.set_listeners(BTreeMap::from([(1, "udp:[::]:514".to_owned()), (2, "tcp:[::]:601".to_owned())]));
     writer
+}
+
+/// Opens a ring that this process or a child has just let go: while another test starts a process, that one holds
+/// copies of our descriptors for a moment, and the lock with them.
+pub fn reopen(ring: &Path, options: &WriterOptions) -> Result<(RingWriter, Recovery), RingError> {
+    for _ in 0..200 {
+        match RingWriter::open(ring, "syslog", options.clone()) {
+            Err(RingError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    RingWriter::open(ring, "syslog", options.clone())
 }
 
 /// Numbers that look random, from a seed (xorshift).

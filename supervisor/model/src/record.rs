@@ -149,7 +149,9 @@ pub fn read_frame(bytes: &[u8], at: usize) -> Result<(Record<'_>, usize), FrameE
     let received = Received {
         source: SocketAddr::new(ip, u16::from_le_bytes([head[6], head[7]])),
         listener: head[5],
-        wall: UnixNanos(u64::from_le_bytes([head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15]])),
+        wall: UnixNanos(u64::from_le_bytes([
+            head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15],
+        ])),
         piece: flags & FLAG_PIECE != 0,
         unparsed: flags & FLAG_UNPARSED != 0,
     };
@@ -200,7 +202,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn received(source: &str) -> Received {
-        Received { source: source.parse().expect("valid"), listener: 3, wall: UnixNanos(1_700_000_000_123_456_789), piece: true, unparsed: false }
+        Received {
+            source: source.parse().expect("valid"),
+            listener: 3,
+            wall: UnixNanos(1_700_000_000_123_456_789),
+            piece: true,
+            unparsed: false,
+        }
     }
 
     #[test]

@@ -153,7 +153,8 @@ pub struct Operator {
 /// The text of the table.
 pub const TEXT: &str = include_str!("process-table.toml");
 
-static TABLE: LazyLock<ProcessTable> = LazyLock::new(|| toml::from_str(TEXT).expect("a test reads the compiled-in table"));
+static TABLE: LazyLock<ProcessTable> =
+    LazyLock::new(|| toml::from_str(TEXT).expect("a test reads the compiled-in table"));
 
 /// The table.
 pub fn table() -> &'static ProcessTable {
@@ -198,7 +199,8 @@ mod tests {
         let list = |items: Vec<String>, none: &str| if items.is_empty() { none.to_owned() } else { items.join(", ") };
         let access = |access| if access == Access::Read { "read" } else { "write" };
         let groups = list(spec.groups.iter().map(u32::to_string).collect(), "-");
-        let files = list(spec.paths.iter().map(|rule| format!("{} ({})", rule.path, access(rule.access))).collect(), "none");
+        let files =
+            list(spec.paths.iter().map(|rule| format!("{} ({})", rule.path, access(rule.access))).collect(), "none");
         let network = if spec.network { "TCP, UDP" } else { "none" };
         let capabilities = list(spec.capabilities.clone(), "none");
         format!("| {} | {} | {groups} | {capabilities} | {files} | {network} |", spec.name, spec.uid)

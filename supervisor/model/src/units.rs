@@ -63,13 +63,9 @@ impl FromStr for ByteCount {
             .iter()
             .find_map(|(unit, factor)| text.strip_suffix(unit).map(|n| (n, *factor)))
             .unwrap_or_else(|| (text.strip_suffix('B').unwrap_or(text), 1));
-        number
-            .trim()
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(factor))
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` is not an amount of bytes; expected for example `64KiB`, `512MiB` or `2GiB`"))
+        number.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).map(Self).ok_or_else(|| {
+            format!("`{text}` is not an amount of bytes; expected for example `64KiB`, `512MiB` or `2GiB`")
+        })
     }
 }
 
@@ -78,7 +74,7 @@ impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = &BYTE_UNITS[..4];
         if let Some((unit, factor)) = units.iter().find(|(_, factor)| self.0 >= *factor) {
-            if self.0 % factor == 0 {
+            if self.0.is_multiple_of(*factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
             return write!(f, "{:.1}{unit}", self.0 as f64 / *factor as f64);
@@ -90,7 +86,7 @@ impl fmt::Display for ByteCount {
 impl Serialize for ByteCount {
     /// As text that reads back to the same number.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let exact = BYTE_UNITS[..4].iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let exact = BYTE_UNITS[..4].iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match exact {
             Some((unit, factor)) => serializer.collect_str(&format_args!("{}{unit}", self.0 / factor)),
             None => serializer.collect_str(&self.0),
@@ -130,7 +126,11 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis() as u64;
-        let (unit, factor) = TIME_UNITS.iter().rev().find(|(_, factor)| ms >= *factor && ms % factor == 0).unwrap_or(&TIME_UNITS[0]);
+        let (unit, factor) = TIME_UNITS
+            .iter()
+            .rev()
+            .find(|(_, factor)| ms >= *factor && ms.is_multiple_of(*factor))
+            .unwrap_or(&TIME_UNITS[0]);
         write!(f, "{}{unit}", ms / factor)
     }
 }
@@ -155,7 +155,10 @@ pub(crate) enum TextOrNumber {
     Number(u64),
 }
 
-pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D, expected: &'static str) -> Result<TextOrNumber, D::Error> {
+pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &'static str,
+) -> Result<TextOrNumber, D::Error> {
     struct V(&'static str);
     impl de::Visitor<'_> for V {
         type Value = TextOrNumber;

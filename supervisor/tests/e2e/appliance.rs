@@ -216,11 +216,22 @@ impl Appliance {
     }
 
     pub fn stream(&self) -> Value {
-        find(&self.status()["streams"], "name", "syslog")
+        self.reported("streams", "syslog")
     }
 
     pub fn destination(&self, name: &str) -> Value {
-        find(&self.status()["destinations"], "name", name)
+        self.reported("destinations", name)
+    }
+
+    /// An entry that a worker reports: after its start that takes a moment.
+    fn reported(&self, list: &str, name: &str) -> Value {
+        let mut found = None;
+        eventually(&format!("status shows `{name}` in {list}"), || {
+            let entries = self.status()[list].clone();
+            found = entries.as_array().and_then(|entries| entries.iter().find(|e| e["name"] == name)).cloned();
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     pub fn stored(&self) -> u64 {

@@ -136,10 +136,8 @@ impl Records {
     /// Takes the newest matches of a block that are still wanted.
     fn collect(&mut self, block: &Block, before: Seq, from: Seq, wanted: u64) {
         let room = (wanted - self.found()) as usize;
-        let matching: Vec<(Seq, Record<'_>)> = block
-            .records()
-            .filter(|(seq, record)| (from..before).contains(seq) && self.matches(record))
-            .collect();
+        let matching: Vec<(Seq, Record<'_>)> =
+            block.records().filter(|(seq, record)| (from..before).contains(seq) && self.matches(record)).collect();
         let mut newest = Vec::new();
         for (seq, record) in matching.iter().rev().take(room) {
             let mut line = Vec::new();

@@ -264,9 +264,8 @@ impl Store {
     /// The wall clock, unless it was stepped since this process began.
     fn trusted_now(&self) -> Option<UnixNanos> {
         let stepped = (clock_offset() - self.clock_offset).abs();
-        (stepped < STEP).then(|| {
-            UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
-        })
+        (stepped < STEP)
+            .then(|| UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)))
     }
 
     // ---- readers ----

@@ -174,7 +174,7 @@ pub fn rsp(txnr: u32, text: &str) -> Vec<u8> {
     format!("{txnr} rsp {} {text}\n", text.len()).into_bytes()
 }
 
-fn relp_frame(buf: &[u8]) -> Option<(u32, String, Vec<u8>, usize)> {
+pub fn relp_frame(buf: &[u8]) -> Option<(u32, String, Vec<u8>, usize)> {
     let head: Vec<usize> =
         buf.iter().enumerate().filter(|(_, b)| **b == b' ' || **b == b'\n').map(|(at, _)| at).take(3).collect();
     let [a, b, c] = head[..] else { return None };

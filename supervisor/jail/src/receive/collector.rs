@@ -23,7 +23,7 @@ const EMPTY: u32 = u32::MAX;
 const BEHIND: u64 = 256 * 1024;
 
 /// Most of the ring that one TCP batch may take.
-const TCP_BATCH: usize = 1 << 20;
+const TCP_BATCH: usize = 512 << 10;
 
 /// Offsets in a connection's header, behind its `mmsghdr` and `iovec`.
 mod at {
@@ -585,12 +585,13 @@ impl CollectorMemory {
         if head <= tail {
             return (head + need < tail).then_some(head);
         }
-        if head + need <= RING_SOFT {
+        // Once it has wrapped, the ring is no longer than what lies before the tail: wrap only where that is plenty,
+        // else grow.
+        let plenty = tail >= 2 * (head - tail) + 2 * need;
+        if head + need <= RING_SOFT || (!plenty && head + need <= RING) {
             Some(head)
-        } else if need < tail {
-            Some(0)
         } else {
-            (head + need <= RING).then_some(head)
+            (need < tail).then_some(0)
         }
     }
 
