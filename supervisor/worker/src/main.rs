@@ -11,6 +11,7 @@ mod sources;
 mod store;
 
 use anyhow::{Context, bail};
+use nix::sys::stat::{Mode, umask};
 use raven_jail::channel::Channel;
 use raven_jail::sandbox;
 use raven_jail::spawn::CONTROL_FD;
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
 fn run(role: Role) -> anyhow::Result<()> {
     let channel = Channel::inherited(CONTROL_FD).context("no control channel: started by ravend, not by hand")?;
     let (start, fds) = first_message(&channel)?;
+    // Readers of the ring come in by their group; nobody else does.
+    umask(Mode::from_bits_truncate(0o027));
     if start.role != role {
         bail!("started as {role}, told to be {}", start.role);
     }

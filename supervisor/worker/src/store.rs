@@ -26,8 +26,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A commit does not grow beyond this.
-const COMMIT_BYTES: usize = 8 << 20;
+/// A commit does not grow beyond this much of raw frames: about 5 MiB when packed, and less than half of the receive
+/// ring, so that the collector goes on while the disk is flushed.
+const COMMIT_BYTES: usize = 24 << 20;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest that the report is behind a commit.
 const FRESH: Duration = Duration::from_millis(250);
@@ -281,11 +282,15 @@ impl Store {
 
     fn answer(&mut self, n: usize, id: u64, from: Seq, wait: bool) {
         let reader = &mut self.readers[n];
+        let mut damaged = false;
         let sent = if from < self.writer.open_first() {
             reader.server.reply(&Reply::Sealed { id })
         } else {
             match self.writer.block_at(from) {
-                Ok(Some((first, value))) => reader.server.block(id, first, &value),
+                Ok(Some((first, value))) => {
+                    damaged = first > from;
+                    reader.server.block(id, first, &value)
+                }
                 Ok(None) if wait => {
                     reader.waiting = Some((id, from));
                     Ok(())
@@ -299,6 +304,18 @@ impl Store {
         };
         if let Err(error) = sent {
             eprintln!("raven-worker store: cannot answer the {}: {error}", reader.role);
+        }
+        if damaged {
+            // Looked at again and counted once, however often a reader asks.
+            self.note_damage(from);
+        }
+    }
+
+    fn note_damage(&mut self, seq: Seq) {
+        match self.writer.note_damage(seq) {
+            Ok(0) => {}
+            Ok(lost) => eprintln!("raven-worker store: {lost} records at {seq} are damaged on disk"),
+            Err(error) => eprintln!("raven-worker store: {error}"),
         }
     }
 
@@ -331,11 +348,7 @@ impl Store {
                     self.evict(eviction, Some(unforwarded));
                 }
             }
-            Request::Damage { stream, seq } if stream == self.stream => {
-                if let Err(error) = self.writer.note_damage(seq) {
-                    eprintln!("raven-worker store: {error}");
-                }
-            }
+            Request::Damage { stream, seq } if stream == self.stream => self.note_damage(seq),
             Request::Block { .. } | Request::Wait { .. } | Request::Damage { .. } => {}
         }
     }
