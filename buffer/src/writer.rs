@@ -450,7 +450,7 @@ impl RingWriter {
     pub fn status(&mut self, now: Instant) -> StreamStatus {
         self.sample(now);
         let quota = self.options.quota_bytes;
-        let bytes_disk = self.disk_bytes();
+        let (bytes_disk, bytes_allocated) = (self.filled(), self.disk_bytes());
         let growth = self.rates.stored.per_second(FORECAST_WINDOW);
         let seconds = |bytes: u64| (growth > 0.0).then(|| (bytes as f64 / growth) as u64);
         let full = self.over_quota();
@@ -464,6 +464,7 @@ impl RingWriter {
             damaged: self.ledger.damaged,
             bytes_raw: self.sealed.iter().map(|held| held.raw_bytes).sum::<u64>() + self.held.raw_bytes,
             bytes_disk,
+            bytes_allocated,
             quota,
             oldest_ns: self.sealed.iter().find_map(|held| held.first_wall).or(self.held.first_wall),
             time_to_full_s: if full { Some(0) } else { seconds(quota.saturating_sub(self.filled())) },

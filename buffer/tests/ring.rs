@@ -207,7 +207,7 @@ fn the_quota_holds_over_many_turnovers_and_every_record_is_accounted_for() {
             writer.evict(&eviction, BTreeMap::from([("noc".to_owned(), eviction.unforwarded(Seq(100)))])).unwrap();
         }
         let status = writer.status(Instant::now());
-        most = most.max(status.bytes_disk);
+        most = most.max(status.bytes_allocated);
         assert_eq!(status.evicted, evicted);
         assert_eq!(status.stored, status.evicted + (status.next_seq.0 - status.first_seq.0));
         if round == 200 {

@@ -99,8 +99,10 @@ pub struct StreamStatus {
     pub damaged: u64,
     /// Raw bytes held.
     pub bytes_raw: u64,
-    /// Bytes they take on disk.
+    /// Bytes that they fill on disk.
     pub bytes_disk: u64,
+    /// Bytes taken from the file system: what is filled and the room prepared ahead. This is held to the quota.
+    pub bytes_allocated: u64,
     /// Most bytes the stream may take on disk.
     pub quota: u64,
     /// Receive time of the oldest record held.
