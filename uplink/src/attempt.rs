@@ -48,7 +48,7 @@ pub struct Pace {
 impl Default for Pace {
     /// 0.2 s to 30 s; a minute where an operator is needed.
     fn default() -> Self {
-        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30), config: Duration::from_secs(60) }
+        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30), config: Duration::from_mins(1) }
     }
 }
 
@@ -206,7 +206,7 @@ mod tests {
     fn a_configuration_error_is_told_and_tried_seldom() {
         let mut attempts = Attempts::default();
         let pause = attempts.step(Event::Failed(Failure::config("404 Not Found")), &Pace::default(), 1.0);
-        assert_eq!((attempts.state, pause), (State::ConfigError, Some(Duration::from_secs(60))));
+        assert_eq!((attempts.state, pause), (State::ConfigError, Some(Duration::from_mins(1))));
         assert_eq!(attempts.last_error.as_deref(), Some("404 Not Found"));
         attempts.step(Event::Due, &Pace::default(), 0.0);
         attempts.step(Event::Connected, &Pace::default(), 0.0);

@@ -17,7 +17,9 @@ impl DiskCursors {
     /// Opens them in `dir`; says on standard error what was wrong with them.
     pub fn open(dir: &Path) -> Result<Self, RingError> {
         let (cursors, notes) = Cursors::open(dir)?;
-        notes.iter().for_each(|note| eprintln!("uplink: {note}"));
+        for note in notes {
+            eprintln!("uplink: {note}");
+        }
         Ok(Self(cursors))
     }
 

@@ -135,6 +135,10 @@ fn priority(raw: &[u8]) -> &[u8] {
 }
 
 /// Control characters and DEL. Folds whole chunks, which the compiler does sixteen bytes at a time.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "`|` and `&` leave no branch, so that sixteen bytes are looked at at a time"
+)]
 #[inline]
 fn would_be_altered(raw: &[u8]) -> bool {
     raw.chunks(64).any(|chunk| chunk.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == 0x7f)))

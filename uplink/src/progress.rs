@@ -177,7 +177,7 @@ mod tests {
             for n in 1..130 {
                 prop_assert_eq!(progress.covers(Seq(n)), set.contains(&n), "{}", n);
             }
-            let low = (1..).take_while(|n| set.contains(n)).count() as u64;
+            let low = (1..130).take_while(|n| set.contains(n)).count() as u64;
             prop_assert_eq!(progress.low(), Seq(low));
             prop_assert_eq!(progress.above(), set.len() as u64 - low);
             prop_assert_eq!(Progress::from_parts(progress.low(), progress.ranges()), progress);

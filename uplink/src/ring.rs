@@ -35,6 +35,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Readers of one stream at different places, at most; each may hold one segment mapped.
 const READERS_MAX: usize = 16;
 
+/// Fences that wait to be answered, at most; the store sets one per stream at a time.
+const FENCES_MAX: usize = 64;
+
 /// The store is about to remove what lies below.
 #[derive(Debug)]
 pub struct Fence {
@@ -55,7 +58,7 @@ pub struct Ring {
     questions: RefCell<BTreeMap<u64, oneshot::Sender<Answer>>>,
     streams: RefCell<BTreeMap<String, Stream>>,
     changed: Notify,
-    fences: mpsc::UnboundedSender<Fence>,
+    fences: mpsc::Sender<Fence>,
 }
 
 /// What is known of one stream.
@@ -76,9 +79,9 @@ struct Place {
 impl Ring {
     /// The ring in `dir`, and `tail`, the SOCK_SEQPACKET pair to the store. Fences come out of the receiver. Must be
     /// called within the runtime.
-    pub fn open(dir: PathBuf, tail: OwnedFd) -> io::Result<(Rc<Self>, mpsc::UnboundedReceiver<Fence>)> {
+    pub fn open(dir: PathBuf, tail: OwnedFd) -> io::Result<(Rc<Self>, mpsc::Receiver<Fence>)> {
         let ready = Readable::of(tail.as_fd())?;
-        let (fences, fenced) = mpsc::unbounded_channel();
+        let (fences, fenced) = mpsc::channel(FENCES_MAX);
         let ring = Self {
             dir,
             client: RefCell::new(TailClient::new(tail)),
@@ -119,7 +122,7 @@ impl Ring {
         while let Some(reply) = client.fence() {
             if let Reply::Fence { token, stream, below } = reply {
                 self.close_below(&stream, below);
-                let _ = self.fences.send(Fence { token, stream, below });
+                let _ = self.fences.try_send(Fence { token, stream, below });
             }
         }
         received
@@ -138,14 +141,19 @@ impl Ring {
         }
     }
 
-    /// Answers a fence: nothing below is read any more.
-    pub fn fence_done(&self, fence: Fence, unforwarded: BTreeMap<String, u64>) {
+    /// Answers a fence: nothing below is read any more. The store waits for it, so it is sent until it is taken.
+    pub fn fence_done(self: &Rc<Self>, fence: Fence, unforwarded: BTreeMap<String, u64>) {
         let request = Request::FenceDone {
             token: fence.token,
             stream: fence.stream,
             unforwarded: unforwarded.into_iter().collect(),
         };
-        self.tell(&request);
+        let ring = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            while !ring.tell(&request) {
+                sleep(RETRY_PAUSE).await;
+            }
+        });
     }
 
     /// Tells the store how far destinations have acknowledged.
@@ -155,13 +163,15 @@ impl Ring {
         }
     }
 
-    /// A store that has too much waiting asks again, and gets cursors again within a second.
-    fn tell(&self, request: &Request) {
-        let sent = self.client.borrow_mut().send(request);
-        if let Err(error) =
-            sent.as_ref().err().filter(|error| error.kind() != io::ErrorKind::WouldBlock).map_or(Ok(()), Err)
-        {
-            eprintln!("uplink: cannot talk to the store: {error}");
+    /// False when the store has too much waiting to take it.
+    fn tell(&self, request: &Request) -> bool {
+        match self.client.borrow_mut().send(request) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                eprintln!("uplink: cannot talk to the store: {error}");
+                true
+            }
+            Ok(()) => true,
         }
     }
 
@@ -224,7 +234,9 @@ impl Ring {
             // What the header says suffices to go on; the reader that comes here counts it.
             Err(error) => {
                 eprintln!("uplink: the newest block of stream {stream}, at seq {first}, is damaged: {error}");
-                BlockHead::read(value).into_iter().for_each(|head| self.stored_up_to(stream, head.next()));
+                if let Ok(head) = BlockHead::read(value) {
+                    self.stored_up_to(stream, head.next());
+                }
             }
         }
     }
@@ -249,7 +261,7 @@ impl Ring {
     }
 
     /// What the store has at `from`; `None` to look again.
-    async fn from_store(&self, stream: &str, from: Seq) -> Option<Piece<StoredRun>> {
+    async fn stored_at(&self, stream: &str, from: Seq) -> Option<Piece<StoredRun>> {
         match self.ask_block(stream, from).await? {
             Answer::Block { first, value } => match Block::decode(first, &value) {
                 Ok(block) if block.first > from => Some(gap(block.first, "records are missing in the newest segment")),
@@ -344,7 +356,7 @@ impl Source for Ring {
                 }
                 Found::Before { first } => return Ok(gap(first, "evicted before it was acknowledged")),
                 Found::Open if from >= next => changed.await,
-                Found::Open => match self.from_store(stream, from).await {
+                Found::Open => match self.stored_at(stream, from).await {
                     Some(piece) => return Ok(piece),
                     None => sleep(RETRY_PAUSE).await,
                 },

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -119,7 +119,7 @@ struct Office {
 }
 
 impl Office {
-    async fn run(&mut self, control: &Channel, mut fences: UnboundedReceiver<Fence>) -> Result<(), UplinkError> {
+    async fn run(&mut self, control: &Channel, mut fences: Receiver<Fence>) -> Result<(), UplinkError> {
         let deaf = |source| UplinkError::Runtime { doing: "listen to ravend", source };
         let orders = Readable::of(control.as_fd()).map_err(deaf)?;
         let (mut save, mut beat) = (interval(SAVE_EVERY), interval(Duration::from_secs(1)));

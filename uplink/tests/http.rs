@@ -145,9 +145,13 @@ fn hostile_receivers_are_told_apart_and_hurt_no_other() {
         let (reset, _) = misbehaving(Vec::new(), false, true).await;
         let (good, seen) = http(|_, _| (200, None)).await;
         let names = [("slow", slow), ("silent", silent), ("garbage", garbage), ("endless", endless), ("reset", reset)];
-        let table: String =
-            names.iter().map(|(name, addr)| format!("{name} kind=http timeout=1s to=http://{addr}/\n")).collect();
-        let mut fleet = bench.fleet(&format!("{table}gone kind=http to=http://127.0.0.1:1/\ngood kind=http to={good}"));
+        let table = names
+            .iter()
+            .map(|(name, addr)| format!("{name} kind=http timeout=1s to=http://{addr}/"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let mut fleet =
+            bench.fleet(&format!("{table}\ngone kind=http to=http://127.0.0.1:1/\ngood kind=http to={good}"));
         until_acked(&mut fleet, "good", 2000).await;
         for name in ["slow", "silent", "garbage", "endless", "reset", "gone"] {
             until(&format!("{name} has failed"), || status(&mut fleet, name).last_error.is_some()).await;

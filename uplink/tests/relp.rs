@@ -56,10 +56,13 @@ fn hostile_receivers_are_told_apart_and_hurt_no_other() {
             ("gone", "127.0.0.1:1".to_owned(), "connect to 127.0.0.1:1: 127.0.0.1:1: Connection refused"),
             ("nameless", "no-such-host.invalid:514".to_owned(), "look up no-such-host.invalid:514"),
         ];
-        let table: String =
-            expected.iter().map(|(name, to, _)| format!("{name} kind=relp timeout=1s to={to}\n")).collect();
+        let table = expected
+            .iter()
+            .map(|(name, to, _)| format!("{name} kind=relp timeout=1s to={to}"))
+            .collect::<Vec<_>>()
+            .join("\n");
         let mut fleet = fleet(&ring, &MemoryCursors::default(), dir.path());
-        fleet.configure("arena", &uplinks(&format!("{table}good kind=relp to={addr}")));
+        fleet.configure("arena", &uplinks(&format!("{table}\ngood kind=relp to={addr}")));
         until_acked(&mut fleet, "good", 5000).await;
         for (name, _, words) in expected {
             until(&format!("{name} has failed"), || status(&mut fleet, name).last_error.is_some()).await;

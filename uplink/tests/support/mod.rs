@@ -73,13 +73,13 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(120), test).await.expect("done within two minutes")
+        tokio::time::timeout(Duration::from_mins(2), test).await.expect("done within two minutes")
     })
 }
 
 /// Waits until `done` holds.
 pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+    let waited = tokio::time::timeout(Duration::from_mins(1), async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -121,7 +121,7 @@ pub fn free_port() -> u16 {
 /// The whole configuration with these destinations.
 pub fn config(uplink: BTreeMap<String, Destination>) -> Config {
     let mut config: Config = serde_json::from_str(r#"{"schema":1}"#).unwrap();
-    config.site.name = "arena".to_owned();
+    "arena".clone_into(&mut config.site.name);
     config.uplink = uplink;
     config
 }

@@ -92,7 +92,7 @@ input(type="imrelp" address="127.0.0.1" port="{port}" maxDataSize="128k" ruleset
     }
 
     pub fn lines(&self) -> usize {
-        fs::read(self.dir.join("received.log")).unwrap_or_default().iter().filter(|b| **b == b'\n').count()
+        self.received().len()
     }
 }
 
