@@ -7,7 +7,7 @@ use crate::CollectorError;
 use crate::framing::SyslogFraming;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use raven_jail::channel::{Channel, ChannelError};
-use raven_jail::receive::{CONNECTIONS, CollectorMemory, Taken};
+use raven_jail::receive::{CONNECTIONS, CollectorMemory, Taken, ends_socket};
 use raven_model::control::{Connection, Fd, FromWorker, Listener, ListenerId, PACKET_MAX, Proto, Start, ToWorker};
 use raven_model::report::CollectorReport;
 use std::collections::{BTreeMap, HashMap};
@@ -22,8 +22,13 @@ const NAP_TCP: Duration = Duration::from_millis(5);
 const FULL: Duration = Duration::from_millis(1);
 /// Calm after which the ring's growth is given back.
 const CALM: Duration = Duration::from_secs(60);
-/// Longest that a graceful stop reads on while senders go on sending.
+/// How often a socket that reports errors is looked at again.
+const FAILED: Duration = Duration::from_millis(5);
+/// Longest that a socket that is let go is read on while senders go on sending. Time that the ring is full does not
+/// count.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Longest that a graceful stop waits for room in the ring; `ravend` waits a little longer for the collector.
+const STOP: Duration = Duration::from_secs(12);
 
 const CONTROL: u64 = u64::MAX;
 const TCP: u64 = 1 << 32;
@@ -32,6 +37,10 @@ const TCP: u64 = 1 << 32;
 struct Udp {
     listener: Listener,
     socket: OwnedFd,
+    /// No longer listened on: let go when it is empty, or when it was read for so long.
+    leaving: Option<Duration>,
+    /// What it reported, other than datagrams.
+    errors: u64,
 }
 
 /// An accepted connection.
@@ -52,7 +61,6 @@ pub struct Syslog {
     udp: HashMap<ListenerId, Udp>,
     listeners: BTreeMap<ListenerId, Listener>,
     tcp: HashMap<u16, Tcp>,
-    recovered: u64,
     grown: Instant,
     next_heartbeat: Instant,
     stopping: bool,
@@ -67,6 +75,14 @@ struct Round {
     full: bool,
     /// A socket had more than one batch.
     more: bool,
+    /// A socket reported an error.
+    failed: bool,
+}
+
+impl Round {
+    const fn brought_nothing(self) -> bool {
+        self.datagrams + self.bytes == 0 && !self.full && !self.failed
+    }
 }
 
 impl Syslog {
@@ -86,7 +102,7 @@ impl Syslog {
             (memory.ok_or_else(missing)?, words.ok_or_else(missing)?, wake.ok_or_else(missing)?);
         let limit = start.config.as_ref().map_or(1 << 16, |config| config.collect.syslog.message_limit.0 as usize);
         let io = |what| move |error| CollectorError::Io(what, error);
-        let (memory, recovered) = CollectorMemory::open(&memory, &words, epoch).map_err(io("receive memory"))?;
+        let (memory, _) = CollectorMemory::open(&memory, &words, epoch).map_err(io("receive memory"))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|e| CollectorError::Io("epoll", e.into()))?;
         let this = Self {
             channel,
@@ -97,7 +113,6 @@ impl Syslog {
             udp: HashMap::new(),
             listeners: BTreeMap::new(),
             tcp: HashMap::new(),
-            recovered: recovered.datagrams as u64,
             grown: Instant::now(),
             next_heartbeat: Instant::now(),
             stopping: false,
@@ -123,21 +138,18 @@ impl Syslog {
             self.heartbeat()?;
             let n = self.wait(&mut events, round)?;
             round = self.look(&events[..n])?;
-            self.hand_over();
+            self.let_go(&mut round)?;
+            self.hand_over(&mut round);
             self.shrink_when_calm(round);
-            if round.full {
-                // The socket stays readable: waiting for events would spin.
-                std::thread::sleep(FULL);
-            } else if !round.more {
-                nap(round);
-            }
+            nap(round);
         }
         self.drain()
     }
 
     fn wait(&self, events: &mut [EpollEvent], last: Round) -> Result<usize, CollectorError> {
         let until_heartbeat = self.next_heartbeat.saturating_duration_since(Instant::now());
-        let timeout = if last.full { FULL } else { until_heartbeat + Duration::from_millis(1) };
+        // What found no room is tried again whether or not anything new comes; the nap was the wait.
+        let timeout = if last.full { Duration::ZERO } else { until_heartbeat + Duration::from_millis(1) };
         let timeout = EpollTimeout::try_from(timeout.min(HEARTBEAT)).unwrap_or(EpollTimeout::ZERO);
         match self.epoll.wait(events, timeout) {
             Ok(n) => Ok(n),
@@ -153,7 +165,9 @@ impl Syslog {
             match event.data() {
                 CONTROL => self.control(&mut round)?,
                 token if token & TCP != 0 => self.read(token as u16, &mut round)?,
-                token => self.receive(token as ListenerId, &mut round)?,
+                token => {
+                    self.receive(token as ListenerId, &mut round)?;
+                }
             }
         }
         let waiting: Vec<u16> = self.tcp.iter().filter(|(_, tcp)| tcp.waiting).map(|(&slot, _)| slot).collect();
@@ -163,20 +177,24 @@ impl Syslog {
         Ok(round)
     }
 
-    fn receive(&mut self, id: ListenerId, round: &mut Round) -> Result<(), CollectorError> {
-        let Some(udp) = self.udp.get(&id) else { return Ok(()) };
+    fn receive(&mut self, id: ListenerId, round: &mut Round) -> Result<Taken, CollectorError> {
+        let Some(udp) = self.udp.get_mut(&id) else { return Ok(Taken::Nothing) };
         match self.memory.receive(udp.socket.as_fd(), id) {
-            Ok(Taken::Some(n)) => {
-                round.datagrams += n;
-                round.more |= n >= 256;
+            Ok(taken) => {
+                if let Taken::Some(n) = taken {
+                    round.datagrams += n;
+                    round.more |= n >= 256;
+                }
+                round.full |= taken == Taken::Full;
+                Ok(taken)
             }
-            Ok(Taken::Full) => round.full = true,
-            Ok(Taken::Nothing | Taken::End) => {}
-            // An ICMP error of something sent long ago by nobody here: the socket goes on.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) => return Err(CollectorError::Io("recvmmsg", error)),
+            Err(error) if ends_socket(&error) => Err(CollectorError::Io("recvmmsg", error)),
+            Err(error) => {
+                round.failed = true;
+                udp.note(&error);
+                Ok(Taken::Some(0))
+            }
         }
-        Ok(())
     }
 
     fn read(&mut self, slot: u16, round: &mut Round) -> Result<(), CollectorError> {
@@ -201,7 +219,8 @@ impl Syslog {
     }
 
     fn close(&mut self, slot: u16, id: u32) -> Result<(), CollectorError> {
-        self.memory.publish_connections();
+        // What it said is handed over before ravend gives its place away. Datagrams may still wait for room.
+        self.memory.hand_over();
         if let Some(tcp) = self.tcp.remove(&slot) {
             // A closed descriptor leaves epoll only when ravend's duplicate is closed too.
             let _ = self.epoll.delete(tcp.socket.as_fd());
@@ -209,9 +228,9 @@ impl Syslog {
         Ok(self.channel.send_json(&FromWorker::Closed { connection: id }, &[])?)
     }
 
-    /// Publishes what was read from connections and wakes the store if it asked for that.
-    fn hand_over(&mut self) {
-        self.memory.publish_connections();
+    /// Publishes what was read and wakes the store if it asked for that.
+    fn hand_over(&mut self, round: &mut Round) {
+        round.full |= !self.memory.hand_over();
         if self.memory.wants_waking() {
             // The only way this can fail is a counter at its limit, and then the store is awake.
             let _ = nix::unistd::write(&self.wake, &1_u64.to_ne_bytes());
@@ -219,7 +238,7 @@ impl Syslog {
     }
 
     fn shrink_when_calm(&mut self, round: Round) {
-        if round.full || round.more || round.datagrams + round.bytes > 0 {
+        if !round.brought_nothing() {
             self.grown = Instant::now();
         } else if self.grown.elapsed() > CALM {
             // Memory that is not given back is no reason to stop receiving.
@@ -244,7 +263,7 @@ impl Syslog {
             published: self.memory.published(),
             stalls: self.memory.stalls(),
             connections,
-            recovered: self.recovered,
+            recovered: self.memory.recovered(),
         };
         let report = serde_json::value::to_raw_value(&report).map_err(|e| CollectorError::Setup(e.to_string()))?;
         Ok(self.channel.send_json(&FromWorker::Heartbeat { report }, &[])?)
@@ -271,7 +290,10 @@ impl Syslog {
     fn obey(&mut self, message: ToWorker, fds: Vec<OwnedFd>, round: &mut Round) -> Result<(), CollectorError> {
         match message {
             ToWorker::Listen(listener) => self.listen(listener, fds.into_iter().next()),
-            ToWorker::Unlisten(id) => self.unlisten(id),
+            ToWorker::Unlisten(id) => {
+                self.unlisten(id);
+                Ok(())
+            }
             ToWorker::Connection(connection) => match fds.into_iter().next() {
                 Some(socket) => self.connect(connection, socket, round),
                 None => Err(CollectorError::Setup("a connection without a descriptor".to_owned())),
@@ -294,25 +316,41 @@ impl Syslog {
         self.listeners.insert(listener.id, listener.clone());
         if let (Proto::Udp, Some(socket)) = (listener.proto, socket) {
             self.watch(&socket, u64::from(listener.id))?;
-            self.udp.insert(listener.id, Udp { listener, socket });
+            self.udp.insert(listener.id, Udp { listener, socket, leaving: None, errors: 0 });
         }
         Ok(())
     }
 
-    /// Reads what the socket still holds, then lets it go.
-    fn unlisten(&mut self, id: ListenerId) -> Result<(), CollectorError> {
-        let end = Instant::now() + DRAIN;
-        while let Some(udp) = self.udp.get(&id) {
-            match self.memory.receive(udp.socket.as_fd(), id) {
-                Ok(Taken::Some(_) | Taken::Full) if Instant::now() < end => self.hand_over(),
-                _ => {
-                    let _ = self.epoll.delete(udp.socket.as_fd());
-                    self.udp.remove(&id);
-                }
+    /// What the socket still holds is read in the rounds to come.
+    fn unlisten(&mut self, id: ListenerId) {
+        match self.udp.get_mut(&id) {
+            Some(udp) => udp.leaving = Some(DRAIN),
+            None => drop(self.listeners.remove(&id)),
+        }
+    }
+
+    /// Closes sockets that are no longer listened on once they are empty.
+    fn let_go(&mut self, round: &mut Round) -> Result<(), CollectorError> {
+        let leaving = self.udp.iter().filter_map(|(&id, udp)| Some((id, udp.leaving?)));
+        for (id, left) in leaving.collect::<Vec<_>>() {
+            let taken = self.receive(id, round)?;
+            match (taken, self.udp.get_mut(&id)) {
+                (Taken::Full, _) => {}
+                (Taken::Some(_), Some(udp)) if !left.is_zero() => udp.leaving = Some(left.saturating_sub(NAP_UDP)),
+                _ => self.forget(id),
             }
         }
-        self.listeners.remove(&id);
+        // Until they are empty no time is lost.
+        round.more |= self.udp.values().any(|udp| udp.leaving.is_some());
         Ok(())
+    }
+
+    fn forget(&mut self, id: ListenerId) {
+        if let Some(udp) = self.udp.remove(&id) {
+            // A closed descriptor leaves epoll only when every duplicate is closed too.
+            let _ = self.epoll.delete(udp.socket.as_fd());
+        }
+        self.listeners.remove(&id);
     }
 
     fn connect(&mut self, connection: Connection, socket: OwnedFd, round: &mut Round) -> Result<(), CollectorError> {
@@ -335,32 +373,59 @@ impl Syslog {
 
     /// Reads what the sockets hold at this moment and publishes it.
     fn drain(mut self) -> Result<(), CollectorError> {
-        let end = Instant::now() + DRAIN;
-        let mut busy = true;
-        while busy && Instant::now() < end {
-            let mut round = Round::default();
-            let ids: Vec<ListenerId> = self.udp.values().map(|udp| udp.listener.id).collect();
-            for id in ids {
-                self.receive(id, &mut round)?;
+        let end = Instant::now() + STOP;
+        let mut reading = Duration::ZERO;
+        while reading < DRAIN && Instant::now() < end {
+            let begun = Instant::now();
+            let round = self.look_at_all()?;
+            if round.brought_nothing() {
+                return Ok(());
             }
-            let slots: Vec<u16> = self.tcp.keys().copied().collect();
-            for slot in slots {
-                self.read(slot, &mut round)?;
+            if !round.full {
+                reading += begun.elapsed();
             }
-            self.hand_over();
-            busy = round.full || round.datagrams + round.bytes > 0;
-            if round.full {
-                std::thread::sleep(FULL);
-            }
+            self.heartbeat()?;
+            nap(Round { datagrams: 0, bytes: 0, ..round });
         }
+        eprintln!(
+            "raven-worker syslog: stopped while more was coming or the store took nothing: what is still in the sockets and {} datagrams in hand are left there",
+            self.memory.pending()
+        );
         Ok(())
+    }
+
+    fn look_at_all(&mut self) -> Result<Round, CollectorError> {
+        let mut round = Round::default();
+        for id in self.udp.keys().copied().collect::<Vec<_>>() {
+            self.receive(id, &mut round)?;
+        }
+        for slot in self.tcp.keys().copied().collect::<Vec<_>>() {
+            self.read(slot, &mut round)?;
+        }
+        self.hand_over(&mut round);
+        Ok(round)
     }
 }
 
-fn nap(round: Round) {
-    if round.datagrams > 0 {
-        std::thread::sleep(NAP_UDP);
-    } else if round.bytes > 0 {
-        std::thread::sleep(NAP_TCP);
+impl Udp {
+    /// Says what the socket reported: the 1st, 2nd, 4th, 8th time, so that an error that stays fills no log.
+    fn note(&mut self, error: &io::Error) {
+        self.errors += 1;
+        if self.errors.is_power_of_two() {
+            eprintln!("raven-worker syslog: {}: {error} (time {})", self.listener.name(), self.errors);
+        }
     }
+}
+
+/// Waits for more to come together. A full ring leaves sockets readable: waiting for events would spin.
+fn nap(round: Round) {
+    let nap = match round {
+        Round { full: true, .. } => FULL,
+        Round { failed: true, .. } => FAILED,
+        Round { more: true, .. } => return,
+        Round { datagrams: 1.., .. } => NAP_UDP,
+        Round { bytes: 1.., .. } => NAP_TCP,
+        _ => return,
+    };
+    std::thread::sleep(nap);
 }

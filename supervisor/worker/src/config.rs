@@ -16,7 +16,8 @@ pub fn read(start: &Start, fds: Vec<OwnedFd>) -> Result<Box<Config>, Vec<String>
     let mut bytes = Vec::new();
     File::from(fd).read_to_end(&mut bytes).map_err(|error| vec![format!("{name}: cannot be read: {error}")])?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = memchr::memchr_iter(b'\n', good).count() + 1;
         vec![format!("{name}:{line}:1: not UTF-8 text")]
     })?;
     Config::layered(None, (&name, &text), start.environment.clone())

@@ -19,7 +19,7 @@ use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::report::StoreReport;
 use raven_model::table::Role;
 use raven_model::units::{Seq, UnixNanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,6 +36,8 @@ const FRESH: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_millis(250);
 /// How long the uplink may take to stop reading a segment that is to go.
 const FENCE: Duration = Duration::from_millis(250);
+/// Questions of one reader that may wait at a time.
+const WAITING_MAX: usize = 16;
 /// How long a graceful stop tries to make everything durable.
 const STOP: Duration = Duration::from_secs(5);
 /// The clock is trusted for removal by age as long as it was not stepped by more.
@@ -45,8 +47,8 @@ const STEP: i128 = 60_000_000_000;
 struct Reader {
     role: Role,
     server: TailServer,
-    /// A question that waits for the next record.
-    waiting: Option<(u64, Seq)>,
+    /// Questions that wait for the next record; the oldest is dropped when there are too many (it is asked again).
+    waiting: VecDeque<(u64, Seq)>,
 }
 
 /// An eviction that waits for the uplink's word.
@@ -97,7 +99,9 @@ impl Store {
                 }
                 Fd::Words { .. } => words = Some(fd),
                 Fd::Wake { .. } => wake = Some(File::from(fd)),
-                Fd::Tail { peer } => readers.push(Reader { role: *peer, server: TailServer::new(fd), waiting: None }),
+                Fd::Tail { peer } => {
+                    readers.push(Reader { role: *peer, server: TailServer::new(fd), waiting: VecDeque::new() });
+                }
                 Fd::ConfigText { .. } => {}
             }
         }
@@ -273,9 +277,10 @@ impl Store {
 
     fn answer_waiting(&mut self) {
         for n in 0..self.readers.len() {
-            if let Some((id, from)) = self.readers[n].waiting.filter(|(_, from)| *from < self.writer.next_seq()) {
-                self.readers[n].waiting = None;
-                self.answer(n, id, from, false);
+            if self.readers[n].waiting.iter().any(|(_, from)| *from < self.writer.next_seq()) {
+                for (id, from) in std::mem::take(&mut self.readers[n].waiting) {
+                    self.answer(n, id, from, true);
+                }
             }
         }
     }
@@ -292,7 +297,10 @@ impl Store {
                     reader.server.block(id, first, &value)
                 }
                 Ok(None) if wait => {
-                    reader.waiting = Some((id, from));
+                    if reader.waiting.len() >= WAITING_MAX {
+                        reader.waiting.pop_front();
+                    }
+                    reader.waiting.push_back((id, from));
                     Ok(())
                 }
                 Ok(None) => reader.server.reply(&Reply::Next { id, next_seq: self.writer.next_seq() }),
@@ -503,7 +511,7 @@ fn quota(ring: &Path, disk: Disk) -> anyhow::Result<u64> {
 
 /// Wall clock minus the clock that is never stepped, nanoseconds.
 fn clock_offset() -> i128 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos().cast_signed());
     let steady = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_or(0, |t| i128::from(t.tv_sec()) * 1_000_000_000 + i128::from(t.tv_nsec()));
     wall - steady

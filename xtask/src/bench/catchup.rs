@@ -37,7 +37,7 @@ fn row(bench: &Bench, speaks: Speaks, name: &str) -> Result<Row> {
 /// Records a second that the receiver acknowledges, from its first one until it has caught up with the present.
 fn drain_rate(bench: &Bench, speaks: Speaks) -> Result<f64> {
     let port = free_port()?;
-    let raven = Raven::start(&bench.programs, &uplink(speaks, port))?;
+    let raven = Raven::start_with(&bench.programs, &uplink(speaks, port))?;
     let load = Load { proto: "udp", rate: ARRIVAL, seconds: 2 * AWAY, gso: false };
     let mut generator = load.start(&bench.programs, raven.port())?;
     std::thread::sleep(Duration::from_secs(AWAY));

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Memory of all processes after half a minute of rest, with one destination that is away.
 pub fn run(bench: &Bench) -> Result<Vec<Row>> {
     let uplink = "[uplink.noc]\nkind = \"relp\"\nto = \"127.0.0.1:9\"\n";
-    let raven = Raven::start(&bench.programs, uplink)?;
+    let raven = Raven::start_with(&bench.programs, uplink)?;
     std::thread::sleep(Duration::from_secs(20));
     let (before, seconds) = (cpu_seconds(raven.pid()), 10);
     std::thread::sleep(Duration::from_secs(seconds));

@@ -17,13 +17,13 @@ pub struct Raven {
 }
 
 impl Raven {
-    /// Starts one and waits until it is ready.
-    pub fn start(programs: &Path, uplinks: &str) -> Result<Self> {
+    /// Starts one and waits until it is ready; `more` goes on from the table `[buffer]`.
+    pub fn start_with(programs: &Path, more: &str) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("raven-bench-").tempdir()?;
         let port = free_port()?;
         let config = dir.path().join("raven.toml");
         let text = format!(
-            "schema = 1\n[site]\nname = \"bench\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n[buffer]\ndisk = \"2GiB\"\n{uplinks}"
+            "schema = 1\n[site]\nname = \"bench\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n[buffer]\ndisk = \"2GiB\"\n{more}"
         );
         std::fs::write(&config, text)?;
         let mut appliance = Appliance::start(programs, &config, &dir.path().join("data"))?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ pub enum Work {
     UdpToFile,
     /// imptcp to a plain file.
     TcpToFile,
-    /// imudp to a disk queue whose destination is away.
+    /// imudp to a disk queue whose destination takes nothing.
     UdpToDiskQueue,
 }
 
@@ -28,6 +29,8 @@ pub struct Rsyslog {
     port: u16,
     dir: TempDir,
     work: Work,
+    /// Takes connections and never reads: what is sent there stays in the queue.
+    _stuck: TcpListener,
 }
 
 impl Rsyslog {
@@ -36,11 +39,12 @@ impl Rsyslog {
         let dir = tempfile::Builder::new().prefix("rsyslog-bench-").tempdir()?;
         let port = free_port()?;
         let config = dir.path().join("rsyslog.conf");
-        std::fs::write(&config, text(work, dir.path(), port))?;
+        let stuck = TcpListener::bind("127.0.0.1:0")?;
+        std::fs::write(&config, text(work, dir.path(), port, stuck.local_addr()?.port()))?;
         let mut command = Command::new("rsyslogd");
         command.arg("-n").arg("-f").arg(&config).arg("-iNONE");
         let child = command.stdin(Stdio::null()).spawn().context("rsyslogd")?;
-        let mut rsyslog = Self { child, port, dir, work };
+        let mut rsyslog = Self { child, port, dir, work, _stuck: stuck };
         rsyslog.wait_until_it_listens()?;
         Ok(rsyslog)
     }
@@ -62,21 +66,24 @@ impl Rsyslog {
         Ok(())
     }
 
-    /// Bytes of its queue files.
-    pub fn queue_bytes(&self) -> Result<u64> {
-        let mut bytes = 0;
+    /// Bytes of its queue files, and messages in them.
+    pub fn queued(&self) -> Result<(u64, u64)> {
+        let message = memchr::memmem::Finder::new("<Obj:1:msg:");
+        let (mut bytes, mut messages) = (0, 0);
         for entry in std::fs::read_dir(self.dir.path())? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with("queue") {
-                bytes += entry.metadata()?.len();
+            if entry.file_name().to_string_lossy().starts_with("queue.0") {
+                let file = std::fs::read(entry.path())?;
+                bytes += file.len() as u64;
+                messages += message.find_iter(&file).count() as u64;
             }
         }
-        Ok(bytes)
+        Ok((bytes, messages))
     }
 }
 
 /// Its configuration.
-fn text(work: Work, dir: &Path, port: u16) -> String {
+fn text(work: Work, dir: &Path, port: u16, stuck: u16) -> String {
     let dir = dir.display();
     let input = match work {
         Work::TcpToFile => format!(
@@ -90,8 +97,9 @@ input(type="imudp" address="127.0.0.1" port="{port}" rcvbufSize="4m" ruleset="r"
     };
     let action = match work {
         Work::UdpToDiskQueue => {
-            // Port 9 (discard): nobody listens there, so all stays in the queue.
-            r#"action(type="omfwd" target="127.0.0.1" port="9" protocol="tcp" template="raw" queue.type="Disk" queue.filename="queue" queue.maxDiskSpace="4g" queue.maxFileSize="64m" queue.dequeueBatchSize="1024" queue.checkpointInterval="1000" action.resumeRetryCount="-1")"#.to_owned()
+            format!(
+                r#"action(type="omfwd" target="127.0.0.1" port="{stuck}" protocol="tcp" template="raw" queue.type="Disk" queue.filename="queue" queue.maxDiskSpace="4g" queue.maxFileSize="64m" queue.dequeueBatchSize="1024" queue.checkpointInterval="1000" action.resumeRetryCount="-1")"#
+            )
         }
         Work::TcpToFile | Work::UdpToFile => {
             format!(

@@ -1,15 +1,19 @@
 //! Where things lie in the receive memory, and the shared view of it.
 
 use crate::memory::Mapping;
+use raven_model::record::FRAME_MAX;
+use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 
 /// Version of this layout; a collector finding another starts anew.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"RAVENRX1");
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"RAVENRX2");
 
 /// Batches that may be published and not yet durable.
 pub(super) const DESCRIPTORS: u64 = 8192;
-/// Bytes of a descriptor: batch u64, offset u32, length u32, count u32, zero u32, monotonic offset i64.
+/// Bytes of a descriptor: batch u64, offset u32, length u32, count u32, end u32 (bytes published since the epoch began,
+/// modulo 2^32), monotonic offset i64.
 pub(super) const DESCRIPTOR: usize = 32;
 /// Datagrams of one `recvmmsg`.
 pub(super) const SLOTS: usize = 256;
@@ -29,6 +33,8 @@ pub(super) const CONNECTION_HEAD: usize = 256;
 pub(super) const CONNECTION_BUFFER: usize = 256 * 1024;
 /// The ring wraps here as long as there is room before it, so that an idle box keeps few pages.
 pub(super) const RING_SOFT: usize = 4 << 20;
+/// Most bytes of one batch: every slot full. A batch of TCP is smaller.
+pub(super) const BATCH_MAX: usize = SLOTS * FRAME_MAX;
 /// Most that the ring grows to while the store is behind: 3 s of 100,000 messages a second.
 pub(super) const RING: usize = 64 << 20;
 
@@ -46,7 +52,9 @@ pub(super) const SLOT_PARTS: usize = 2 * size_of::<libc::iovec>();
 pub(super) const PARTS_AT: usize = HEADS_AT + pages(SLOTS * SLOT_HEAD);
 pub(super) const NAMES_AT: usize = PARTS_AT + pages(SLOTS * SLOT_PARTS);
 pub(super) const CONTROLS_AT: usize = NAMES_AT + pages(SLOTS * NAME);
-pub(super) const NEAR_AT: usize = CONTROLS_AT + pages(SLOTS * CONTROL);
+/// A u64 per slot: collectors that died while they framed it.
+pub(super) const DEATHS_AT: usize = CONTROLS_AT + pages(SLOTS * CONTROL);
+pub(super) const NEAR_AT: usize = DEATHS_AT + pages(SLOTS * 8);
 pub(super) const CONNECTION_HEADS_AT: usize = NEAR_AT + SLOTS * NEAR;
 /// Everything before this is touched at start, so that no page fault can come between the kernel's taking of a
 /// datagram and its `msg_len`.
@@ -66,21 +74,27 @@ pub(super) mod head {
     pub const EPOCH: usize = 8;
     /// Number of the newest batch handed over.
     pub const PUBLISHED: usize = 16;
-    /// Number of the batch being built.
-    pub const BUILDING: usize = 24;
-    /// Ring offset behind the newest batch.
-    pub const RING_HEAD: usize = 32;
+    /// Number under which the datagrams in the slots are handed over; 0 = not yet decided.
+    pub const SLOTS_BATCH: usize = 24;
     /// Listener whose datagrams are in the slots.
-    pub const SLOTS_LISTENER: usize = 40;
-    /// Bytes published since the epoch began.
-    pub const BYTES: usize = 48;
+    pub const SLOTS_LISTENER: usize = 32;
+    /// What is being framed: [`super::SLOT`] or [`super::CONNECTION`] plus its number; 0 = nothing.
+    pub const WORKING_ON: usize = 40;
+    /// Datagrams taken over from dead predecessors.
+    pub const RECOVERED: usize = 48;
+    /// Records framed without being looked at.
+    pub const UNPARSED: usize = 56;
 }
+
+/// Kinds of places in [`head::WORKING_ON`].
+pub(super) const SLOT: u64 = 1 << 32;
+pub(super) const CONNECTION: u64 = 2 << 32;
 
 /// Words of the store, as byte offsets, each in a cache line of its own.
 pub(super) mod words {
     /// Batches up to here are on disk.
     pub const DURABLE: usize = 0;
-    /// Bytes taken since the epoch began.
+    /// Bytes taken since the epoch began, modulo 2^32.
     pub const TAKEN: usize = 64;
     /// [`super::super::Waiting`].
     pub const WAITING: usize = 128;
@@ -90,6 +104,21 @@ pub(super) mod words {
 pub fn connection_buffer(slot: u16) -> Range<u64> {
     let at = (BUFFERS_AT + usize::from(slot) * CONNECTION_BUFFER) as u64;
     at..at + CONNECTION_BUFFER as u64
+}
+
+/// The descriptor of a batch.
+pub(super) const fn descriptor_at(batch: u64) -> usize {
+    DESCRIPTORS_AT + (batch % DESCRIPTORS) as usize * DESCRIPTOR
+}
+
+/// Both ends know how long the memory is; another length is of another version and would end the process on access.
+pub(super) fn expect_len(fd: &OwnedFd, len: usize) -> io::Result<()> {
+    let stat = nix::sys::stat::fstat(fd)?;
+    if usize::try_from(stat.st_size) == Ok(len) {
+        return Ok(());
+    }
+    let text = format!("the receive memory has {} bytes, this version needs {len}", stat.st_size);
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
 /// A shared 64-bit word.

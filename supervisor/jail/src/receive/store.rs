@@ -1,13 +1,17 @@
 //! The store's side: takes published batches out of the receive memory, copies only.
 
 use super::layout::{
-    DESCRIPTOR, DESCRIPTORS, DESCRIPTORS_AT, MAGIC, MEMORY_SIZE, RING, RING_AT, WORDS_SIZE, head, word, words,
+    BATCH_MAX, DESCRIPTOR, DESCRIPTORS, MAGIC, MEMORY_SIZE, RING, RING_AT, WORDS_SIZE, descriptor_at, expect_len, head,
+    word, words,
 };
 use crate::memory::Mapping;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
+
+/// A copy's memory beyond this is given back after a long batch.
+const KEPT: usize = 2 << 20;
 
 /// When the collector wakes the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +48,8 @@ pub enum BatchError {
         /// There.
         found: u64,
     },
-    /// Outside the ring.
-    #[error("batch {number} says bytes {at}+{len}, outside the ring")]
+    /// Outside the ring, or longer than 256 full slots.
+    #[error("batch {number} says bytes {at}+{len}, outside the ring or more than a batch can be")]
     Bounds {
         /// Its number.
         number: u64,
@@ -66,6 +70,8 @@ pub struct StoreMemory {
 impl StoreMemory {
     /// Maps the receive memory for reading and the words for writing.
     pub fn open(memory: &OwnedFd, words: &OwnedFd) -> io::Result<Self> {
+        expect_len(memory, MEMORY_SIZE)?;
+        expect_len(words, WORDS_SIZE)?;
         Ok(Self { map: Mapping::read_only(memory, MEMORY_SIZE)?, words: Mapping::shared(words, WORDS_SIZE)? })
     }
 
@@ -74,9 +80,10 @@ impl StoreMemory {
         if word(&self.map, head::MAGIC).load(Acquire) == MAGIC { word(&self.map, head::EPOCH).load(Relaxed) } else { 0 }
     }
 
-    /// Number of the newest batch.
+    /// Number of the newest batch. No more than there are descriptors behind what is durable, whatever the collector
+    /// says.
     pub fn published(&self) -> u64 {
-        word(&self.map, head::PUBLISHED).load(Acquire)
+        word(&self.map, head::PUBLISHED).load(Acquire).min(self.durable().saturating_add(DESCRIPTORS - 1))
     }
 
     /// Number of the newest batch that was made durable.
@@ -97,10 +104,14 @@ impl StoreMemory {
         if found != number {
             return Err(BatchError::Number { expected: number, found });
         }
-        if at as usize >= RING || len as usize > RING / 2 || at as usize + len as usize > RING {
+        let end = at as usize + len as usize;
+        if len as usize > BATCH_MAX || end > RING {
             return Err(BatchError::Bounds { number, at, len });
         }
         let len = len as usize;
+        if out.capacity() > KEPT && len <= KEPT {
+            *out = Vec::with_capacity(KEPT);
+        }
         out.reserve(len);
         // SAFETY: the range was just checked to lie in the ring; `out` has room for it; the bytes may change under us
         // if the collector lies, so they are copied as raw memory and only the copy is looked at.
@@ -113,9 +124,8 @@ impl StoreMemory {
 
     #[allow(unsafe_code)]
     fn descriptor(&self, number: u64) -> [u8; DESCRIPTOR] {
-        let at = DESCRIPTORS_AT + (number % DESCRIPTORS) as usize * DESCRIPTOR;
         // SAFETY: in bounds by the modulus; read as raw bytes, once.
-        unsafe { std::ptr::read_volatile(self.map.base().as_ptr().add(at).cast()) }
+        unsafe { std::ptr::read_volatile(self.map.base().as_ptr().add(descriptor_at(number)).cast()) }
     }
 
     /// Says that `bytes` more were taken, so that the collector knows how far behind the store is.
@@ -124,9 +134,13 @@ impl StoreMemory {
         word.store(word.load(Relaxed).wrapping_add(bytes as u64), Release);
     }
 
-    /// Starts the count of taken bytes where the collector's count of published bytes stands.
+    /// Starts the count of taken bytes behind the newest durable batch.
     pub fn taken_all(&self) {
-        word(&self.words, words::TAKEN).store(word(&self.map, head::BYTES).load(Relaxed), Release);
+        let durable = self.durable();
+        let at = descriptor_at(durable);
+        let found = word(&self.map, at).load(Relaxed) == durable;
+        let bytes = if found { word(&self.map, at + 16).load(Relaxed) >> 32 } else { 0 };
+        word(&self.words, words::TAKEN).store(bytes, Release);
     }
 
     /// Gives the ring space of all batches up to `batch` back. Call only after the commit that holds them.
@@ -143,4 +157,4 @@ impl StoreMemory {
     }
 }
 
-const _: () = assert!(DESCRIPTORS_AT % 8 == 0 && RING_AT % 4096 == 0);
+const _: () = assert!(descriptor_at(1) % 8 == 0 && RING_AT % 4096 == 0);
