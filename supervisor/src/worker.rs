@@ -165,8 +165,7 @@ impl Worker {
         let channel = self.channel.as_ref()?;
         match channel.try_recv_json(packet) {
             Ok(Some((message, _))) => Some(message),
-            Ok(None) => None,
-            Err(ChannelError::Io(_)) => None,
+            Ok(None) | Err(ChannelError::Io(_)) => None,
             Err(error) => {
                 tracing::error!(role = %self.role, "the worker does not speak our language and is killed: {error}");
                 self.kill();

@@ -1,0 +1,67 @@
+//! What operators' programs ask, on the control socket.
+
+use super::{Supervisor, Token, event};
+use crate::operator::{CLIENTS_MAX, Client};
+use crate::status;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use raven_jail::channel::stream_pair;
+use raven_model::control::{Request, Response, ToWorker};
+use raven_model::table::Role;
+use std::os::fd::{AsFd, OwnedFd};
+
+impl Supervisor {
+    pub(super) fn accept_client(&mut self) {
+        if self.clients.len() >= CLIENTS_MAX {
+            return;
+        }
+        let Ok(client) = Client::accept(self.control.as_fd()) else { return };
+        self.last_client = self.last_client.wrapping_add(1);
+        if self.epoll.add(client.fd(), event(Token::Client(self.last_client))).is_ok() {
+            self.clients.insert(self.last_client, client);
+        }
+    }
+
+    pub(super) fn serve_client(&mut self, n: u32) {
+        let Some(mut client) = self.clients.remove(&n) else { return };
+        if !client.is_answering() {
+            let (response, pass) = match client.read() {
+                Ok(Some(Ok(request))) => self.respond(&request),
+                Ok(Some(Err(refusal))) => (Response::Refused(vec![refusal]), None),
+                Ok(None) => {
+                    self.clients.insert(n, client);
+                    return;
+                }
+                Err(_) => return,
+            };
+            client.answer(&response, pass);
+        }
+        if let Ok(false) = client.write() {
+            let flags = EpollFlags::EPOLLOUT;
+            let _ = self.epoll.modify(client.fd(), &mut EpollEvent::new(flags, Token::Client(n).pack()));
+            self.clients.insert(n, client);
+        }
+    }
+
+    pub(super) fn respond(&mut self, request: &Request) -> (Response, Option<OwnedFd>) {
+        let response = match request {
+            Request::Status => Response::Status(Box::new(status::status(self))),
+            Request::Show => Response::Config(self.config.clone()),
+            Request::Apply => match self.apply() {
+                Ok(changes) => Response::Applied(changes),
+                Err(errors) => Response::Refused(errors),
+            },
+            Request::Diff => match self.read_config() {
+                Ok(file) => Response::Diff { running: self.config.clone(), file },
+                Err(errors) => Response::Refused(errors),
+            },
+            Request::Query => match stream_pair() {
+                Ok((ours, theirs)) => {
+                    self.tell(Role::Decode, &ToWorker::Client, vec![ours]);
+                    return (Response::Query, Some(theirs));
+                }
+                Err(error) => Response::Refused(vec![format!("no descriptor left for a query: {error}")]),
+            },
+        };
+        (response, None)
+    }
+}
