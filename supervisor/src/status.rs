@@ -5,7 +5,7 @@ use nix::unistd::Uid;
 use raven_jail::socket::kernel_udp;
 use raven_model::control::RawStatus;
 use raven_model::report::{Process, Status};
-use raven_model::units::UnixNanos;
+use raven_model::units::{ByteCount, UnixNanos};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The status so far as it is ours, and the roles' reports as they came.
@@ -19,6 +19,7 @@ pub fn status(supervisor: &Supervisor) -> RawStatus {
         processes: processes(supervisor),
         listeners: supervisor.listeners.status(),
         kernel: kernel_udp(),
+        alerts: small_buffers(supervisor),
         ..Status::default()
     };
     let reports = supervisor.workers.iter().filter_map(|w| Some((w.role, w.report.clone()?))).collect();
@@ -37,6 +38,23 @@ fn processes(supervisor: &Supervisor) -> Vec<Process> {
         ..Process::default()
     };
     std::iter::once(ravend).chain(supervisor.workers.iter().map(|worker| worker.process(uid))).collect()
+}
+
+/// Listeners whose buffer is smaller than configured: without root the kernel stops at `net.core.rmem_max`.
+fn small_buffers(supervisor: &Supervisor) -> Vec<String> {
+    let wanted = supervisor.config.collect.syslog.receive_buffer;
+    // The kernel counts its own needs too, and doubles what is asked for.
+    let small =
+        supervisor.listeners.status().into_iter().filter(|l| l.proto == "udp" && l.receive_buffer < wanted.0 * 2);
+    small
+        .map(|l| {
+            let has = ByteCount(l.receive_buffer / 2);
+            format!(
+                "udp:{} has a receive buffer of {has}, not {wanted}: start ravend as root, or raise net.core.rmem_max",
+                l.addr
+            )
+        })
+        .collect()
 }
 
 /// What the jails lack, each once, with the roles that lack it.
