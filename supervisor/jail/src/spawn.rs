@@ -198,6 +198,7 @@ impl Prepared {
                 "all processes run as user {}: start ravend as root to give each role a user of its own",
                 own_uid()
             ));
+            missing.push("the bounding set is not emptied: only root can".to_owned());
         }
         let data = spec
             .data
