@@ -85,7 +85,7 @@ input(type="imrelp" port="{port}" ruleset="raven" maxDataSize="128k")
         let config = self.dir.path().join("rsyslog.conf");
         let mut command = Command::new("rsyslogd");
         command.arg("-n").arg("-f").arg(config).arg("-iNONE");
-        self.child = Some(command.stdin(Stdio::null()).spawn().unwrap());
+        self.child = Some(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         eventually("rsyslog listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
