@@ -90,7 +90,7 @@ impl Framing for SyslogFraming {
 }
 
 impl SyslogFraming {
-    fn step(&self, mode: Mode, bytes: &[u8], end: bool) -> Step {
+    fn step(self, mode: Mode, bytes: &[u8], end: bool) -> Step {
         if mode.counted_rest > 0 {
             return self.counted(mode, bytes, 0, mode.counted_rest as usize, end);
         }
@@ -108,7 +108,7 @@ impl SyslogFraming {
     }
 
     /// `len` bytes behind `skip` are the message, or what is left of it.
-    fn counted(&self, mode: Mode, bytes: &[u8], skip: usize, len: usize, end: bool) -> Step {
+    fn counted(self, mode: Mode, bytes: &[u8], skip: usize, len: usize, end: bool) -> Step {
         let mode = Mode { kind: Kind::Counted, counted_rest: 0, ..mode };
         let here = bytes.len() - skip;
         let now = len.min(self.limit);
@@ -121,7 +121,7 @@ impl SyslogFraming {
     }
 
     /// Up to the delimiter, which the first message decides.
-    fn delimited(&self, mode: Mode, bytes: &[u8], end: bool) -> Step {
+    fn delimited(self, mode: Mode, bytes: &[u8], end: bool) -> Step {
         let whole = Mode { in_piece: false, ..mode };
         let found = match mode.kind {
             Kind::Nul => memchr::memchr(0, bytes).map(|at| (at, 1, whole)),
@@ -140,12 +140,8 @@ impl SyslogFraming {
     }
 
     /// No length where one should be: what comes before the next frame or line end is kept as a message.
-    fn resync(&self, mode: Mode, bytes: &[u8], end: bool) -> Step {
-        let frame = (1..bytes.len().min(self.limit)).find(|&at| {
-            !bytes[at - 1].is_ascii_digit()
-                && bytes[at].is_ascii_digit()
-                && matches!(length(&bytes[at..]), Length::Is { .. })
-        });
+    fn resync(self, mode: Mode, bytes: &[u8], end: bool) -> Step {
+        let frame = next_frame(bytes).filter(|&at| at < self.limit);
         let line_end = memchr::memchr2(b'\n', 0, bytes);
         match (frame, line_end) {
             (Some(frame), Some(line_end)) if line_end < frame => {
@@ -208,6 +204,17 @@ fn length(bytes: &[u8]) -> Length {
         }
         _ => Length::Not,
     }
+}
+
+/// Where the first counted frame behind the start of `bytes` begins. Looks for the `<` only, so that a sender who gives
+/// byte after byte does not have all that came before looked at again and again.
+fn next_frame(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'<', bytes).find_map(|lt| {
+        let ahead = bytes[..lt].strip_suffix(b" ")?;
+        let digits = ahead.iter().rev().take(DIGITS_MAX + 1).take_while(|b| b.is_ascii_digit()).count();
+        let at = ahead.len() - digits;
+        (at > 0 && matches!(length(&bytes[at..]), Length::Is { .. })).then_some(at)
+    })
 }
 
 #[cfg(test)]

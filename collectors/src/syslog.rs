@@ -21,7 +21,7 @@ const NAP_TCP: Duration = Duration::from_millis(5);
 /// How often a full ring is looked at again.
 const FULL: Duration = Duration::from_millis(1);
 /// Calm after which the ring's growth is given back.
-const CALM: Duration = Duration::from_secs(60);
+const CALM: Duration = Duration::from_mins(1);
 /// How often a socket that reports errors is looked at again.
 const FAILED: Duration = Duration::from_millis(5);
 /// Longest that a socket that is let go is read on while senders go on sending. Time that the ring is full does not

@@ -1,6 +1,7 @@
 //! Talks to `ravend` over its control socket, and to the `decode` role over the connection that `ravend` hands on.
 
 use crate::failure::Failure;
+use crate::output::Output;
 use raven_model::control::{Request, Response};
 use raven_model::query::{Query, Reply};
 use rustix::io::Errno;
@@ -38,8 +39,8 @@ impl Client {
         }
     }
 
-    /// Asks the `decode` role; the reader gives the lines (or bytes) of the answer.
-    pub fn query(&self, query: &Query) -> Result<BufReader<UnixStream>, Failure> {
+    /// Asks the `decode` role.
+    pub fn query(&self, query: &Query) -> Result<Answer, Failure> {
         let (response, fd) = self.exchange(&Request::Query)?;
         let stream = match (response, fd) {
             (Response::Query, Some(fd)) => UnixStream::from(fd),
@@ -52,8 +53,9 @@ impl Client {
         send_line(&stream, query).map_err(|error| Failure::Protocol(format!("the decode role went away: {error}")))?;
         let mut reader = BufReader::with_capacity(256 << 10, stream);
         match first_line(&mut reader)? {
-            Reply::Ok => Ok(reader),
+            Reply::Ok => Ok(Answer { reader, line: Vec::new(), lines: 0, is_whole: false }),
             Reply::Error(why) => Err(Failure::Refused(vec![why])),
+            other => Err(Failure::Protocol(format!("the decode role began its answer with {other:?}"))),
         }
     }
 
@@ -77,6 +79,57 @@ impl Client {
             _ => "look at the log of ravend",
         };
         Failure::Unreachable { path: self.socket.clone(), source, hint }
+    }
+}
+
+/// The lines of an answer, as they come.
+pub struct Answer {
+    reader: BufReader<UnixStream>,
+    line: Vec<u8>,
+    lines: u64,
+    is_whole: bool,
+}
+
+impl Answer {
+    /// The next line, without its LF; `None` when the answer is whole. Notes go to standard error. An answer that ends
+    /// without saying so broke off: that is a [`Failure::BrokenOff`], whatever came before.
+    pub fn next(&mut self, output: &mut Output) -> Result<Option<&[u8]>, Failure> {
+        while !self.is_whole {
+            self.read_line()?;
+            match Reply::on_line(&self.line) {
+                None => {
+                    self.lines += 1;
+                    return Ok(Some(&self.line));
+                }
+                Some(Reply::Note(note)) => output.note(&note),
+                Some(Reply::Done(lines)) if lines == self.lines => self.is_whole = true,
+                Some(Reply::Done(lines)) => return Err(self.broken_off(&format!("it should have had {lines}"))),
+                Some(Reply::Error(why)) => return Err(self.broken_off(&why)),
+                Some(Reply::Ok) => return Err(self.broken_off("then came another answer")),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_line(&mut self) -> Result<(), Failure> {
+        self.line.clear();
+        if let Err(error) = self.reader.read_until(b'\n', &mut self.line) {
+            return Err(self.broken_off(&error.to_string()));
+        }
+        // A last line without its LF was cut, and may be half a record.
+        match self.line.pop() {
+            Some(b'\n') => Ok(()),
+            _ => Err(self.broken_off("the decode role went away; look at the log of ravend")),
+        }
+    }
+
+    fn broken_off(&self, why: &str) -> Failure {
+        Failure::BrokenOff { lines: self.lines, why: why.to_owned(), kept: None }
+    }
+
+    /// True when the next line has not arrived yet: time to show what was written.
+    pub fn is_drained(&self) -> bool {
+        self.reader.buffer().is_empty()
     }
 }
 

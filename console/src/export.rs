@@ -1,15 +1,15 @@
 //! `raven export`: stored messages to a file or to standard output.
 
 use crate::cli::Stream;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::escape;
 use crate::failure::{Failure, OK, file};
 use crate::output::Output;
 use crate::tail::Window;
 use clap::{Args, ValueEnum};
-use raven_model::query::{Format, Query, Select};
+use raven_model::query::{Query, RecordView, Select};
 use std::fs::File;
-use std::io::{BufRead, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 /// `raven export`.
@@ -46,73 +46,70 @@ pub fn run(args: &ExportArgs, client: &Client, output: &mut Output) -> Result<u8
     if args.decoded && args.format == ExportFormat::Raw {
         return Err(Failure::Usage("--decoded adds fields to ndjson; --format raw has no place for them".to_owned()));
     }
-    let mut reader = client.query(&Query::Records(select(args)))?;
+    let mut answer = client.query(&Query::Records(select(args)))?;
     match &args.out {
-        Some(path) => to_file(&mut reader, path, output),
-        None => to_output(&mut reader, args.format, output),
+        Some(path) => to_file(&mut answer, args.format, path, output),
+        None => to_output(&mut answer, args.format, output),
     }?;
     Ok(OK)
 }
 
 fn select(args: &ExportArgs) -> Select {
-    let format = match args.format {
-        ExportFormat::Ndjson => Format::Ndjson,
-        ExportFormat::Raw => Format::Raw,
-    };
     Select {
         stream: args.stream.name(),
         since: args.window.since,
         until: args.window.until,
         decoded: args.decoded,
-        format,
         ..Select::default()
     }
 }
 
-fn to_file(reader: &mut impl BufRead, path: &Path, output: &mut Output) -> Result<(), Failure> {
-    let mut out = BufWriter::new(File::create(path).map_err(file("create", path))?);
+/// Whatever happens, the file keeps what came before.
+fn to_file(answer: &mut Answer, format: ExportFormat, path: &Path, output: &mut Output) -> Result<(), Failure> {
+    let mut out = BufWriter::with_capacity(256 << 10, File::create(path).map_err(file("create", path))?);
     let (mut lines, mut bytes) = (0_u64, 0_u64);
-    pass(reader, |chunk| {
-        lines += memchr::memchr_iter(b'\n', chunk).count() as u64;
-        bytes += chunk.len() as u64;
-        out.write_all(chunk).map_err(file("write", path))
-    })?;
+    let passed = pass(answer, format, output, |_, record| {
+        lines += 1;
+        bytes += record.len() as u64 + 1;
+        out.write_all(record).and_then(|()| out.write_all(b"\n")).map_err(file("write", path))
+    });
     out.flush().and_then(|()| out.get_ref().sync_all()).map_err(file("write", path))?;
+    passed.map_err(|failure| failure.kept_in(path))?;
     if output.json {
         return output.value(&serde_json::json!({ "file": path, "lines": lines, "bytes": bytes }));
     }
-    output.remark(&format!("{lines} lines, {bytes} bytes written to {}", path.display()));
+    output.remark(&format!("{lines} messages, {bytes} bytes written to {}", path.display()));
     Ok(())
 }
 
-fn to_output(reader: &mut impl BufRead, format: ExportFormat, output: &mut Output) -> Result<(), Failure> {
-    if !output.terminal {
-        return pass(reader, |chunk| output.bytes(chunk));
-    }
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(|error| broken(&error))? > 0 {
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+fn to_output(answer: &mut Answer, format: ExportFormat, output: &mut Output) -> Result<(), Failure> {
+    pass(answer, format, output, |output, record| match format {
+        ExportFormat::Raw if output.terminal => output.line(&escape::bytes(record)),
+        ExportFormat::Ndjson if output.terminal => output.json_line(record),
+        _ => output.bytes(record).and_then(|()| output.bytes(b"\n")),
+    })
+}
+
+/// Hands on each record as it is to be written, without the LF behind it.
+fn pass(
+    answer: &mut Answer,
+    format: ExportFormat,
+    output: &mut Output,
+    mut take: impl FnMut(&mut Output, &[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    while let Some(line) = answer.next(output)? {
         match format {
-            ExportFormat::Ndjson => output.json_line(text)?,
-            ExportFormat::Raw => output.line(&escape::bytes(text))?,
+            ExportFormat::Ndjson => take(output, line)?,
+            ExportFormat::Raw => take(output, &message(line)?)?,
         }
-        line.clear();
     }
     Ok(())
 }
 
-fn pass(reader: &mut impl BufRead, mut take: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    loop {
-        let chunk = reader.fill_buf().map_err(|error| broken(&error))?;
-        let read = chunk.len();
-        if read == 0 {
-            return Ok(());
-        }
-        take(chunk)?;
-        reader.consume(read);
-    }
-}
-
-fn broken(error: &std::io::Error) -> Failure {
-    Failure::Protocol(error.to_string())
+/// The message exactly as it was received.
+fn message(line: &[u8]) -> Result<Vec<u8>, Failure> {
+    let view: Result<RecordView, _> = serde_json::from_slice(line);
+    view.ok()
+        .and_then(|view| view.raw_bytes())
+        .ok_or_else(|| Failure::Protocol(format!("a record without its message: {}", escape::bytes(line))))
 }

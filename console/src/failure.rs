@@ -1,7 +1,7 @@
 //! How a command can fail, and the exit code of each way.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Exit code: done, nothing wrong.
 pub const OK: u8 = 0;
@@ -28,6 +28,16 @@ pub enum Failure {
     /// The connection broke, or what came over it makes no sense.
     #[error("ravend did not answer properly: {0}")]
     Protocol(String),
+    /// The answer to a query ended before its end.
+    #[error("the answer broke off after {lines} lines, more may be missing: {why}{}", kept_in(kept.as_ref()))]
+    BrokenOff {
+        /// Lines that came.
+        lines: u64,
+        /// Why.
+        why: String,
+        /// File that holds them.
+        kept: Option<PathBuf>,
+    },
     /// ravend or the decode role said no.
     #[error("{}", .0.join("\n"))]
     Refused(Vec<String>),
@@ -64,8 +74,16 @@ impl Failure {
     pub const fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => USAGE,
-            Self::Unreachable { .. } | Self::Protocol(_) => UNREACHABLE,
+            Self::Unreachable { .. } | Self::Protocol(_) | Self::BrokenOff { .. } => UNREACHABLE,
             _ => PROBLEM,
+        }
+    }
+
+    /// The same, and what came before it is in this file.
+    pub fn kept_in(self, path: &Path) -> Self {
+        match self {
+            Self::BrokenOff { lines, why, .. } => Self::BrokenOff { lines, why, kept: Some(path.to_owned()) },
+            other => other,
         }
     }
 
@@ -73,6 +91,10 @@ impl Failure {
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+fn kept_in(file: Option<&PathBuf>) -> String {
+    file.map_or_else(String::new, |path| format!("\n{} is incomplete: it holds what came before", path.display()))
 }
 
 /// Makes [`Failure::File`].

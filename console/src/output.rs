@@ -65,6 +65,17 @@ impl Output {
         }
     }
 
+    /// What an answer does not show, and why, on standard error; with `--json` as `{"note": …}`.
+    pub fn note(&mut self, note: &str) {
+        let _ = self.out.flush();
+        let shown = if self.json {
+            serde_json::json!({ "note": note }).to_string()
+        } else {
+            format!("raven: note: {}", escape::text(note))
+        };
+        let _ = writeln!(io::stderr(), "{shown}");
+    }
+
     /// Why nothing (more) comes, on standard error.
     pub fn complain(&mut self, failure: &Failure) {
         let _ = self.out.flush();

@@ -7,7 +7,6 @@ use crate::output::Output;
 use crate::status::{self, screen};
 use clap::Args;
 use raven_model::query::{Query, VerifyView};
-use std::io::BufRead as _;
 
 /// `raven ring verify`.
 #[derive(Debug, Clone, Args)]
@@ -32,14 +31,13 @@ pub fn status(client: &Client, output: &mut Output) -> Result<u8, Failure> {
 
 /// `raven ring verify`: 1 when anything is wrong, or when the check did not come to its end.
 pub fn verify(args: &VerifyArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let reader = client.query(&Query::Verify { stream: args.stream.name() })?;
+    let mut answer = client.query(&Query::Verify { stream: args.stream.name() })?;
     let mut last = None;
     let mut told = 0;
-    for line in reader.split(b'\n') {
-        let line = line.map_err(|error| Failure::Protocol(error.to_string()))?;
-        let view: VerifyView = serde_json::from_slice(&line).map_err(|error| Failure::Protocol(error.to_string()))?;
+    while let Some(line) = answer.next(output)? {
+        let view: VerifyView = serde_json::from_slice(line).map_err(|error| Failure::Protocol(error.to_string()))?;
         if output.json {
-            output.json_line(&line)?;
+            output.json_line(line)?;
         } else {
             for problem in view.problems.iter().skip(told) {
                 output.line(&format!("problem: {}", escape::text(problem)))?;

@@ -11,7 +11,6 @@ use crate::time;
 use clap::Args;
 use raven_model::query::{Query, SourceView};
 use raven_model::units::UnixNanos;
-use std::io::BufRead as _;
 
 /// `raven sources`.
 #[derive(Debug, Clone, Args)]
@@ -26,14 +25,13 @@ pub struct SourcesArgs {
 
 /// Runs it.
 pub fn run(args: &SourcesArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let reader = client.query(&Query::Sources { stream: args.stream.name(), since: Some(args.since) })?;
+    let mut answer = client.query(&Query::Sources { stream: args.stream.name(), since: Some(args.since) })?;
     let mut views = Vec::new();
-    for line in reader.split(b'\n') {
-        let line = line.map_err(|error| Failure::Protocol(error.to_string()))?;
+    while let Some(line) = answer.next(output)? {
         if output.json {
-            output.json_line(&line)?;
+            output.json_line(line)?;
         } else {
-            views.push(serde_json::from_slice(&line).map_err(|error| Failure::Protocol(error.to_string()))?);
+            views.push(serde_json::from_slice(line).map_err(|error| Failure::Protocol(error.to_string()))?);
         }
     }
     if !output.json {

@@ -9,7 +9,6 @@ use crate::time;
 use clap::Args;
 use raven_model::query::{Decoded, Query, RecordView, Select, Syslog};
 use raven_model::units::UnixNanos;
-use std::io::BufRead as _;
 use std::net::IpAddr;
 
 /// `raven tail`.
@@ -72,34 +71,20 @@ impl TailArgs {
     }
 }
 
-/// Runs it.
+/// Runs it. Following has no end of its own but `--until`: any other is a failure.
 pub fn run(args: &TailArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let mut reader = client.query(&Query::Records(args.select(output.json)))?;
-    let mut line = Vec::new();
+    let mut answer = client.query(&Query::Records(args.select(output.json)))?;
     loop {
-        if reader.buffer().is_empty() {
+        if answer.is_drained() {
             output.flush()?;
         }
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line).map_err(|error| Failure::Protocol(error.to_string()))?;
-        if read == 0 {
-            return end(args);
-        }
-        let record = line.strip_suffix(b"\n").unwrap_or(&line);
+        let Some(record) = answer.next(output)? else { return Ok(OK) };
         if output.json {
             output.json_line(record)?;
         } else {
             output.line(&human(record))?;
         }
     }
-}
-
-/// Following has no end of its own: when it ends, the other side went away.
-fn end(args: &TailArgs) -> Result<u8, Failure> {
-    if args.follow && args.window.until.is_none() {
-        return Err(Failure::Protocol("the decode role went away while following; run it again".to_owned()));
-    }
-    Ok(OK)
 }
 
 /// A record as one line for people; a line that is no record is shown as it is, escaped.

@@ -6,7 +6,7 @@ mod common;
 use common::{FakeRavend, code, raven, stderr, stdout};
 use raven_model::config::{Config, Listen};
 use raven_model::control::{RawStatus, Request, Response};
-use raven_model::query::{Format, Query, Reply, Select};
+use raven_model::query::{Query, Reply, Select};
 use raven_model::report::{ListenerCount, ListenerStatus, Process, Status, StoreReport, StreamStatus};
 use raven_model::table::Role;
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn status() -> Response {
 }
 
 fn ravend(respond: impl Fn(&Request) -> Response + Send + 'static) -> FakeRavend {
-    FakeRavend::start(respond, |_| (Reply::Ok, Vec::new()))
+    FakeRavend::start(respond, |_| (Reply::Ok, Vec::new(), Some(Reply::Done(0))))
 }
 
 #[test]
@@ -103,31 +103,85 @@ fn tail_for_a_person_asks_for_decoded_fields_and_escapes_them() {
 }
 
 #[test]
-fn following_that_ends_is_no_success() {
-    let output = FakeRavend::with_lines(&format!("{RECORD}\n")).raven(&["tail", "--follow", "--json"]);
+fn an_answer_that_breaks_off_is_an_error_however_much_came() {
+    let lines = format!("{RECORD}\n{RECORD}\n");
+    for command in [&["tail", "--json"][..], &["tail", "--follow", "--json"], &["export"], &["sources", "--json"]] {
+        let output = FakeRavend::breaking_off_after(&lines).raven(command);
+        assert_eq!((code(&output), stdout(&output)), (3, lines.clone()), "{command:?}");
+        assert!(stderr(&output).contains("the answer broke off after 2 lines"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_line_that_is_cut_in_the_middle_is_not_passed_on() {
+    let lines = format!("{RECORD}\n{}", &RECORD[..RECORD.len() - 4]);
+    let output = FakeRavend::breaking_off_after(&lines).raven(&["export"]);
     assert_eq!((code(&output), stdout(&output)), (3, format!("{RECORD}\n")));
 }
 
 #[test]
+fn an_answer_that_fails_on_the_way_says_why_and_one_that_is_short_is_noticed() {
+    let lines = format!("{RECORD}\n");
+    let failed = FakeRavend::ending_with(&lines, Some(Reply::Error("cannot read 0001.mdb".into()))).raven(&["export"]);
+    assert_eq!(code(&failed), 3);
+    assert!(
+        stderr(&failed).contains("after 1 lines, more may be missing: cannot read 0001.mdb"),
+        "{}",
+        stderr(&failed)
+    );
+    let short = FakeRavend::ending_with(&lines, Some(Reply::Done(2))).raven(&["export"]);
+    assert!(code(&short) == 3 && stderr(&short).contains("it should have had 2"), "{}", stderr(&short));
+}
+
+#[test]
+fn an_export_that_breaks_off_leaves_what_came_and_says_that_it_is_incomplete() {
+    for (format, kept) in [("ndjson", format!("{RECORD}\n")), ("raw", "<13>hello \u{1b}[2J\n".to_owned())] {
+        let fake = FakeRavend::breaking_off_after(&format!("{RECORD}\n"));
+        let path = fake.data().join("out");
+        let output = fake.raven(&["export", "--format", format, "--out", path.to_str().unwrap()]);
+        assert_eq!((code(&output), std::fs::read_to_string(&path).unwrap()), (3, kept));
+        assert!(stderr(&output).contains("out is incomplete"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn notes_go_to_standard_error_and_are_no_lines() {
+    let note = serde_json::to_string(&Reply::Note("records 120 to 340 are damaged \u{1b}[2J".into())).unwrap();
+    let lines = format!("{RECORD}\n{note}\n{RECORD}\n");
+    let fake = || FakeRavend::ending_with(&lines, Some(Reply::Done(2)));
+    let output = fake().raven(&["export"]);
+    assert_eq!((code(&output), stdout(&output)), (0, format!("{RECORD}\n{RECORD}\n")));
+    assert_eq!(stderr(&output), "raven: note: records 120 to 340 are damaged \\x1b[2J\n");
+    let output = fake().raven(&["tail", "--json"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&stderr(&output)).unwrap()["note"],
+        "records 120 to 340 are damaged \u{1b}[2J"
+    );
+}
+
+#[test]
 fn a_refused_query_exits_1_with_the_reason() {
-    let fake =
-        FakeRavend::start(|_| Response::Query, |_| (Reply::Error("there is no stream `flow`".into()), Vec::new()));
+    let fake = FakeRavend::start(
+        |_| Response::Query,
+        |_| (Reply::Error("there is no stream `flow`".into()), Vec::new(), None),
+    );
     let output = fake.raven(&["tail", "flow"]);
     assert_eq!((code(&output), stderr(&output).as_str()), (1, "raven: there is no stream `flow`\n"));
 }
 
 #[test]
 fn export_writes_every_byte_to_the_file() {
-    let fake = FakeRavend::start(|_| Response::Query, |_| (Reply::Ok, b"a\xff\x00b\nc\n".to_vec()));
+    // "a", 0xff, NUL, "b", LF, in base64; then text.
+    let bytes = RECORD.replace(r#""raw":"<13>hello \u001b[2J""#, r#""raw_b64":"Yf8AYgo=""#);
+    assert_ne!(bytes, RECORD);
+    let fake = FakeRavend::with_lines(&format!("{bytes}\n{RECORD}\n"));
     let path = fake.data().join("out.raw");
     let output = fake.raven(&["export", "syslog", "--format", "raw", "--out", path.to_str().unwrap()]);
+    let expected = b"a\xff\x00b\n\n<13>hello \x1b[2J\n";
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert_eq!(std::fs::read(&path).unwrap(), b"a\xff\x00b\nc\n");
-    assert_eq!(
-        fake.queries(),
-        [Query::Records(Select { stream: "syslog".into(), format: Format::Raw, ..Select::default() })]
-    );
-    assert_eq!(fake.raven(&["ring", "export", "--format", "raw"]).stdout, b"a\xff\x00b\nc\n");
+    assert_eq!(std::fs::read(&path).unwrap(), expected);
+    assert_eq!(fake.queries(), [Query::Records(Select { stream: "syslog".into(), ..Select::default() })]);
+    assert_eq!(fake.raven(&["ring", "export", "--format", "raw"]).stdout, expected);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How long to sleep when nothing is due: short enough that 100 K/s come in lumps of 100.
-pub const TICK: Duration = Duration::from_millis(1);
+/// How long to sleep when nothing is due: many devices send evenly, not in lumps, and lumps flatter a receiver.
+pub const TICK: Duration = Duration::from_micros(50);
 
 /// Messages handed out at a time when there is no rate to keep.
 const FLAT_OUT: u64 = 1024;

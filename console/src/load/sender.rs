@@ -7,7 +7,7 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use std::io::{self, IoSlice, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 
-/// Datagrams in one system call.
+/// Datagrams in one system call when as many as possible are asked for; at a rate each is sent by itself, as devices do.
 const BATCH: usize = 64;
 
 /// Messages in one write over TCP.
@@ -33,7 +33,7 @@ pub struct Sender {
 }
 
 enum Socket {
-    Udp(UdpSocket),
+    Udp { socket: UdpSocket, batch: usize },
     Gso { socket: UdpSocket, size: usize },
     Tcp { stream: TcpStream, framing: Framing },
 }
@@ -52,7 +52,7 @@ impl Sender {
     /// Most messages that one [`Sender::send`] takes.
     pub fn batch_max(&self) -> usize {
         match self.socket {
-            Socket::Udp(_) => BATCH,
+            Socket::Udp { batch, .. } => batch,
             Socket::Gso { size, .. } => SEGMENTS.min(GSO_BYTES / size),
             Socket::Tcp { .. } => TCP_BATCH,
         }
@@ -71,7 +71,7 @@ impl Sender {
             }
         }
         let (proto, result) = match &self.socket {
-            Socket::Udp(socket) => ("udp", send_datagrams(socket, &self.buffer, writer.size(), &mut self.refused)),
+            Socket::Udp { socket, .. } => ("udp", send_datagrams(socket, &self.buffer, writer.size(), &mut self.refused)),
             Socket::Gso { socket, .. } => ("udp", persist(&mut self.refused, || socket.send(&self.buffer)).map(drop)),
             Socket::Tcp { stream, .. } => ("tcp", (&*stream).write_all(&self.buffer)),
         };
@@ -102,7 +102,7 @@ fn udp(id: u32, to: SocketAddr, args: &SyslogArgs) -> io::Result<Socket> {
     let socket = UdpSocket::bind(if args.own_addresses { own_address(id) } else { any })?;
     socket.connect(to)?;
     if !args.gso {
-        return Ok(Socket::Udp(socket));
+        return Ok(Socket::Udp { socket, batch: if args.rate == 0 { BATCH } else { 1 } });
     }
     setsockopt(&socket, UdpGsoSegment, &i32::try_from(args.size).unwrap_or(i32::MAX))?;
     Ok(Socket::Gso { socket, size: args.size })

@@ -13,8 +13,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// How the stand-in answers a query.
-pub type Answer = (Reply, Vec<u8>);
+/// How the stand-in answers a query: the first reply, the lines, the last reply; without that the answer breaks off.
+pub type Answer = (Reply, Vec<u8>, Option<Reply>);
 
 /// A running stand-in. Its thread ends with the test.
 pub struct FakeRavend {
@@ -43,8 +43,19 @@ impl FakeRavend {
 
     /// That answers every query with these lines.
     pub fn with_lines(lines: &str) -> Self {
+        let last = Reply::Done(lines.lines().count() as u64);
+        Self::ending_with(lines, Some(last))
+    }
+
+    /// That answers every query with these lines and goes away.
+    pub fn breaking_off_after(lines: &str) -> Self {
+        Self::ending_with(lines, None)
+    }
+
+    /// The same, with that end.
+    pub fn ending_with(lines: &str, last: Option<Reply>) -> Self {
         let lines = lines.as_bytes().to_vec();
-        Self::start(|_| Response::Query, move |_| (Reply::Ok, lines.clone()))
+        Self::start(|_| Response::Query, move |_| (Reply::Ok, lines.clone(), last.clone()))
     }
 
     /// Its data directory.
@@ -93,11 +104,15 @@ fn decode(mut stream: &UnixStream, answer: &impl Fn(&Query) -> Answer, seen: &Mu
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
     let query: Query = serde_json::from_str(&line).unwrap();
-    let (reply, lines) = answer(&query);
+    let (reply, lines, last) = answer(&query);
     seen.lock().unwrap().push(query);
     let mut text = serde_json::to_vec(&reply).unwrap();
     text.push(b'\n');
     text.extend_from_slice(&lines);
+    if let Some(last) = last {
+        serde_json::to_writer(&mut text, &last).unwrap();
+        text.push(b'\n');
+    }
     // The client may have gone: `raven tail | head` does.
     let _ = stream.write_all(&text);
 }

@@ -1,7 +1,8 @@
 //! What an operator asks the `decode` role, and what comes back.
 //!
 //! The client sends one [`Query`] as a line of JSON and gets a [`Reply`] line; after [`Reply::Ok`] follow lines of
-//! JSON (one [`RecordView`] or [`SourceView`] each), or raw bytes for [`Format::Raw`], until the end of the stream.
+//! JSON: one [`RecordView`], [`SourceView`] or [`VerifyView`] each, with [`Reply::Note`]s between them. The last line
+//! of a whole answer is [`Reply::Done`]: an answer that ends without it broke off.
 
 use crate::units::{Seq, UnixNanos};
 use base64::Engine as _;
@@ -29,7 +30,7 @@ pub enum Query {
     },
 }
 
-/// Which records, and how they are written.
+/// Which records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Select {
@@ -51,29 +52,30 @@ pub struct Select {
     pub grep: Option<String>,
     /// Add decoded fields, or why there are none.
     pub decoded: bool,
-    /// How records are written.
-    pub format: Format,
 }
 
-/// How records are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// One [`RecordView`] a line.
-    #[default]
-    Ndjson,
-    /// The raw bytes, each message followed by LF. Exact only where no message holds an LF.
-    Raw,
-}
-
-/// First line of an answer.
+/// What is said about an answer, on lines of its own: `"ok"`, `{"note":"…"}`, `{"done":7}`, `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Lines follow.
+    /// First line: the answer follows.
     Ok,
-    /// Nothing follows; why, in words.
+    /// First line, or instead of [`Reply::Done`]: nothing (more) follows; why, in words.
     Error(String),
+    /// For the operator's eyes, anywhere between: what the answer does not show, and why.
+    Note(String),
+    /// Last line: the answer is whole, and had so many lines. Replies are not counted.
+    Done(u64),
+}
+
+impl Reply {
+    /// The reply that stands on this line (without its LF); `None` for a line of the answer itself. None of these
+    /// begins with the name of a reply.
+    pub fn on_line(line: &[u8]) -> Option<Self> {
+        const BEGINNINGS: [&[u8]; 4] = [b"{\"note\":", b"{\"done\":", b"{\"error\":", b"\"ok\""];
+        let may_be = BEGINNINGS.iter().any(|beginning| line.starts_with(beginning));
+        may_be.then(|| serde_json::from_slice(line).ok()).flatten()
+    }
 }
 
 /// Sender of a record.
@@ -209,4 +211,24 @@ pub struct VerifyView {
     pub next_seq: Seq,
     /// What is wrong, in words, each with segment file and seq range.
     pub problems: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn line(value: &impl Serialize) -> Vec<u8> {
+        serde_json::to_vec(value).unwrap()
+    }
+
+    #[test]
+    fn replies_are_told_from_the_lines_of_an_answer() {
+        for reply in [Reply::Ok, Reply::Error("no".into()), Reply::Note("a \"b\"".into()), Reply::Done(7)] {
+            assert_eq!(Reply::on_line(&line(&reply)), Some(reply));
+        }
+        assert_eq!(line(&Reply::Done(7)), br#"{"done":7}"#);
+        assert_eq!(Reply::on_line(&line(&VerifyView { done: true, ..VerifyView::default() })), None);
+        assert_eq!(Reply::on_line(br#"{"seq":1,"raw":"{\"done\":7}"}"#), None);
+    }
 }

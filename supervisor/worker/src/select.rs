@@ -1,180 +1,228 @@
 //! Records that an operator asks for: found, filtered, decoded if wanted, written.
+//!
+//! An answer without `follow` ends at the newest record of the moment when it was asked for: otherwise it would never
+//! end on a site that is busy.
 
-use crate::decode::{Got, Ring, Step};
+use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
 use base64::Engine as _;
 use memchr::memmem::Finder;
-use raven_buffer::{Block, RingReader};
-use raven_model::query::{Format, RecordView, Select};
-use raven_model::record::Record;
+use raven_buffer::Block;
+use raven_model::query::{RecordView, Select};
+use raven_model::record::{Record, plain_address};
 use raven_model::units::{Seq, UnixNanos};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 const STORE_BUSY: Duration = Duration::from_millis(100);
-const FOLLOW: Duration = Duration::from_millis(200);
+/// How often a follower looks for new records: with a commit every 100 ms they are shown within 0.3 s.
+const FOLLOW: Duration = Duration::from_millis(150);
+/// Records looked at together when the newest N are counted from the end: at first, and at most.
+const WINDOW: u64 = 8 * 1024;
+const WINDOW_MAX: u64 = 1 << 20;
+/// `until` ends the reading only when a block is newer by more than a clock may be off.
+const SLACK: u64 = crate::decode::SLACK_NS;
 
 /// A search under way.
 pub struct Records {
     select: Select,
-    finder: Option<Finder<'static>>,
-    reader: RingReader,
+    filter: Filter,
     phase: Phase,
 }
 
 enum Phase {
-    /// Where to begin is not known yet: `last` counts from the end.
-    Seek,
-    /// Going back from `before` until `wanted` lines are there, the newest first.
-    Back { before: Seq, from: Seq, resume: Seq, wanted: u64, lines: Vec<Vec<u8>> },
-    /// Going on from here.
-    Forward(Seq),
+    /// Where to begin is not known yet.
+    Start,
+    /// `last` counts back from `end`, but not beyond `since`: where does that begin?
+    Seek { walk: Walk, wanted: u64, end: Seq },
+    /// Counting.
+    Count(Count),
+    /// Writing.
+    Show(Walk),
+}
+
+/// Which records are meant.
+struct Filter {
+    since: Option<UnixNanos>,
+    until: Option<UnixNanos>,
+    source: Option<IpAddr>,
+    text: Option<Finder<'static>>,
+}
+
+/// Goes back from the end, one window after the other, each larger than the one before.
+struct Count {
+    /// Nothing before this counts.
+    from: Seq,
+    /// The window.
+    window: Range<Seq>,
+    walk: Walk,
+    /// So many more are wanted before the window.
+    wanted: u64,
+    /// The newest of them within the window.
+    hits: VecDeque<Seq>,
+    /// Where to begin to show: the oldest hit so far, or damage before it.
+    start: Seq,
+    end: Seq,
 }
 
 impl Records {
-    /// Prepares the search; an unknown stream is an error.
-    pub fn new(select: Select, ring: &Ring) -> anyhow::Result<Self> {
-        let reader = ring.reader(&select.stream)?;
-        let finder = select.grep.as_ref().map(|text| Finder::new(text.as_bytes()).into_owned());
-        Ok(Self { select, finder, reader, phase: Phase::Seek })
+    /// Prepares the search.
+    pub fn new(select: Select) -> Self {
+        let filter = Filter {
+            since: select.since,
+            until: select.until,
+            source: select.source.map(plain_address),
+            text: select.grep.as_ref().map(|text| Finder::new(text.as_bytes()).into_owned()),
+        };
+        Self { select, filter, phase: Phase::Start }
     }
 
     /// Does a piece of work, at most a block.
-    pub fn step(&mut self, ring: &mut Ring, out: &mut Vec<u8>) -> anyhow::Result<Step> {
+    pub fn step(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
         match &mut self.phase {
-            Phase::Seek => self.seek(ring),
-            Phase::Back { .. } => self.back(ring, out),
-            &mut Phase::Forward(at) => self.forward(at, ring, out),
+            Phase::Start => self.start(blocks, lines),
+            Phase::Seek { .. } => self.seek(blocks, lines),
+            Phase::Count(count) => match count.step(blocks, &self.filter)? {
+                Counted::Not(step) => Ok(step),
+                Counted::From { start, end } => Ok(self.show(start, end)),
+            },
+            Phase::Show(_) => self.write(blocks, lines),
         }
     }
 
-    fn seek(&mut self, ring: &mut Ring) -> anyhow::Result<Step> {
-        let first = self.reader.first().unwrap_or(Seq(1));
-        let from = self.start(first)?;
-        let Some(wanted) = self.select.last else {
-            self.phase = Phase::Forward(from);
-            return Ok(Step::Again);
-        };
-        let Some(next) = ring.next_seq(&self.select.stream)? else { return Ok(Step::Later(STORE_BUSY)) };
-        self.phase = Phase::Back { before: next, from, resume: next, wanted, lines: Vec::new() };
+    fn start(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
+        let Some(end) = blocks.next_seq()? else { return Ok(Step::Later(STORE_BUSY)) };
+        let first = blocks.first();
+        if let Some(from) = self.select.from.filter(|from| *from < first) {
+            lines.note(format!("records {} to {} are not held any more", from.0.max(1), first.0 - 1));
+        }
+        let from = self.select.from.map_or(first, |from| from.max(first));
+        match (self.select.last, self.select.since) {
+            (None, _) => return Ok(self.show(from, end)),
+            (Some(wanted), Some(since)) => {
+                self.phase = Phase::Seek { walk: Walk::new(from, Some(end), Some(since)), wanted, end };
+            }
+            (Some(wanted), None) => self.phase = Phase::Count(Count::new(from, end, wanted)),
+        }
         Ok(Step::Again)
     }
 
-    /// The first seq that can match: by number, then by the times that the segments tell.
-    fn start(&mut self, first: Seq) -> anyhow::Result<Seq> {
-        let from = self.select.from.unwrap_or(first).max(first);
-        let Some(since) = self.select.since else { return Ok(from) };
-        let sealed = self.reader.sealed().to_vec();
-        let mut at = from;
-        for (n, &segment) in sealed.iter().enumerate() {
-            let behind = sealed.get(n + 1).copied().or(self.reader.open_first());
-            let last = self.reader.summary(segment).ok().flatten().and_then(|summary| summary.last_wall);
-            // A segment that cannot tell its times is searched.
-            if last.is_none_or(|last| last >= since) {
-                break;
-            }
-            at = at.max(behind.unwrap_or(segment));
+    fn seek(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
+        let Phase::Seek { walk, wanted, end } = &mut self.phase else { return Ok(Step::Again) };
+        let (wanted, end) = (*wanted, *end);
+        let walked = walk.step(blocks)?;
+        // Of damage it is told when records are shown; a beginning that is gone is told here.
+        late(walk, lines);
+        match walked {
+            Walked::Again => {}
+            Walked::Later(wait) => return Ok(Step::Later(wait)),
+            Walked::Block(_, range) => self.phase = Phase::Count(Count::new(range.start, end, wanted)),
+            Walked::End => return Ok(self.show(end, end)),
         }
-        Ok(at)
-    }
-
-    fn forward(&mut self, at: Seq, ring: &mut Ring, out: &mut Vec<u8>) -> anyhow::Result<Step> {
-        match ring.get(&mut self.reader, &self.select.stream, at)? {
-            Got::Block(block) => {
-                if self.is_past(&block) {
-                    return Ok(Step::Done);
-                }
-                if !self.is_before(&block) {
-                    for (seq, record) in block.records().filter(|(seq, _)| *seq >= at) {
-                        if self.matches(&record) {
-                            self.write(seq, &record, &block, out);
-                        }
-                    }
-                }
-                self.phase = Phase::Forward(block.next());
-                Ok(Step::Again)
-            }
-            Got::Skip(next) => {
-                self.phase = Phase::Forward(next);
-                Ok(Step::Again)
-            }
-            Got::End if self.select.follow => Ok(Step::Later(FOLLOW)),
-            Got::End => Ok(Step::Done),
-            Got::Busy => Ok(Step::Later(STORE_BUSY)),
-        }
-    }
-
-    fn back(&mut self, ring: &mut Ring, out: &mut Vec<u8>) -> anyhow::Result<Step> {
-        let Phase::Back { before, from, resume, wanted, .. } = self.phase else { return Ok(Step::Done) };
-        if before > from && self.found() < wanted {
-            let at = Seq(before.0 - 1);
-            let next_before = match ring.get(&mut self.reader, &self.select.stream, at)? {
-                Got::Block(block) => {
-                    self.collect(&block, before, from, wanted);
-                    block.first.min(at)
-                }
-                Got::Skip(_) | Got::End => at,
-                Got::Busy => return Ok(Step::Later(STORE_BUSY)),
-            };
-            if let Phase::Back { before, .. } = &mut self.phase {
-                *before = next_before;
-            }
-            return Ok(Step::Again);
-        }
-        if let Phase::Back { lines, .. } = &mut self.phase {
-            lines.drain(..).rev().for_each(|line| out.extend_from_slice(&line));
-        }
-        if !self.select.follow {
-            return Ok(Step::Done);
-        }
-        self.phase = Phase::Forward(resume);
         Ok(Step::Again)
     }
 
-    fn found(&self) -> u64 {
-        if let Phase::Back { lines, .. } = &self.phase { lines.len() as u64 } else { 0 }
+    fn show(&mut self, start: Seq, end: Seq) -> Step {
+        let end = (!self.select.follow).then_some(end);
+        self.phase = Phase::Show(Walk::new(start, end, self.select.since));
+        Step::Again
     }
 
-    /// Takes the newest matches of a block that are still wanted.
-    fn collect(&mut self, block: &Block, before: Seq, from: Seq, wanted: u64) {
-        let room = (wanted - self.found()) as usize;
-        let matching: Vec<(Seq, Record<'_>)> =
-            block.records().filter(|(seq, record)| (from..before).contains(seq) && self.matches(record)).collect();
-        let mut newest = Vec::new();
-        for (seq, record) in matching.iter().rev().take(room) {
-            let mut line = Vec::new();
-            self.write(*seq, record, block, &mut line);
-            newest.push(line);
+    fn write(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
+        let Phase::Show(walk) = &mut self.phase else { return Ok(Step::Again) };
+        let walked = walk.step(blocks)?;
+        if self.select.last.is_none() {
+            late(walk, lines);
         }
-        if let Phase::Back { lines, .. } = &mut self.phase {
-            lines.append(&mut newest);
-        }
+        walk.notes.drain(..).for_each(|note| lines.note(note));
+        Ok(match walked {
+            Walked::Block(block, _) if self.is_past(&block) => Step::Done,
+            Walked::Block(block, range) => {
+                let decode_as = self.select.decoded.then_some(self.select.stream.as_str());
+                for (seq, record) in self.filter.of(&block, range) {
+                    lines.line(&Line::Record(&view(seq, &record, &block, decode_as)));
+                }
+                Step::Again
+            }
+            Walked::Again => Step::Again,
+            Walked::Later(wait) => Step::Later(wait),
+            Walked::End if self.select.follow => Step::Later(FOLLOW),
+            Walked::End => Step::Done,
+        })
     }
 
     fn is_past(&self, block: &Block) -> bool {
-        self.select.until.is_some_and(|until| block.first_wall() >= until)
+        let slack = if self.select.follow { 0 } else { SLACK };
+        self.select.until.is_some_and(|until| block.first_wall().0 >= until.0.saturating_add(slack))
     }
+}
 
-    fn is_before(&self, block: &Block) -> bool {
-        self.select.since.is_some_and(|since| block.last_wall() < since)
+/// Tells once that the time asked for begins before what is held.
+fn late(walk: &mut Walk, lines: &mut Lines) {
+    if std::mem::take(&mut walk.begins_late) {
+        lines.note("the time asked for begins before the oldest record held: what came earlier is not held any more");
+    }
+}
+
+impl Filter {
+    /// The records of a block that are meant.
+    fn of<'a>(&'a self, block: &'a Block, range: Range<Seq>) -> impl Iterator<Item = (Seq, Record<'a>)> {
+        block.records().filter(move |(seq, record)| range.contains(seq) && self.matches(record))
     }
 
     fn matches(&self, record: &Record<'_>) -> bool {
         let wall = record.received.wall;
-        self.select.since.is_none_or(|since| wall >= since)
-            && self.select.until.is_none_or(|until| wall < until)
-            && self.select.source.is_none_or(|source| record.received.source.ip() == source)
-            && self.finder.as_ref().is_none_or(|finder| finder.find(record.raw).is_some())
+        self.since.is_none_or(|since| wall >= since)
+            && self.until.is_none_or(|until| wall < until)
+            && self.source.is_none_or(|source| record.received.source.ip() == source)
+            && self.text.as_ref().is_none_or(|text| text.find(record.raw).is_some())
+    }
+}
+
+enum Counted {
+    Not(Step),
+    From { start: Seq, end: Seq },
+}
+
+impl Count {
+    fn new(from: Seq, end: Seq, wanted: u64) -> Self {
+        let window = Seq(end.0.saturating_sub(WINDOW).max(from.0))..end;
+        let walk = Walk::new(window.start, Some(end), None);
+        Self { from, window, walk, wanted, hits: VecDeque::new(), start: end, end }
     }
 
-    fn write(&self, seq: Seq, record: &Record<'_>, block: &Block, out: &mut Vec<u8>) {
-        match self.select.format {
-            Format::Raw => out.extend_from_slice(record.raw),
-            Format::Ndjson => {
-                let view = view(seq, record, block, self.select.decoded.then_some(self.select.stream.as_str()));
-                // Text and numbers always serialise.
-                let _ = serde_json::to_writer(&mut *out, &view);
-            }
+    fn step(&mut self, blocks: &mut impl Blocks, filter: &Filter) -> anyhow::Result<Counted> {
+        if self.wanted == 0 || self.window.is_empty() {
+            return Ok(Counted::From { start: self.start, end: self.end });
         }
-        out.push(b'\n');
+        match self.walk.step(blocks)? {
+            Walked::Block(block, range) => {
+                for (seq, _) in filter.of(&block, range) {
+                    self.hits.push_back(seq);
+                    if self.hits.len() as u64 > self.wanted {
+                        self.hits.pop_front();
+                    }
+                }
+            }
+            Walked::Again => {}
+            Walked::Later(wait) => return Ok(Counted::Not(Step::Later(wait))),
+            Walked::End => self.next_window(),
+        }
+        Ok(Counted::Not(Step::Again))
+    }
+
+    fn next_window(&mut self) {
+        self.wanted -= self.hits.len() as u64;
+        let oldest = self.hits.front().copied();
+        // With enough found, damage before the oldest of them is of no interest.
+        let gap = self.walk.lowest_gap.filter(|_| self.wanted > 0);
+        self.start = [oldest, gap].into_iter().flatten().min().unwrap_or(self.start);
+        self.hits.clear();
+        let size = (self.window.end.0 - self.window.start.0).saturating_mul(2).clamp(WINDOW, WINDOW_MAX);
+        let end = self.window.start;
+        self.window = Seq(end.0.saturating_sub(size).max(self.from.0))..end;
+        self.walk = Walk::new(self.window.start, Some(end), None);
     }
 }
 
@@ -201,5 +249,147 @@ pub fn view(seq: Seq, record: &Record<'_>, block: &Block, decode_as: Option<&str
         unparsed: received.unparsed,
         decoded,
         reject,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::decode::fake::{Fake, Message, Place, encoded};
+    use raven_model::query::Reply;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Runs to the end, or to the first pause of a follower: seqs, and notes.
+    fn answer(select: Select, fake: &mut Fake) -> (Vec<u64>, Vec<String>) {
+        let (mut records, mut lines) = (Records::new(select), Lines::default());
+        while matches!(records.step(fake, &mut lines).unwrap(), Step::Again) {}
+        let (mut seqs, mut notes) = (Vec::new(), Vec::new());
+        for line in lines.text().lines() {
+            match Reply::on_line(line.as_bytes()) {
+                Some(Reply::Note(note)) => notes.push(note),
+                Some(other) => panic!("{other:?}"),
+                None => seqs.push(serde_json::from_str::<RecordView>(line).unwrap().seq.0),
+            }
+        }
+        (seqs, notes)
+    }
+
+    fn seqs(select: Select, fake: &mut Fake) -> Vec<u64> {
+        answer(select, fake).0
+    }
+
+    /// 1000 blocks of 100 records, ten records a second.
+    fn ring() -> Fake {
+        Fake::with_blocks(Seq(1), 1000, 100, |n| UnixNanos(n / 10 * SECOND))
+    }
+
+    #[test]
+    fn without_conditions_everything_is_shown() {
+        assert_eq!(seqs(Select::default(), &mut ring()), (1..=100_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_newest_are_counted_from_the_end() {
+        let last = |n| Select { last: Some(n), ..Select::default() };
+        assert_eq!(seqs(last(3), &mut ring()), [99_998, 99_999, 100_000]);
+        assert_eq!(seqs(last(0), &mut ring()), [0_u64; 0]);
+        assert_eq!(seqs(last(30_000), &mut ring()), (70_001..=100_000).collect::<Vec<_>>());
+        assert_eq!(seqs(last(u64::MAX), &mut ring()).len(), 100_000);
+        let mut fake = ring();
+        seqs(last(3), &mut fake);
+        assert!(fake.looks < 200, "{} blocks looked at", fake.looks);
+    }
+
+    #[test]
+    fn the_newest_that_match_may_be_far_back() {
+        let messages: Vec<Message<'_>> = vec![(1, "192.0.2.1:1", b"needle"), (1, "192.0.2.1:1", b"straw")];
+        let mut fake = ring();
+        fake.places[10] = Place::Block(encoded(Seq(1001), &vec![messages[1]; 100]));
+        fake.places[11] = Place::Block(encoded(Seq(1101), &[vec![messages[0]; 4], vec![messages[1]; 96]].concat()));
+        let select = |last| Select { grep: Some("needle".into()), last: Some(last), ..Select::default() };
+        assert_eq!(seqs(select(2), &mut fake), [1103, 1104]);
+        assert_eq!(seqs(select(9), &mut fake), [1101, 1102, 1103, 1104]);
+    }
+
+    #[test]
+    fn a_window_of_time_includes_its_beginning_and_not_its_end() {
+        let window = |since: u64, until: u64| Select {
+            since: Some(UnixNanos(since * SECOND)),
+            until: Some(UnixNanos(until * SECOND)),
+            ..Select::default()
+        };
+        assert_eq!(seqs(window(5000, 5001), &mut ring()), (50_000..50_010).collect::<Vec<_>>());
+        assert_eq!(seqs(Select { last: Some(2), ..window(5000, 5001) }, &mut ring()), [50_008, 50_009]);
+        assert_eq!(seqs(window(50_000, 50_001), &mut ring()), [0_u64; 0]);
+        let mut fake = ring();
+        seqs(window(9990, 9991), &mut fake);
+        assert!(fake.looks < 800, "{} blocks looked at", fake.looks);
+    }
+
+    #[test]
+    fn a_sender_is_found_by_its_address_of_either_family_and_spelling() {
+        let messages: [Message<'_>; 3] =
+            [(1, "192.0.2.7:5", b"a"), (1, "[2001:db8::7]:5", b"b"), (1, "192.0.2.8:5", b"c")];
+        let mut fake = Fake::new(vec![encoded(Seq(1), &messages)]);
+        for (source, expected) in [("192.0.2.7", 1), ("::ffff:192.0.2.7", 1), ("2001:DB8:0::7", 2)] {
+            let select = Select { source: Some(source.parse().unwrap()), ..Select::default() };
+            assert_eq!(seqs(select, &mut fake), [expected], "{source}");
+        }
+    }
+
+    #[test]
+    fn messages_of_the_largest_size_are_shown_whole() {
+        let raw = vec![b'x'; 65_536];
+        let bytes = vec![0xff; 65_536];
+        let messages: [Message<'_>; 3] =
+            [(1, "192.0.2.7:5", &raw), (1, "192.0.2.7:5", &bytes), (1, "192.0.2.7:5", b"")];
+        let mut fake = Fake::new(vec![encoded(Seq(1), &messages)]);
+        let (mut records, mut lines) =
+            (Records::new(Select { stream: "syslog".into(), decoded: true, ..Select::default() }), Lines::default());
+        while records.step(&mut fake, &mut lines).unwrap() != Step::Done {}
+        let views: Vec<RecordView> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let raws: Vec<Vec<u8>> = views.iter().map(|view| view.raw_bytes().unwrap()).collect();
+        assert_eq!(raws, [raw, bytes, Vec::new()]);
+    }
+
+    #[test]
+    fn an_answer_ends_where_the_ring_ended_when_it_was_asked_for() {
+        let mut fake = Fake::with_blocks(Seq(1), 2, 10, |_| UnixNanos(1));
+        let (mut records, mut lines) = (Records::new(Select::default()), Lines::default());
+        records.step(&mut fake, &mut lines).unwrap();
+        fake.places.extend(Fake::with_blocks(Seq(21), 2, 10, |_| UnixNanos(1)).places);
+        while records.step(&mut fake, &mut lines).unwrap() != Step::Done {}
+        assert_eq!(lines.text().lines().count(), 20);
+    }
+
+    #[test]
+    fn a_follower_goes_on_with_what_comes() {
+        let mut fake = Fake::with_blocks(Seq(1), 2, 10, |_| UnixNanos(1));
+        let select = Select { follow: true, last: Some(1), ..Select::default() };
+        let (mut records, mut lines) = (Records::new(select), Lines::default());
+        while records.step(&mut fake, &mut lines).unwrap() == Step::Again {}
+        assert_eq!(lines.text().lines().count(), 1);
+        fake.places.extend(Fake::with_blocks(Seq(21), 2, 10, |_| UnixNanos(1)).places);
+        while records.step(&mut fake, &mut lines).unwrap() == Step::Again {}
+        assert_eq!(lines.text().lines().count(), 21);
+    }
+
+    #[test]
+    fn what_is_not_held_or_damaged_is_told() {
+        let mut fake = Fake::with_blocks(Seq(101), 3, 10, |n| UnixNanos(n * SECOND));
+        fake.places[1] = Place::Gap { first: Seq(111), next: Seq(121) };
+        let (seqs, notes) = answer(Select { from: Some(Seq(50)), ..Select::default() }, &mut fake);
+        assert_eq!(seqs.len(), 20);
+        assert_eq!(notes[0], "records 50 to 100 are not held any more");
+        assert!(notes[1].starts_with("records 111 to 120 are damaged on disk and not shown"), "{notes:?}");
+        let early = Select { since: Some(UnixNanos(1)), ..Select::default() };
+        for select in [early.clone(), Select { last: Some(5), ..early.clone() }] {
+            let notes = answer(select, &mut fake).1;
+            assert_eq!(notes.iter().filter(|note| note.contains("begins before the oldest")).count(), 1, "{notes:?}");
+        }
+        assert!(answer(Select { last: Some(100), ..Select::default() }, &mut fake).1[0].contains("111 to 120"));
+        assert_eq!(answer(Select { last: Some(3), ..Select::default() }, &mut fake).1, [""; 0]);
     }
 }

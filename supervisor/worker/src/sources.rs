@@ -1,74 +1,127 @@
-//! Who sends: counted over the newest records, newest first, as far back as asked for and at most two million.
+//! Who sends: counted over the newest records, as far back as asked for and at most two million.
 
-use crate::decode::{Got, Ring, Step};
-use raven_buffer::{Block, RingReader};
+use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
+use raven_buffer::Block;
 use raven_model::query::{Decoded, SourceView};
 use raven_model::record::Record;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Records looked at, at most: about four seconds of work.
 const RECORDS_MAX: u64 = 2_000_000;
-/// Senders shown, at most; a forged flood of addresses must not take the memory.
-const SOURCES_MAX: usize = 65_536;
+/// Senders told apart, at most; a flood of forged addresses must not take the memory.
+const SOURCES_MAX: usize = 16_384;
 /// How far back without a word from the operator.
 const WINDOW: u64 = 15 * 60 * 1_000_000_000;
+/// Bytes of an example, and of a name: a name that is longer is none.
 const SAMPLE: usize = 200;
+const NAME: usize = 255;
+/// Lines written at a time.
+const LINES: usize = 500;
+const STORE_BUSY: Duration = Duration::from_millis(100);
 
 /// A count under way.
 pub struct Sources {
     stream: String,
-    reader: RingReader,
     since: UnixNanos,
     now: UnixNanos,
-    before: Option<Seq>,
+    phase: Phase,
     seen: u64,
     oldest: UnixNanos,
-    sources: HashMap<IpAddr, SourceView>,
+    sources: HashMap<IpAddr, Source>,
+    /// Records of senders that had no room.
+    crowded: u64,
+}
+
+enum Phase {
+    /// Where to begin is not known yet.
+    Start,
+    /// Counting; true when it begins later than asked for because there is too much.
+    Count(Walk, bool),
+    /// Writing, the last first.
+    Write(Vec<SourceView>),
+}
+
+/// What is known of a sender.
+#[derive(Default)]
+struct Source {
+    records: u64,
+    bytes: u64,
+    last_seen: UnixNanos,
+    not_understood: u64,
+    hostname: Option<String>,
+    sample: Option<Vec<u8>>,
 }
 
 impl Sources {
-    /// Prepares the count; an unknown stream is an error.
-    pub fn new(stream: &str, since: Option<UnixNanos>, ring: &Ring) -> anyhow::Result<Self> {
+    /// Prepares the count.
+    pub fn new(stream: &str, since: Option<UnixNanos>) -> Self {
         let now = UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64));
-        let since = since.unwrap_or(UnixNanos(now.0.saturating_sub(WINDOW)));
-        let reader = ring.reader(stream)?;
-        let sources = HashMap::new();
-        Ok(Self { stream: stream.to_owned(), reader, since, now, before: None, seen: 0, oldest: now, sources })
+        Self::at(stream, since, now)
     }
 
-    /// Counts one block; writes the result at the end.
-    pub fn step(&mut self, ring: &mut Ring, out: &mut Vec<u8>) -> anyhow::Result<Step> {
-        let Some(before) = self.before else {
-            self.before = ring.next_seq(&self.stream)?;
-            return Ok(if self.before.is_some() { Step::Again } else { Step::Later(Duration::from_millis(100)) });
-        };
-        let first = self.reader.first().unwrap_or(Seq(1));
-        if before <= first || self.seen >= RECORDS_MAX {
-            self.finish(out);
-            return Ok(Step::Done);
+    fn at(stream: &str, since: Option<UnixNanos>, now: UnixNanos) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            since: since.unwrap_or(UnixNanos(now.0.saturating_sub(WINDOW))),
+            now,
+            phase: Phase::Start,
+            seen: 0,
+            oldest: now,
+            sources: HashMap::new(),
+            crowded: 0,
         }
-        let at = Seq(before.0 - 1);
-        match ring.get(&mut self.reader, &self.stream, at)? {
-            Got::Block(block) => {
-                if block.last_wall() < self.since {
-                    self.finish(out);
-                    return Ok(Step::Done);
-                }
-                self.count(&block);
-                self.before = Some(block.first.min(at));
+    }
+
+    /// Counts one block, or writes a part of the result.
+    pub fn step(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
+        match &mut self.phase {
+            Phase::Start => self.start(blocks),
+            Phase::Count(..) => self.count(blocks, lines),
+            Phase::Write(views) => {
+                let rest = views.len().saturating_sub(LINES);
+                views.drain(rest..).rev().for_each(|view| lines.line(&Line::Source(&view)));
+                Ok(if rest == 0 { Step::Done } else { Step::Again })
             }
-            Got::Skip(_) | Got::End => self.before = Some(at),
-            Got::Busy => return Ok(Step::Later(Duration::from_millis(100))),
+        }
+    }
+
+    fn start(&mut self, blocks: &mut impl Blocks) -> anyhow::Result<Step> {
+        let Some(next) = blocks.next_seq()? else { return Ok(Step::Later(STORE_BUSY)) };
+        let (first, enough) = (blocks.first(), Seq(next.0.saturating_sub(RECORDS_MAX)));
+        let walk = Walk::new(first.max(enough), Some(next), Some(self.since));
+        self.phase = Phase::Count(walk, enough > first);
+        Ok(Step::Again)
+    }
+
+    fn count(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
+        let Phase::Count(walk, cut) = &mut self.phase else { return Ok(Step::Again) };
+        let walked = walk.step(blocks)?;
+        walk.notes.drain(..).for_each(|note| lines.note(note));
+        if std::mem::take(&mut walk.begins_late) {
+            lines.note(if *cut {
+                format!("only the newest {RECORDS_MAX} records were counted")
+            } else {
+                "the time asked for begins before the oldest record held".to_owned()
+            });
+        }
+        match walked {
+            Walked::Block(block, range) => self.add_block(&block, &range),
+            Walked::Again => {}
+            Walked::Later(wait) => return Ok(Step::Later(wait)),
+            Walked::End => self.finish(lines),
         }
         Ok(Step::Again)
     }
 
-    fn count(&mut self, block: &Block) {
+    fn add_block(&mut self, block: &Block, range: &Range<Seq>) {
         let since = self.since;
-        for (_, record) in block.records().filter(|(_, record)| record.received.wall >= since) {
+        let meant = |seq: Seq, record: &Record<'_>| range.contains(&seq) && record.received.wall >= since;
+        for (_, record) in block.records().filter(|(seq, record)| meant(*seq, record)) {
             self.seen += 1;
             self.oldest = self.oldest.min(record.received.wall);
             self.add(&record);
@@ -76,58 +129,132 @@ impl Sources {
     }
 
     fn add(&mut self, record: &Record<'_>) {
-        let addr = record.received.source.ip();
         let known = self.sources.len();
-        let source = match self.sources.entry(addr) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(_) if known >= SOURCES_MAX => return,
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(empty(addr)),
+        let source = match self.sources.entry(record.received.source.ip()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) if known < SOURCES_MAX => entry.insert(Source::default()),
+            Entry::Vacant(_) => {
+                self.crowded += 1;
+                return;
+            }
         };
         source.records += 1;
         source.bytes += record.raw.len() as u64;
-        let newer = record.received.wall >= source.last_seen_ns;
-        source.last_seen_ns = source.last_seen_ns.max(record.received.wall);
-        let (decoded, reject) = raven_decode::decode(&self.stream, record.raw, record.received.wall);
+        source.last_seen = source.last_seen.max(record.received.wall);
+        // A record that ended a collector twice is looked at by nobody.
+        let (decoded, reject) = match record.received.unparsed {
+            true => (None, Some(String::new())),
+            false => raven_decode::decode(&self.stream, record.raw, record.received.wall),
+        };
         if reject.is_some() {
             source.not_understood += 1;
-            if source.sample.is_none() {
-                let raw = &record.raw[..record.raw.len().min(SAMPLE)];
-                source.sample = Some(String::from_utf8_lossy(raw).into_owned());
-            }
+            let sample = source.sample.get_or_insert_default();
+            sample.clear();
+            sample.extend_from_slice(&record.raw[..record.raw.len().min(SAMPLE)]);
         }
-        if let (true, Some(Decoded::Syslog(syslog))) = (newer || source.hostname.is_none(), decoded) {
-            source.hostname = syslog.hostname.or(source.hostname.take());
+        if let Some(Decoded::Syslog(syslog)) = decoded {
+            let name = syslog.hostname.filter(|name| name.len() <= NAME);
+            source.hostname = name.or(source.hostname.take());
         }
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) {
-        // The window began with the oldest record that was looked at, or when the operator said.
-        let from = if self.seen >= RECORDS_MAX { self.oldest } else { self.since.max(self.first_wall()) };
+    fn finish(&mut self, lines: &mut Lines) {
+        if self.crowded > 0 {
+            lines.note(format!("{} records of more than {SOURCES_MAX} senders are not shown", self.crowded));
+        }
+        // Rates are over the time that was looked at.
+        let from = self.since.max(self.oldest);
         let seconds = (self.now.0.saturating_sub(from.0) as f64 / 1e9).max(1.0);
-        let mut sources: Vec<SourceView> = self.sources.drain().map(|(_, source)| source).collect();
-        sources.sort_by_key(|source| std::cmp::Reverse(source.records));
-        for mut source in sources {
-            source.rate = source.records as f64 / seconds;
-            // Text and numbers always serialise.
-            let _ = serde_json::to_writer(&mut *out, &source);
-            out.push(b'\n');
-        }
-    }
-
-    fn first_wall(&self) -> UnixNanos {
-        self.oldest
+        let mut views: Vec<SourceView> =
+            self.sources.drain().map(|(addr, source)| source.view(addr, seconds)).collect();
+        // The busiest first; they are taken from the end.
+        views.sort_by_key(|view| (view.records, std::cmp::Reverse(view.addr)));
+        self.phase = Phase::Write(views);
     }
 }
 
-fn empty(addr: IpAddr) -> SourceView {
-    SourceView {
-        addr,
-        records: 0,
-        bytes: 0,
-        rate: 0.0,
-        last_seen_ns: UnixNanos(0),
-        not_understood: 0,
-        hostname: None,
-        sample: None,
+impl Source {
+    fn view(self, addr: IpAddr, seconds: f64) -> SourceView {
+        SourceView {
+            addr,
+            records: self.records,
+            bytes: self.bytes,
+            rate: self.records as f64 / seconds,
+            last_seen_ns: self.last_seen,
+            not_understood: self.not_understood,
+            hostname: self.hostname,
+            sample: self.sample.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::decode::fake::{Fake, Message, Place, encoded};
+    use raven_model::query::Reply;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn answer(since: u64, fake: &mut Fake) -> (Vec<SourceView>, Vec<String>) {
+        let mut sources = Sources::at("syslog", Some(UnixNanos(since * SECOND)), UnixNanos(200 * SECOND));
+        let mut lines = Lines::default();
+        while sources.step(fake, &mut lines).unwrap() != Step::Done {}
+        let (mut views, mut notes) = (Vec::new(), Vec::new());
+        for line in lines.text().lines() {
+            match Reply::on_line(line.as_bytes()) {
+                Some(Reply::Note(note)) => notes.push(note),
+                _ => views.push(serde_json::from_str(line).unwrap()),
+            }
+        }
+        (views, notes)
+    }
+
+    #[test]
+    fn each_sender_is_counted_with_its_newest_name_and_example() {
+        let messages: Vec<Message<'_>> = vec![
+            (100 * SECOND, "192.0.2.7:5", b"<13>Nov 22 00:00:00 old app: x"),
+            (101 * SECOND, "192.0.2.7:9", b"<13>Nov 22 00:00:01 fw1 app: x"),
+            (102 * SECOND, "[2001:db8::7]:5", b"\x01\x02\xffone"),
+            (103 * SECOND, "192.0.2.7:5", b"\x01two"),
+        ];
+        let (views, notes) = answer(100, &mut Fake::new(vec![encoded(Seq(1), &messages)]));
+        assert_eq!(views.len(), 2);
+        let fw = &views[0];
+        assert_eq!((fw.addr.to_string().as_str(), fw.records, fw.hostname.as_deref()), ("192.0.2.7", 3, Some("fw1")));
+        assert_eq!((fw.last_seen_ns, fw.rate), (UnixNanos(103 * SECOND), 0.03));
+        assert_eq!(notes, [""; 0]);
+    }
+
+    #[test]
+    fn only_the_time_asked_for_counts() {
+        let mut fake = Fake::with_blocks(Seq(1), 20, 10, |n| UnixNanos(n * SECOND));
+        let (views, _) = answer(191, &mut fake);
+        assert_eq!(views[0].records, 10);
+        assert!(fake.looks < 40);
+    }
+
+    #[test]
+    fn damage_and_a_late_beginning_are_told() {
+        let mut fake = Fake::with_blocks(Seq(101), 3, 10, |n| UnixNanos(n * SECOND));
+        fake.places[1] = Place::Gap { first: Seq(111), next: Seq(121) };
+        let (views, notes) = answer(50, &mut fake);
+        assert_eq!(views[0].records, 20);
+        assert_eq!(notes[0], "the time asked for begins before the oldest record held");
+        assert!(notes[1].starts_with("records 111 to 120 are damaged"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_flood_of_forged_senders_is_bounded_and_said() {
+        let addresses: Vec<String> =
+            (0..SOURCES_MAX + 10).map(|n| format!("10.{}.{}.{}:5", n >> 16, n >> 8 & 255, n & 255)).collect();
+        let messages: Vec<Message<'_>> =
+            addresses.iter().map(|source| (100 * SECOND, source.as_str(), &b"x"[..])).collect();
+        let blocks =
+            messages.chunks(4096).enumerate().map(|(n, part)| encoded(Seq(n as u64 * 4096 + 1), part)).collect();
+        let (views, notes) = answer(100, &mut Fake::new(blocks));
+        assert_eq!(views.len(), SOURCES_MAX);
+        assert_eq!(notes, [format!("10 records of more than {SOURCES_MAX} senders are not shown")]);
     }
 }

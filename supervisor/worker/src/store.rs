@@ -155,6 +155,8 @@ impl Store {
 
     /// Stores until `ravend` says stop or is gone.
     pub fn run(mut self, missing: Vec<String>) -> anyhow::Result<()> {
+        // The report first: whoever waits for `ready` finds the streams.
+        self.heartbeat()?;
         self.channel.send_json(&FromWorker::Ready { missing }, &[])?;
         while !self.stopping {
             self.take();

@@ -8,6 +8,7 @@ use super::layout::{
     SLOT, SLOTS, WORDS_SIZE, expect_len, head, word, words,
 };
 use crate::memory::Mapping;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -61,6 +62,8 @@ pub struct CollectorMemory {
     /// Connections that it took bytes from.
     pub(super) intents: Vec<u16>,
     pub(super) stalls: u64,
+    /// Most bytes under way at a time since the last calm.
+    pub(super) peak: Cell<usize>,
 }
 
 impl CollectorMemory {
@@ -83,6 +86,7 @@ impl CollectorMemory {
             building: None,
             intents: Vec::with_capacity(64),
             stalls: 0,
+            peak: Cell::new(0),
         };
         let recovered = this.take_over(epoch);
         Ok((this, recovered))
@@ -217,6 +221,7 @@ impl CollectorMemory {
             return Ok(());
         }
         self.head = 0;
+        self.peak.set(0);
         self.map.punch(RING_AT + RING_SOFT..RING_AT + RING)?;
         self.map.punch(FAR_AT..BUFFERS_AT)
     }

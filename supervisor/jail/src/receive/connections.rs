@@ -44,7 +44,7 @@ mod at {
 pub trait Framing {
     /// Takes whole messages from the start of `bytes`, gives each to `emit` (message, goes on in the next one), and
     /// returns how many bytes are done with. `emit` returns false when there is no room: that message is not taken.
-    /// `mode` is the framer's memory of this connection, 0 at first. At the `end` of the stream the rest is a message.
+    /// A message has 65,536 bytes at most. `mode` is the framer's memory of this connection, 0 at first. At the `end` of the stream the rest is a message.
     fn take(&self, mode: &mut u64, bytes: &[u8], end: bool, emit: &mut dyn FnMut(&[u8], bool) -> bool) -> usize;
 }
 
@@ -74,7 +74,7 @@ struct Source {
 enum Framed {
     All,
     Rest,
-    /// Nothing was taken, and there is no room to read more.
+    /// Nothing was taken: there is no room to read more, or a message is longer than a record can be.
     Stuck,
     NoRoom,
 }
@@ -122,37 +122,33 @@ impl CollectorMemory {
             self.stalls += 1;
             return Ok(Taken::Full);
         }
-        let (got, end) = self.read_some(slot, socket);
-        let source = Source { slot, listener, peer, finished: end.is_some() };
+        let read = self.read_some(slot, socket);
+        let finished = matches!(read, Ok(Taken::End) | Err(_));
+        let source = Source { slot, listener, peer, finished };
         if !self.frame_all(source, framing) {
             self.stalls += 1;
             return Ok(Taken::Full);
         }
-        match (end, got) {
-            (Some(None), _) => Ok(Taken::End),
-            (Some(Some(error)), _) => Err(error),
-            (None, Some(n)) => Ok(Taken::Some(n)),
-            (None, None) => Ok(Taken::Nothing),
-        }
+        read
     }
 
-    /// Bytes read, if any, and how the stream ended, if it did. A buffer without room counts as one byte: look again.
-    fn read_some(&mut self, slot: u16, socket: BorrowedFd<'_>) -> (Option<usize>, Option<Option<io::Error>>) {
+    /// Reads what is there. A buffer without room counts as one byte: look again when it was framed.
+    fn read_some(&mut self, slot: u16, socket: BorrowedFd<'_>) -> io::Result<Taken> {
         let mut last = None;
         for _ in 0..ERRORS_MAX {
             let end = self.positions(slot).1;
             if end == CONNECTION_BUFFER {
-                return (Some(1), None);
+                return Ok(Taken::Some(1));
             }
             match self.read_more(slot, socket, end) {
-                Ok(0) => return (None, Some(last)),
-                Ok(n) => return (Some(n), None),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (None, None),
+                Ok(0) => return last.map_or(Ok(Taken::End), Err),
+                Ok(n) => return Ok(Taken::Some(n)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Taken::Nothing),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => last = Some(error),
             }
         }
-        (None, last.map(Some))
+        last.map_or(Ok(Taken::Nothing), Err)
     }
 
     /// Frames what is whole in the buffer; false when the ring has no room for it.
@@ -222,7 +218,7 @@ impl CollectorMemory {
             piece: false,
             unparsed: raw,
         };
-        let mut refused = false;
+        let (empty, mut refused) = (building.used == 0, false);
         let mut emit = |message: &[u8], piece: bool| {
             let written = write_frame(&mut ring[building.used..], &Received { piece, ..received }, message);
             building.used += written.unwrap_or(0);
@@ -244,6 +240,7 @@ impl CollectorMemory {
         let start = (start + taken).min(end);
         self.intend(slot, start, end, mode);
         match (refused, start == end) {
+            (true, _) if empty && taken == 0 => Framed::Stuck,
             (true, _) => Framed::NoRoom,
             (false, true) => Framed::All,
             (false, false) if taken == 0 && end == CONNECTION_BUFFER && !can_move(start, end) => Framed::Stuck,
@@ -261,7 +258,7 @@ impl CollectorMemory {
     }
 
     /// Reads behind `end`; the kernel leaves the number of bytes in shared memory before anything else happens.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, clippy::cast_ptr_alignment)] // a header begins at a multiple of 256
     fn read_more(&mut self, slot: u16, socket: BorrowedFd<'_>, end: usize) -> io::Result<usize> {
         self.connection(slot, at::READ_AT).store(end as u64, Relaxed);
         self.set_read_len(slot, EMPTY);
@@ -412,4 +409,22 @@ fn packed(start: usize, end: usize) -> u64 {
 fn unpacked(positions: u64) -> (usize, usize) {
     let end = ((positions >> 32) as usize).min(CONNECTION_BUFFER);
     (((positions & 0xffff_ffff) as usize).min(end), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_does_not_overlap_is_moved() {
+        assert!(can_move(100, 200) && can_move(150, 200));
+        assert!(!can_move(99, 200) && !can_move(0, 1));
+    }
+
+    #[test]
+    fn positions_are_clamped_to_the_buffer() {
+        assert_eq!(unpacked(packed(3, 9)), (3, 9));
+        assert_eq!(unpacked(packed(9, 3)), (3, 3));
+        assert_eq!(unpacked(u64::MAX), (CONNECTION_BUFFER, CONNECTION_BUFFER));
+    }
 }

@@ -122,9 +122,9 @@ pub(super) fn expect_len(fd: &OwnedFd, len: usize) -> io::Result<()> {
 }
 
 /// A shared 64-bit word.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::cast_ptr_alignment)] // checked: a mapping starts at a page
 pub(super) fn word(map: &Mapping, at: usize) -> &AtomicU64 {
-    assert!(at % 8 == 0 && at + 8 <= map.len(), "word {at} lies outside the mapping");
+    assert!(at.is_multiple_of(8) && at + 8 <= map.len(), "word {at} lies outside the mapping");
     // SAFETY: in bounds and aligned (a mapping starts at a page); lives as long as the mapping; any bit pattern is a
     // u64; all processes use the word atomically.
     unsafe { &*map.base().as_ptr().add(at).cast::<AtomicU64>() }

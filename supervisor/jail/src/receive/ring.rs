@@ -26,6 +26,8 @@ pub(super) struct Room {
     pub head: usize,
     /// Start of the oldest batch that is not durable. Without meaning when all are.
     pub tail: usize,
+    /// Most bytes that were ever under way at a time: the next commit may take as long as the slowest did.
+    pub peak: usize,
 }
 
 impl Room {
@@ -42,9 +44,9 @@ impl Room {
             // Never up to the tail itself: equal means full.
             return (head + need < tail).then_some(head);
         }
-        // Once it has wrapped, the ring is no longer than what lies before the tail: wrap only where that is plenty,
-        // else grow.
-        let plenty = tail >= 2 * (head - tail) + 2 * need;
+        // Once it has wrapped, the ring is no longer than what lies before the tail: wrap only where that is plenty for
+        // as much as was ever under way, else grow.
+        let plenty = tail >= 2 * self.peak.max(head - tail) + 2 * need;
         if head + need <= RING_SOFT || (!plenty && head + need <= RING) {
             Some(head)
         } else {
@@ -58,7 +60,10 @@ impl CollectorMemory {
     pub(super) fn place(&self, need: usize) -> Option<usize> {
         let durable = self.durable();
         let (tail, _) = self.extent(durable + 1);
-        Room { published: self.published, durable, head: self.head, tail }.place(need)
+        if durable < self.published {
+            self.peak.set(self.peak.get().max(self.head.saturating_sub(tail)));
+        }
+        Room { published: self.published, durable, head: self.head, tail, peak: self.peak.get() }.place(need)
     }
 
     /// Start and end of a batch in the ring.

@@ -138,7 +138,7 @@ impl CollectorMemory {
     }
 
     /// Points the slots' headers at their buffers: the addresses are this process's own.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, clippy::cast_ptr_alignment)] // the layout aligns what lies in pages of their own
     pub(super) fn point_slots(&mut self) {
         let base = self.map.base().as_ptr();
         for slot in 0..SLOTS {

@@ -119,7 +119,7 @@ impl StoreMemory {
             std::ptr::copy_nonoverlapping(self.map.base().as_ptr().add(RING_AT + at as usize), out.as_mut_ptr(), len);
             out.set_len(len);
         }
-        Ok(Batch { number, count: field(16), mono_offset_ns: wide(24) as i64, len })
+        Ok(Batch { number, count: field(16), mono_offset_ns: wide(24).cast_signed(), len })
     }
 
     #[allow(unsafe_code)]
@@ -157,4 +157,4 @@ impl StoreMemory {
     }
 }
 
-const _: () = assert!(descriptor_at(1) % 8 == 0 && RING_AT % 4096 == 0);
+const _: () = assert!(descriptor_at(1).is_multiple_of(8) && RING_AT.is_multiple_of(4096));

@@ -1,1 +1,10 @@
-#![allow(clippy::unwrap_used)]
+//! The receive memory under test: real sockets on loopback, a store that keeps what it takes, collectors that die.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod hostile;
+mod kills;
+mod order;
+mod poison;
+mod protocol;
+mod support;

@@ -16,5 +16,5 @@ pub(super) fn now() -> Clock {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     let mono = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64);
-    Clock { wall, mono_offset: wall.wrapping_sub(mono) as i64 }
+    Clock { wall, mono_offset: wall.wrapping_sub(mono).cast_signed() }
 }

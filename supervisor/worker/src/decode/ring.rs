@@ -1,0 +1,270 @@
+//! Blocks from wherever they are: sealed segments are read here, the open one is asked from the store.
+
+use anyhow::bail;
+use raven_buffer::tail::{Answer, Request, TailClient, TailError};
+use raven_buffer::{Block, BlockHead, Found, RingReader};
+use raven_model::units::{Seq, UnixNanos};
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long the store may take to answer.
+const STORE: Duration = Duration::from_millis(500);
+/// After it did not, nobody waits for it again for so long: other clients read sealed segments meanwhile.
+const AWAY: Duration = Duration::from_millis(500);
+/// How often the store is told of damage: it looks at the place itself, and has better things to do.
+const DAMAGE: Duration = Duration::from_millis(100);
+/// Places of damage that wait to be told, and that are remembered as told.
+const DAMAGES_MAX: usize = 4096;
+
+/// Which clock stamped a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// Of that time.
+    pub boot_id: [u8; 16],
+    /// Wall clock minus monotonic clock, ns: changes when the wall clock is stepped.
+    pub offset_ns: i64,
+}
+
+/// What lies at a seq.
+#[derive(Debug)]
+pub enum Got {
+    /// The block that holds it.
+    Block(Block),
+    /// All below `next` was received before the time that was asked for.
+    Older {
+        /// Where to go on.
+        next: Seq,
+        /// Who says so: the clock of one block, or (none) the summary of a whole segment.
+        clock: Option<Clock>,
+    },
+    /// Records that cannot be read.
+    Gap {
+        /// The first behind them.
+        next: Seq,
+        /// Why, in words.
+        why: String,
+    },
+    /// Removed: the oldest record held is `first`.
+    Before {
+        /// Where reading can begin.
+        first: Seq,
+    },
+    /// Not stored yet.
+    End,
+    /// The store is being restarted.
+    Busy,
+}
+
+/// Where blocks come from: one stream of the ring, or a test.
+pub trait Blocks {
+    /// Oldest seq held, as of the last look.
+    fn first(&self) -> Seq;
+    /// Seq that the next record will get; `None` while the store does not answer.
+    fn next_seq(&mut self) -> anyhow::Result<Option<Seq>>;
+    /// What lies at `at`, where it was received at or after `since`.
+    fn get(&mut self, at: Seq, since: UnixNanos) -> anyhow::Result<Got>;
+    /// `at` cannot be read: it must be counted.
+    fn damaged(&mut self, at: Seq);
+}
+
+/// The ring, and the way to the store.
+pub struct Ring {
+    /// `DIR/ring`.
+    pub dir: PathBuf,
+    tail: TailClient,
+    /// The store did not answer; not asked again before.
+    away_until: Option<Instant>,
+    told: BTreeSet<(String, Seq)>,
+    to_tell: VecDeque<(String, Seq)>,
+    tell_at: Instant,
+}
+
+impl Ring {
+    /// Of this directory, with this way to the store.
+    pub fn new(dir: PathBuf, tail: TailClient) -> Self {
+        let (told, to_tell) = (BTreeSet::new(), VecDeque::new());
+        Self { dir, tail, away_until: None, told, to_tell, tell_at: Instant::now() }
+    }
+
+    /// A reader of a stream's sealed segments.
+    pub fn reader(&self, stream: &str) -> anyhow::Result<RingReader> {
+        let reader = RingReader::open(&self.dir, stream)?;
+        if reader.open_first().is_none() {
+            bail!("there is no stream `{stream}`");
+        }
+        Ok(reader)
+    }
+
+    /// A stream, to read from.
+    pub const fn stream<'a>(&'a mut self, name: &'a str, reader: &'a mut RingReader) -> Stream<'a> {
+        Stream { ring: self, name, reader }
+    }
+
+    /// The store's answer about `seq`; `None` while it does not answer.
+    pub fn ask(&mut self, stream: &str, seq: Seq) -> anyhow::Result<Option<Answer>> {
+        if self.away_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(None);
+        }
+        self.away_until = None;
+        match self.tail.block(stream, seq, STORE) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(TailError::Timeout(_)) => {
+                self.away_until = Some(Instant::now() + AWAY);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes damage, once for each place.
+    fn note_damage(&mut self, stream: &str, at: Seq) {
+        if self.to_tell.len() >= DAMAGES_MAX || self.told.contains(&(stream.to_owned(), at)) {
+            return;
+        }
+        if self.told.len() >= DAMAGES_MAX {
+            // Told again it is not counted again: the store knows.
+            self.told.clear();
+        }
+        self.told.insert((stream.to_owned(), at));
+        self.to_tell.push_back((stream.to_owned(), at));
+    }
+
+    /// Tells the store of damage, a place at a time.
+    pub fn tell_damage(&mut self) {
+        if Instant::now() < self.tell_at {
+            return;
+        }
+        let Some((stream, seq)) = self.to_tell.front().cloned() else { return };
+        self.tell_at = Instant::now() + DAMAGE;
+        // A store that takes no more questions is told later.
+        if self.tail.send(&Request::Damage { stream, seq }).is_ok() {
+            self.to_tell.pop_front();
+        }
+    }
+
+    /// When [`Ring::tell_damage`] has something to do.
+    pub fn due(&self, now: Instant) -> Duration {
+        if self.to_tell.is_empty() { Duration::MAX } else { self.tell_at.saturating_duration_since(now) }
+    }
+}
+
+/// One stream of the ring, for one client.
+pub struct Stream<'a> {
+    ring: &'a mut Ring,
+    name: &'a str,
+    reader: &'a mut RingReader,
+}
+
+impl Blocks for Stream<'_> {
+    fn first(&self) -> Seq {
+        self.reader.first().unwrap_or(Seq(1))
+    }
+
+    fn next_seq(&mut self) -> anyhow::Result<Option<Seq>> {
+        Ok(match self.ring.ask(self.name, Seq(u64::MAX))? {
+            Some(Answer::Next(next)) => Some(next),
+            _ => None,
+        })
+    }
+
+    fn get(&mut self, at: Seq, since: UnixNanos) -> anyhow::Result<Got> {
+        // Again when the open segment was sealed between two looks.
+        for _ in 0..4 {
+            match self.reader.find(at)? {
+                Found::Block(block) if block.last_wall() < since => return Ok(self.older(at, &block, since)),
+                Found::Block(block) => return Ok(Got::Block(block)),
+                Found::Gap { next, why } => return Ok(Got::Gap { next: next.max(at.plus(1)), why }),
+                Found::Before { first } => return Ok(Got::Before { first }),
+                Found::Open => {}
+            }
+            match self.ring.ask(self.name, at)? {
+                Some(Answer::Block { first, value }) => return Ok(open_block(at, first, &value, since)),
+                Some(Answer::Next(_)) => return Ok(Got::End),
+                Some(Answer::Sealed) => self.reader.refresh()?,
+                None => return Ok(Got::Busy),
+            }
+        }
+        Ok(Got::Busy)
+    }
+
+    fn damaged(&mut self, at: Seq) {
+        self.ring.note_damage(self.name, at);
+    }
+}
+
+impl Stream<'_> {
+    /// A segment that says that all of it is older is passed over whole; one that cannot say is read.
+    fn older(&mut self, at: Seq, block: &Block, since: UnixNanos) -> Got {
+        let sealed = self.reader.sealed();
+        let behind = sealed.partition_point(|first| *first <= at);
+        let segment = sealed.get(behind.wrapping_sub(1)).copied();
+        let end = sealed.get(behind).copied().or(self.reader.open_first());
+        let summary = segment.and_then(|segment| self.reader.summary(segment).ok().flatten());
+        match (summary.and_then(|summary| summary.last_wall), end) {
+            (Some(last), Some(end)) if last < since && end > at => Got::Older { next: end, clock: None },
+            _ => {
+                let clock = Clock { boot_id: block.boot_id, offset_ns: block.mono_offset_ns };
+                Got::Older { next: block.next(), clock: Some(clock) }
+            }
+        }
+    }
+}
+
+/// What the store sent about `at`. A block that is too old is not unpacked.
+fn open_block(at: Seq, first: Seq, value: &[u8], since: UnixNanos) -> Got {
+    let head = BlockHead::read(value).ok().filter(|head| head.first == first);
+    if first > at {
+        return Got::Gap { next: first, why: "records are missing in the newest segment".to_owned() };
+    }
+    if let Some(head) = head.filter(|head| head.holds(at) && head.last_wall < since) {
+        let clock = Clock { boot_id: head.boot_id, offset_ns: head.mono_offset_ns };
+        return Got::Older { next: head.next(), clock: Some(clock) };
+    }
+    // Where a block ends whose head is damaged is not known: a record at a time.
+    let next = head.map_or(at.plus(1), |head| head.next().max(at.plus(1)));
+    match Block::decode(first, value) {
+        Ok(block) if block.next() > at => Got::Block(block),
+        Ok(_) => Got::Gap { next, why: "records are missing in the newest segment".to_owned() },
+        Err(error) => Got::Gap { next, why: format!("the block at {first} in the newest segment is damaged: {error}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::decode::fake;
+    use raven_jail::channel::Channel;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_place_of_damage_is_told_once_and_not_all_at_a_time() {
+        let (ours, store) = Channel::pair().unwrap();
+        let mut ring = Ring::new("/nonexistent".into(), TailClient::new(ours.as_fd().try_clone_to_owned().unwrap()));
+        for seq in [7, 7, 8, 7] {
+            ring.note_damage("syslog", Seq(seq));
+        }
+        ring.tell_damage();
+        ring.tell_damage();
+        let mut packet = [0; 100];
+        let n = store.try_recv(&mut packet, &mut Vec::new()).unwrap();
+        assert_eq!(Request::decode(&packet[..n]), Ok(Request::Damage { stream: "syslog".into(), seq: Seq(7) }));
+        assert!(store.try_recv(&mut packet, &mut Vec::new()).is_err(), "the other one has to wait");
+        assert!(ring.due(Instant::now()) <= DAMAGE);
+    }
+
+    #[test]
+    fn what_the_store_sends_is_checked() {
+        let value = fake::encoded(Seq(10), &[(5, "192.0.2.1:1", b"a"), (6, "192.0.2.1:1", b"b")]);
+        let got = |at, value: &[u8], since| open_block(Seq(at), Seq(10), value, UnixNanos(since));
+        assert!(matches!(got(11, &value, 0), Got::Block(block) if block.count == 2));
+        assert!(matches!(got(10, &value, 7), Got::Older { next: Seq(12), clock: Some(_) }));
+        assert!(matches!(got(9, &value, 0), Got::Gap { next: Seq(10), .. }));
+        assert!(matches!(got(12, &value, 0), Got::Gap { next: Seq(13), .. }));
+        let mut bad = value.clone();
+        *bad.last_mut().unwrap() ^= 1;
+        assert!(matches!(got(10, &bad, 0), Got::Gap { next: Seq(12), .. }));
+        assert!(matches!(got(10, &value[..40], 0), Got::Gap { next: Seq(11), .. }));
+    }
+}
