@@ -50,9 +50,14 @@ impl Client {
             (Response::Refused(why), _) => return Err(Failure::Refused(why)),
             (other, _) => return Err(unexpected(&other)),
         };
-        send_line(&stream, query).map_err(|error| Failure::Protocol(format!("the decode role went away: {error}")))?;
+        // Who is refused at the door finds it closed before having asked; the reason lies there all the same.
+        let asked = send_line(&stream, query);
         let mut reader = BufReader::with_capacity(256 << 10, stream);
-        match first_line(&mut reader)? {
+        let reply = match (first_line(&mut reader), asked) {
+            (Err(_), Err(error)) => return Err(Failure::Protocol(format!("the decode role went away: {error}"))),
+            (reply, _) => reply?,
+        };
+        match reply {
             Reply::Ok => Ok(Answer { reader, line: Vec::new(), lines: 0, is_whole: false }),
             Reply::Error(why) => Err(Failure::Refused(vec![why])),
             other => Err(Failure::Protocol(format!("the decode role began its answer with {other:?}"))),

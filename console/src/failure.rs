@@ -80,6 +80,7 @@ impl Failure {
     }
 
     /// The same, and what came before it is in this file.
+    #[must_use]
     pub fn kept_in(self, path: &Path) -> Self {
         match self {
             Self::BrokenOff { lines, why, .. } => Self::BrokenOff { lines, why, kept: Some(path.to_owned()) },

@@ -71,7 +71,9 @@ impl Sender {
             }
         }
         let (proto, result) = match &self.socket {
-            Socket::Udp { socket, .. } => ("udp", send_datagrams(socket, &self.buffer, writer.size(), &mut self.refused)),
+            Socket::Udp { socket, .. } => {
+                ("udp", send_datagrams(socket, &self.buffer, writer.size(), &mut self.refused))
+            }
             Socket::Gso { socket, .. } => ("udp", persist(&mut self.refused, || socket.send(&self.buffer)).map(drop)),
             Socket::Tcp { stream, .. } => ("tcp", (&*stream).write_all(&self.buffer)),
         };

@@ -11,6 +11,8 @@ pub const WIDTH: usize = 80;
 /// Lines of the smallest terminal, less one for the prompt.
 pub const HEIGHT: usize = 23;
 
+const ALERTS: &str = "ALERTS";
+
 /// One part of the screen: a heading and rows that may be left out when there are too many.
 struct Section {
     head: Vec<String>,
@@ -26,6 +28,11 @@ impl Section {
 
     fn height(&self) -> usize {
         self.head.len() + self.rows.len() + usize::from(self.left_out > 0)
+    }
+
+    /// Rows, for choosing which section gives one up: alerts hold on to theirs twice as long.
+    fn length(&self) -> usize {
+        if self.head.first().is_some_and(|head| head == ALERTS) { self.rows.len() / 2 } else { self.rows.len() }
     }
 
     fn lines(self) -> Vec<String> {
@@ -46,8 +53,7 @@ pub fn whole(status: &Status) -> Vec<String> {
         Section { head: vec![kernel(status)], rows: Vec::new(), left_out: 0 },
     ];
     while sections.iter().map(Section::height).sum::<usize>() > HEIGHT {
-        let Some(longest) =
-            sections.iter_mut().filter(|section| section.rows.len() > 1).max_by_key(|section| section.rows.len())
+        let Some(longest) = sections.iter_mut().filter(|section| section.rows.len() > 1).max_by_key(|s| s.length())
         else {
             break;
         };
@@ -73,7 +79,7 @@ fn alerts(status: &Status) -> Section {
     let jail = (!status.jail_missing.is_empty())
         .then(|| format!("the jail is not complete: {}", status.jail_missing.join(", ")));
     let rows: Vec<String> = status.alerts.iter().chain(&jail).flat_map(|alert| wrapped(&escape::text(alert))).collect();
-    let head = if rows.is_empty() { "ALERTS     none" } else { "ALERTS" };
+    let head = if rows.is_empty() { "ALERTS     none" } else { ALERTS };
     Section { head: vec![head.to_owned()], rows, left_out: 0 }
 }
 
@@ -167,9 +173,8 @@ fn stream(stream: &StreamStatus, status: &Status) -> Vec<String> {
 
 fn destinations(status: &Status) -> Vec<String> {
     let head = ["DESTINATION", "STREAM", "STATE", "ACK", "ACKED SEQ", "LAG", "RATE/s", "ETA"];
-    let lines = table(&head, status.destinations.iter().map(destination));
-    let errors =
-        std::iter::once(None).chain(status.destinations.iter().map(|destination| destination.last_error.as_deref()));
+    let lines = table(&head, status.destinations.iter().map(|destination| self::destination(destination, status)));
+    let errors = std::iter::once(None).chain(status.destinations.iter().map(|it| present_error(it, &status.alerts)));
     let with_error = |(line, error): (String, Option<&str>)| match error {
         Some(error) => vec![line, format!("  last error: {}", escape::text(error))],
         None => vec![line],
@@ -177,10 +182,21 @@ fn destinations(status: &Status) -> Vec<String> {
     lines.into_iter().zip(errors).flat_map(with_error).collect()
 }
 
-fn destination(destination: &DestinationStatus) -> Vec<String> {
+/// An error that is over is not shown, only kept in `--json`; dead letters are not over. What an alert says is not said
+/// twice.
+fn present_error<'a>(destination: &'a DestinationStatus, alerts: &[String]) -> Option<&'a str> {
+    let is_well = ["idle", "sending"].contains(&destination.state.as_str());
+    let error = destination.last_error.as_deref()?;
+    let is_present = !is_well || error.contains("dead letters");
+    (is_present && !alerts.iter().any(|alert| alert.contains(error))).then_some(error)
+}
+
+fn destination(destination: &DestinationStatus, status: &Status) -> Vec<String> {
+    let arriving = status.streams.iter().find(|stream| stream.name == destination.stream).map_or(0.0, |s| s.rate);
     let eta = match destination.eta_s {
         _ if destination.lag == 0 => "-".to_owned(),
-        None => "never".to_owned(),
+        None if arriving > destination.rate => "never".to_owned(),
+        None => "stalled".to_owned(),
         Some(seconds) => time::span(seconds),
     };
     vec![
@@ -348,6 +364,27 @@ mod tests {
     #[test]
     fn a_destination_cannot_write_to_the_terminal() {
         assert!(!whole(&busy(1, 3)).join("").chars().any(char::is_control));
+    }
+
+    #[test]
+    fn never_is_said_only_of_a_lag_that_grows() {
+        let mut status = busy(1, 1);
+        assert!(whole(&status).iter().any(|line| line.starts_with("noc0") && line.ends_with("never")));
+        status.streams[0].rate = 0.0;
+        assert!(whole(&status).iter().any(|line| line.starts_with("noc0") && line.ends_with("stalled")));
+    }
+
+    #[test]
+    fn an_error_that_is_over_is_not_shown() {
+        let mut status = busy(1, 1);
+        status.alerts.clear();
+        assert!(whole(&status).iter().any(|line| line.contains("last error")));
+        status.alerts = vec![format!("noc0 is retrying: {}", status.destinations[0].last_error.as_ref().expect("set"))];
+        assert!(!whole(&status).iter().any(|line| line.contains("last error")), "an alert says it");
+        status.destinations[0].state = "sending".into();
+        assert!(!whole(&status).iter().any(|line| line.contains("last error")));
+        status.destinations[0].last_error = Some("3 records it refuses are in its dead letters".into());
+        assert!(whole(&status).iter().any(|line| line.contains("dead letters")));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Sources {
     phase: Phase,
     seen: u64,
     oldest: UnixNanos,
-    sources: HashMap<IpAddr, Source>,
+    senders: HashMap<IpAddr, Source>,
     /// Records of senders that had no room.
     crowded: u64,
 }
@@ -72,7 +72,7 @@ impl Sources {
             phase: Phase::Start,
             seen: 0,
             oldest: now,
-            sources: HashMap::new(),
+            senders: HashMap::new(),
             crowded: 0,
         }
     }
@@ -129,8 +129,8 @@ impl Sources {
     }
 
     fn add(&mut self, record: &Record<'_>) {
-        let known = self.sources.len();
-        let source = match self.sources.entry(record.received.source.ip()) {
+        let known = self.senders.len();
+        let source = match self.senders.entry(record.received.source.ip()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) if known < SOURCES_MAX => entry.insert(Source::default()),
             Entry::Vacant(_) => {
@@ -142,9 +142,10 @@ impl Sources {
         source.bytes += record.raw.len() as u64;
         source.last_seen = source.last_seen.max(record.received.wall);
         // A record that ended a collector twice is looked at by nobody.
-        let (decoded, reject) = match record.received.unparsed {
-            true => (None, Some(String::new())),
-            false => raven_decode::decode(&self.stream, record.raw, record.received.wall),
+        let (decoded, reject) = if record.received.unparsed {
+            (None, Some(String::new()))
+        } else {
+            raven_decode::decode(&self.stream, record.raw, record.received.wall)
         };
         if reject.is_some() {
             source.not_understood += 1;
@@ -166,7 +167,7 @@ impl Sources {
         let from = self.since.max(self.oldest);
         let seconds = (self.now.0.saturating_sub(from.0) as f64 / 1e9).max(1.0);
         let mut views: Vec<SourceView> =
-            self.sources.drain().map(|(addr, source)| source.view(addr, seconds)).collect();
+            self.senders.drain().map(|(addr, source)| source.view(addr, seconds)).collect();
         // The busiest first; they are taken from the end.
         views.sort_by_key(|view| (view.records, std::cmp::Reverse(view.addr)));
         self.phase = Phase::Write(views);

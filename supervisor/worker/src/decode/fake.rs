@@ -68,12 +68,12 @@ impl Fake {
     }
 
     /// The blocks that hold something received since then.
-    pub fn blocks_since(&self, since: UnixNanos) -> Vec<Range<u64>> {
+    pub fn blocks_since(&self, since: UnixNanos) -> Vec<(u64, u64)> {
         let newer = |place: &&Place| match place {
             Place::Block(value) => BlockHead::read(value).unwrap().last_wall >= since,
             Place::Gap { .. } => false,
         };
-        self.places.iter().filter(newer).map(Place::range).map(|range| range.start.0..range.end.0).collect()
+        self.places.iter().filter(newer).map(Place::range).map(|range| (range.start.0, range.end.0)).collect()
     }
 }
 
@@ -95,7 +95,8 @@ impl Blocks for Fake {
         if at < self.first() {
             return Ok(Got::Before { first: self.first() });
         }
-        let Some(place) = self.places.iter().find(|place| place.range().contains(&at)) else { return Ok(Got::End) };
+        let behind = self.places.partition_point(|place| place.range().end <= at);
+        let Some(place) = self.places.get(behind) else { return Ok(Got::End) };
         Ok(match place {
             Place::Gap { next, .. } => Got::Gap { next: *next, why: "rotten".to_owned() },
             Place::Block(value) => {
