@@ -264,6 +264,7 @@ impl Syslog {
             stalls: self.memory.stalls(),
             connections,
             recovered: self.memory.recovered(),
+            unparsed: self.memory.unparsed(),
         };
         let report = serde_json::value::to_raw_value(&report).map_err(|e| CollectorError::Setup(e.to_string()))?;
         Ok(self.channel.send_json(&FromWorker::Heartbeat { report }, &[])?)

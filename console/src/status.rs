@@ -75,6 +75,7 @@ pub fn merge(raw: &RawStatus) -> Status {
         for listener in &mut status.listeners {
             listener.connections = collector.connections.get(&name(listener)).copied().unwrap_or(listener.connections);
         }
+        status.alerts.extend(unparsed(collector.unparsed));
     }
     if let Some(uplink) = report::<UplinkReport>(raw, Role::Uplink, "what is delivered is not known", &mut missing) {
         status.destinations = uplink.destinations;
@@ -85,6 +86,11 @@ pub fn merge(raw: &RawStatus) -> Status {
     let new = derived.into_iter().chain(missing).filter(|alert| !known.contains(alert.subject.as_str()));
     status.alerts.extend(new.map(|alert| alert.text));
     status
+}
+
+/// Poison is stored raw; somebody should look at it.
+fn unparsed(records: u64) -> Option<String> {
+    (records > 0).then(|| format!("{records} records are kept unparsed: the syslog collector died twice over them"))
 }
 
 /// As in the reports: `udp:[::]:514`.

@@ -196,8 +196,10 @@ pub struct CollectorReport {
     pub stalls: u64,
     /// Live TCP connections per listener name.
     pub connections: BTreeMap<String, u32>,
-    /// Batches and datagrams taken over from a predecessor that died.
+    /// Datagrams taken over from predecessors that died.
     pub recovered: u64,
+    /// Records stored as `unparsed`: collectors died twice over them.
+    pub unparsed: u64,
 }
 
 /// The uplink's heartbeat.

@@ -81,6 +81,8 @@ pub struct Store {
     retry_at: Option<Instant>,
     next_heartbeat: Instant,
     clock_offset: i128,
+    /// Batches that were none.
+    complaints: u64,
     buffer: Vec<u8>,
     packet: Vec<u8>,
     stopping: bool,
@@ -135,6 +137,7 @@ impl Store {
             retry_at: None,
             next_heartbeat: Instant::now(),
             clock_offset: clock_offset(),
+            complaints: 0,
             buffer: Vec::new(),
             packet: vec![0; PACKET_MAX],
             stopping: false,
@@ -196,11 +199,19 @@ impl Store {
         match self.memory.take(number, &mut self.buffer) {
             Ok(batch) => {
                 if let Err(refused) = self.writer.append(&self.buffer, batch.count, batch.mono_offset_ns) {
-                    eprintln!("raven-worker store: batch {number} refused: {refused}");
+                    self.complain(&format!("batch {number} refused: {refused}"));
                 }
                 self.memory.taken(batch.len);
             }
-            Err(error) => eprintln!("raven-worker store: {error}"),
+            Err(error) => self.complain(&error.to_string()),
+        }
+    }
+
+    /// Says what a collector did wrong, at the 1st, 2nd, 4th, 8th … time: a lying one must not fill the log.
+    fn complain(&mut self, what: &str) {
+        self.complaints += 1;
+        if self.complaints.is_power_of_two() {
+            eprintln!("raven-worker store: {what} ({} such so far)", self.complaints);
         }
     }
 
