@@ -380,6 +380,7 @@ impl Syslog {
             let begun = Instant::now();
             let round = self.look_at_all()?;
             if round.brought_nothing() {
+                self.finish_connections();
                 return Ok(());
             }
             if !round.full {
@@ -388,11 +389,23 @@ impl Syslog {
             self.heartbeat()?;
             nap(Round { datagrams: 0, bytes: 0, ..round });
         }
+        self.finish_connections();
         eprintln!(
             "raven-worker syslog: stopped while more was coming or the store took nothing: what is still in the sockets and {} datagrams in hand are left there",
             self.memory.pending()
         );
         Ok(())
+    }
+
+    /// Messages that were begun are kept as far as they came.
+    fn finish_connections(&mut self) {
+        for tcp in self.tcp.values() {
+            let Connection { slot, listener, peer, .. } = tcp.connection;
+            if !self.memory.finish(slot, listener, peer, &self.framing) {
+                eprintln!("raven-worker syslog: stopped with a message of {peer} that the store had no room for");
+            }
+        }
+        self.hand_over(&mut Round::default());
     }
 
     fn look_at_all(&mut self) -> Result<Round, CollectorError> {

@@ -47,6 +47,18 @@ fn each_framing_is_found_by_itself() {
 }
 
 #[test]
+fn a_message_that_had_begun_is_kept_at_a_graceful_stop() {
+    let raven = Appliance::start();
+    let mut stream = TcpStream::connect(raven.udp()).unwrap();
+    stream.write_all(b"<1>whole\n<2>begun").unwrap();
+    raven.settle(1);
+    let raven = raven.restart();
+    raven.settle(2);
+    let raws: Vec<_> = raven.records().iter().map(|record| record.raw_bytes().unwrap()).collect();
+    assert_eq!(raws, [b"<1>whole".to_vec(), b"<2>begun".to_vec()]);
+}
+
+#[test]
 fn a_message_over_the_limit_is_kept_in_pieces_without_a_byte_missing() {
     let raven = Appliance::start();
     let long: Vec<u8> = (0..200_000_u32).map(|n| b'a' + (n % 23) as u8).collect();

@@ -132,6 +132,15 @@ impl CollectorMemory {
         read
     }
 
+    /// Frames what is left in the buffer as if the stream had ended: a message that was begun is kept as far as it
+    /// came. For a graceful stop; false when the ring has no room.
+    pub fn finish(&mut self, slot: u16, listener: u8, peer: SocketAddr, framing: &dyn Framing) -> bool {
+        if self.connection(slot, at::NEXT_BATCH).load(Relaxed) > self.published {
+            self.publish_connections();
+        }
+        self.open_building() && self.frame_all(Source { slot, listener, peer, finished: true }, framing)
+    }
+
     /// Reads what is there. A buffer without room counts as one byte: look again when it was framed.
     fn read_some(&mut self, slot: u16, socket: BorrowedFd<'_>) -> io::Result<Taken> {
         let mut last = None;
