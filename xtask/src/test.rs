@@ -47,7 +47,7 @@ fn steps_of(full: bool) -> Vec<(&'static str, Run)> {
         ("format", cargo(&["fmt", "--all", "--check"])),
         ("clippy", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("unit, property and integration tests", cargo(&["test", "--quiet", "--workspace", "--exclude", END_TO_END])),
-        ("supervisor's own tests", cargo(&["test", "--quiet", "--package", END_TO_END, "--lib", "--bins"])),
+        ("supervisor's own tests", cargo(&["test", "--quiet", "--package", END_TO_END, "--bins"])),
         ("end-to-end tests", Box::new(move || end_to_end(full))),
         ("cargo xtask up", Box::new(up)),
     ];
