@@ -67,10 +67,10 @@ fn a_destination_that_was_away_under_load_misses_nothing() {
     if !is_installed() {
         return;
     }
-    let mut noc = Rsyslog::new();
+    let mut noc = Rsyslog::durable();
     noc.start();
     let raven = raven_with(noc.uplink("noc"));
-    let sender = Sender::udp(raven.udp(), "away", 0, 2_000);
+    let sender = Sender::udp(raven.udp(), "away", 0, 100);
     pause(1_000);
     noc.stop();
     pause(if full() { 600_000 } else { 10_000 });
@@ -90,9 +90,9 @@ fn a_destination_killed_in_mid_transfer_misses_nothing() {
     if !is_installed() {
         return;
     }
-    let mut noc = Rsyslog::new();
+    let mut noc = Rsyslog::durable();
     let raven = raven_with(noc.uplink("noc"));
-    let sender = Sender::udp(raven.udp(), "killed", 0, 5_000);
+    let sender = Sender::udp(raven.udp(), "killed", 0, 500);
     for n in 0..count(30, 5) {
         noc.start();
         let before = number(&raven.destination("noc")["acked_seq"]);

@@ -1,6 +1,6 @@
 //! A real rsyslog as destination, with a Direct queue and a file that is flushed after each message: what it
 //! acknowledges survives its own death. With [`Rsyslog::durable`] it survives a power cut too (a sync each message, as
-//! docs/formats.md says), at a few hundred messages a second.
+//! docs/formats.md says), at a few hundred to a few thousand messages a second.
 
 use crate::appliance::free_port;
 use crate::{eventually, pause};
