@@ -1,5 +1,6 @@
 //! Times as operators write and read them. Always UTC: venues, devices and the operations centre compare logs.
 
+use raven_model::calendar::{date_of, days_in_month, days_since_1970};
 use raven_model::units::{Span, UnixNanos};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,45 +30,21 @@ pub fn parse(text: &str, now: UnixNanos) -> Result<UnixNanos, String> {
 
 fn rfc3339(text: &str) -> Option<u64> {
     let (date, rest) = text.split_at_checked(10)?;
-    let day = days_since_1970(date)?;
+    let day = day_of(date)?;
     let seconds_and_nanos = if rest.is_empty() { Some((0, 0)) } else { clock(rest) };
     let (seconds, nanos) = seconds_and_nanos?;
     let total = i128::from(day * 86_400 + seconds) * i128::from(SECOND) + i128::from(nanos);
     u64::try_from(total).ok()
 }
 
-fn days_since_1970(date: &str) -> Option<i64> {
+fn day_of(date: &str) -> Option<i64> {
     let mut parts = date.split('-');
     let (year, month, day) = (digits(parts.next()?, 4)?, digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let last = [31, 28 + i64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let month_index = usize::try_from(month).ok()?.checked_sub(1)?;
-    if parts.next().is_some() || !(1..=*last.get(month_index)?).contains(&day) {
+    let (month, day) = (u32::try_from(month).ok()?, u32::try_from(day).ok()?);
+    if parts.next().is_some() || !(1..=days_in_month(year, month)).contains(&day) {
         return None;
     }
-    Some(days_from_civil(year, month, day))
-}
-
-/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar: years counted from March make the leap day
-/// the last of its year.
-const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// Year, month and day of a day since 1970-01-01.
-const fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year + era * 400 + if month <= 2 { 1 } else { 0 }, month, of_year - (153 * shifted + 2) / 5 + 1)
+    Some(days_since_1970(year, month, day))
 }
 
 /// `T18:30:00.5+01:00` as seconds of the day in UTC (may be negative or over a day) and nanoseconds.
@@ -109,7 +86,7 @@ fn digits(text: &str, count: usize) -> Option<i64> {
 /// `2026-11-22T18:30:00.123Z` with so many digits of a second.
 pub fn format(time: UnixNanos, fraction: usize) -> String {
     let seconds = time.0 / SECOND;
-    let (year, month, day) = civil_from_days((seconds / 86_400).cast_signed());
+    let (year, month, day) = date_of((seconds / 86_400).cast_signed());
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let nanos = format!("{:09}", time.0 % SECOND);
     let dot = if fraction == 0 { "" } else { "." };

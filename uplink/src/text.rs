@@ -1,5 +1,6 @@
 //! Numbers, times and addresses as text, without the formatting machinery: these run for each record sent.
 
+use raven_model::calendar::date_of;
 use raven_model::units::UnixNanos;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -78,16 +79,9 @@ fn fraction(out: &mut Vec<u8>, micros: u32) {
     out.extend_from_slice(&text);
 }
 
-/// `2026-11-22T00:35:53`: the proleptic Gregorian calendar, counted in 400-year eras that begin on 1 March.
+/// `2026-11-22T00:35:53`.
 fn civil(second: u64) -> String {
-    let days = second / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (year, month, day) = date_of((second / 86_400).cast_signed());
     let time = second % 86_400;
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60)
 }

@@ -1,5 +1,5 @@
 //! Batches of realistic frames, and a ring in a folder of its own.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+#![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test file uses its own part
 
 use raven_buffer::{BatchMark, Block, Found, Recovery, RingError, RingReader, RingWriter, WriterOptions};
 use raven_model::record::{Received, write_frame};

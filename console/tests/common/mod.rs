@@ -1,5 +1,5 @@
 //! A stand-in for ravend: answers on a control socket as the protocol says, with answers that a test wrote.
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)] // each test file uses its own part
 
 use raven_model::control::{Request, Response};
 use raven_model::query::{Query, Reply};

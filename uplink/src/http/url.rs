@@ -2,6 +2,7 @@
 
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use raven_model::calendar::{days_in_month, days_since_1970};
 
 /// A parsed destination.
 #[derive(Debug)]
@@ -40,19 +41,16 @@ impl Target {
 pub fn http_date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.strip_suffix(" GMT")?.split_once(", ")?.1.split(' ');
-    let day: u64 = words.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
+    let day: u32 = words.next()?.parse().ok()?;
     let name = words.next()?;
-    let month = MONTHS.iter().position(|month| *month == name)? as u64;
-    let year: u64 = words.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
+    let month = MONTHS.iter().position(|month| *month == name)? as u32 + 1;
+    let year: i64 = words.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
+    if !(1..=days_in_month(year, month)).contains(&day) {
+        return None;
+    }
     let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part <= 60));
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    Some(((days(year, month) + day - 1) * 24 + hour) * 3600 + minute * 60 + second)
-}
-
-/// Days from 1970-01-01 to the first of a month (0 = January). Years begin in March, so that leap days come last.
-fn days(year: u64, month: u64) -> u64 {
-    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
-    year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 - 719_468
+    Some((days_since_1970(year, month, day).cast_unsigned() * 24 + hour) * 3600 + minute * 60 + second)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! What the tests of delivery share: cursors in memory, a fleet beside a simulated ring, and a real rsyslog.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)] // each test file uses its own part
 
 pub mod envelope;
 pub mod receiver;
