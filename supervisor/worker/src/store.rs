@@ -7,10 +7,13 @@
 //!
 //! After a start the first commits are small and grow: a batch that kills the store takes no others with it.
 
+mod readers;
+mod room;
+
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statvfs::statvfs;
-use raven_buffer::tail::{Reply, Request, TailError, TailServer};
+use raven_buffer::tail::TailServer;
 use raven_buffer::{BatchMark, Eviction, RingWriter, WriterOptions};
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::receive::{StoreMemory, Waiting};
@@ -18,7 +21,7 @@ use raven_model::config::{Buffer, Config, Disk};
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::report::StoreReport;
 use raven_model::table::Role;
-use raven_model::units::{Seq, UnixNanos};
+use raven_model::units::Seq;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
@@ -242,135 +245,6 @@ impl Store {
                 }
                 self.retry_at = Some(Instant::now() + RETRY);
             }
-        }
-    }
-
-    // ---- eviction ----
-
-    /// Whole oldest segments go when the quota or the age says so, after the uplink was told to stay off.
-    fn make_room(&mut self) {
-        match &self.fenced {
-            Some(fenced) if Instant::now() < fenced.until => return,
-            Some(fenced) => {
-                let eviction = fenced.eviction;
-                self.evict(eviction, None);
-            }
-            None => {}
-        }
-        let Some(eviction) = self.writer.evictable(self.trusted_now(), &self.low) else { return };
-        self.last_token += 1;
-        let fence = Reply::Fence { token: self.last_token, stream: self.stream.clone(), below: eviction.next };
-        let uplink = self.readers.iter_mut().find(|reader| reader.role == Role::Uplink);
-        if let Some(uplink) = uplink {
-            // An uplink that cannot be told is not reading either: what it had acknowledged last counts.
-            let _ = uplink.server.reply(&fence);
-        }
-        self.fenced = Some(Fenced { eviction, token: self.last_token, until: Instant::now() + FENCE });
-    }
-
-    fn evict(&mut self, eviction: Eviction, unforwarded: Option<Vec<(String, u64)>>) {
-        self.fenced = None;
-        let unforwarded = unforwarded.map_or_else(
-            || self.low.iter().map(|(name, &low)| (name.clone(), eviction.unforwarded(low))).collect(),
-            |told| told.into_iter().collect(),
-        );
-        if let Err(error) = self.writer.evict(&eviction, unforwarded) {
-            eprintln!("raven-worker store: {error}");
-        }
-    }
-
-    /// The wall clock, unless it was stepped since this process began.
-    fn trusted_now(&self) -> Option<UnixNanos> {
-        let stepped = (clock_offset() - self.clock_offset).abs();
-        (stepped < STEP)
-            .then(|| UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)))
-    }
-
-    // ---- readers ----
-
-    fn answer_waiting(&mut self) {
-        for n in 0..self.readers.len() {
-            if self.readers[n].waiting.iter().any(|(_, from)| *from < self.writer.next_seq()) {
-                for (id, from) in std::mem::take(&mut self.readers[n].waiting) {
-                    self.answer(n, id, from, true);
-                }
-            }
-        }
-    }
-
-    fn answer(&mut self, n: usize, id: u64, from: Seq, wait: bool) {
-        let reader = &mut self.readers[n];
-        let mut damaged = false;
-        let sent = if from < self.writer.open_first() {
-            reader.server.reply(&Reply::Sealed { id })
-        } else {
-            match self.writer.block_at(from) {
-                Ok(Some((first, value))) => {
-                    damaged = first > from;
-                    reader.server.block(id, first, &value)
-                }
-                Ok(None) if wait => {
-                    if reader.waiting.len() >= WAITING_MAX {
-                        reader.waiting.pop_front();
-                    }
-                    reader.waiting.push_back((id, from));
-                    Ok(())
-                }
-                Ok(None) => reader.server.reply(&Reply::Next { id, next_seq: self.writer.next_seq() }),
-                Err(error) => {
-                    eprintln!("raven-worker store: {error}");
-                    Ok(())
-                }
-            }
-        };
-        if let Err(error) = sent {
-            eprintln!("raven-worker store: cannot answer the {}: {error}", reader.role);
-        }
-        if damaged {
-            // Looked at again and counted once, however often a reader asks.
-            self.note_damage(from);
-        }
-    }
-
-    fn note_damage(&mut self, seq: Seq) {
-        match self.writer.note_damage(seq) {
-            Ok(0) => {}
-            Ok(lost) => eprintln!("raven-worker store: {lost} records at {seq} are damaged on disk"),
-            Err(error) => eprintln!("raven-worker store: {error}"),
-        }
-    }
-
-    fn hear_reader(&mut self, n: usize) {
-        // Bounded, so that a reader that asks without end does not stop the writing.
-        for _ in 0..32 {
-            match self.readers[n].server.receive() {
-                Ok(Some(request)) => self.obey_reader(n, request),
-                Ok(None) => return,
-                Err(TailError::Packet(error)) => eprintln!("raven-worker store: {}: {error}", self.readers[n].role),
-                Err(error) => {
-                    eprintln!("raven-worker store: {}: {error}", self.readers[n].role);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn obey_reader(&mut self, n: usize, request: Request) {
-        match request {
-            Request::Block { id, stream, from } if stream == self.stream => self.answer(n, id, from, false),
-            Request::Wait { id, stream, from } if stream == self.stream => self.answer(n, id, from, true),
-            Request::Cursors(lows) => {
-                let ours = lows.into_iter().filter(|low| low.stream == self.stream);
-                self.low = ours.map(|low| (low.destination, low.low)).collect();
-            }
-            Request::FenceDone { token, unforwarded, .. } => {
-                if let Some(fenced) = self.fenced.as_ref().filter(|fenced| fenced.token == token) {
-                    let eviction = fenced.eviction;
-                    self.evict(eviction, Some(unforwarded));
-                }
-            }
-            Request::Damage { stream, seq } if stream == self.stream => self.note_damage(seq),
-            Request::Block { .. } | Request::Wait { .. } | Request::Damage { .. } => {}
         }
     }
 
