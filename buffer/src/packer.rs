@@ -348,7 +348,7 @@ pub(crate) mod tests {
             let (start, wall) = (out.len(), UnixNanos(1000 + i as u64));
             let source = if i % 2 == 0 { "192.0.2.7:514" } else { "[2001:db8::7]:40000" }.parse().unwrap();
             out.resize(start + FRAME_MAX, 0);
-            let received = Received { source, listener: (i % 3) as u8, wall, piece: false, unparsed: false };
+            let received = Received::new(source, (i % 3) as u8, wall);
             let len = write_frame(&mut out[start..], &received, raw).unwrap();
             out.truncate(start + len);
         }

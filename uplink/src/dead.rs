@@ -68,13 +68,7 @@ mod tests {
     fn a_refused_record_is_kept_whole_with_the_reason() {
         let dir = tempfile::tempdir().expect("a directory");
         let letters = DeadLetters::new(dir.path(), "arena", "noc", "syslog");
-        let received = Received {
-            source: "192.0.2.7:514".parse().expect("valid"),
-            listener: 0,
-            wall: UnixNanos(5),
-            piece: false,
-            unparsed: false,
-        };
+        let received = Received::new("192.0.2.7:514".parse().expect("valid"), 0, UnixNanos(5));
         for seq in [7, 9] {
             letters.add(Seq(seq), &Record { received, raw: b"\xff" }, "udp", "422 \"no\"").expect("written");
         }

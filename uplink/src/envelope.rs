@@ -64,9 +64,11 @@ impl Envelope {
         text::decimal(head, u64::from(received.source.port()));
         head.extend_from_slice(b"\" listener=\"");
         value(head, listener);
-        for (on, flag) in
-            [(base64, &b"\" enc=\"b64"[..]), (received.piece, b"\" piece=\"1"), (received.unparsed, b"\" unparsed=\"1")]
-        {
+        for (on, flag) in [
+            (base64, &b"\" enc=\"b64"[..]),
+            (received.piece, b"\" piece=\"1"),
+            (received.is_unparsed(), b"\" unparsed=\"1"),
+        ] {
             if on {
                 head.extend_from_slice(flag);
             }
@@ -151,13 +153,7 @@ mod tests {
     use raven_model::units::UnixNanos;
 
     fn received() -> Received {
-        Received {
-            source: "192.0.2.7:40000".parse().expect("valid"),
-            listener: 1,
-            wall: UnixNanos(1_795_307_753_123_456_789),
-            piece: false,
-            unparsed: false,
-        }
+        Received::new("192.0.2.7:40000".parse().expect("valid"), 1, UnixNanos(1_795_307_753_123_456_789))
     }
 
     fn sealed(received: Received, raw: &[u8]) -> String {
@@ -191,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_piece_and_an_unparsed_record_say_so() {
-        let text = sealed(Received { piece: true, unparsed: true, ..received() }, b"x");
+        let text = sealed(Received { piece: true, kind: FrameKind::Unparsed, ..received() }, b"x");
         assert!(text.ends_with("listener=\"udp:[::\\]:514\" piece=\"1\" unparsed=\"1\"] x"), "{text}");
     }
 

@@ -49,7 +49,7 @@ impl Ndjson {
         if received.piece {
             out.extend_from_slice(b",\"piece\":true");
         }
-        if received.unparsed {
+        if received.is_unparsed() {
             out.extend_from_slice(b",\"unparsed\":true");
         }
     }
@@ -114,11 +114,8 @@ mod tests {
 
     fn received() -> Received {
         Received {
-            source: "[2001:db8::7]:40000".parse().expect("valid"),
-            listener: 1,
-            wall: UnixNanos(1_795_307_753_123_456_789),
             piece: true,
-            unparsed: false,
+            ..Received::new("[2001:db8::7]:40000".parse().expect("valid"), 1, UnixNanos(1_795_307_753_123_456_789))
         }
     }
 

@@ -46,7 +46,7 @@ pub fn frames<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> SharedFrames 
         let wall = UnixNanos(1_795_307_753_000_000_000 + n * 1000);
         let at = frames.len();
         frames.resize(at + frame_len(std::net::SocketAddr::ip(&source), raw.len()), 0);
-        let received = Received { source, listener: 0, wall, piece: false, unparsed: false };
+        let received = Received::new(source, 0, wall);
         write_frame(&mut frames[at..], &received, raw).expect("it was made to fit");
     }
     Rc::new(frames)

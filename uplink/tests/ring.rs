@@ -147,13 +147,7 @@ fn append(writer: &mut RingWriter, count: u64, batch: &mut u64) {
         for seq in start..end {
             let text = numbered(seq);
             let source: std::net::SocketAddr = "192.0.2.7:40000".parse().unwrap();
-            let received = Received {
-                source,
-                listener: 1,
-                wall: UnixNanos(1_795_307_753_000_000_000 + seq),
-                piece: false,
-                unparsed: false,
-            };
+            let received = Received::new(source, 1, UnixNanos(1_795_307_753_000_000_000 + seq));
             let at = frames.len();
             frames.resize(at + frame_len(source.ip(), text.len()), 0);
             write_frame(&mut frames[at..], &received, text.as_bytes()).unwrap();

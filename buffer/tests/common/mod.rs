@@ -61,13 +61,7 @@ pub struct Batch {
 
 impl Batch {
     pub fn add(&mut self, source: &str, listener: u8, wall: u64, raw: &[u8]) {
-        let received = Received {
-            source: source.parse().unwrap(),
-            listener,
-            wall: UnixNanos(wall),
-            piece: false,
-            unparsed: false,
-        };
+        let received = Received::new(source.parse().unwrap(), listener, UnixNanos(wall));
         let start = self.bytes.len();
         self.bytes.resize(start + raw.len() + 32, 0);
         let len = write_frame(&mut self.bytes[start..], &received, raw).unwrap();

@@ -10,6 +10,10 @@
 //!
 //! The collector writes this frame once; the store copies it, checks it and compresses it; readers take it apart
 //! again. Nothing decoded is stored.
+//!
+//! A frame is a record, or **context**: what a collector knows that later records of the stream need to be read, such
+//! as a template. Context is no record, takes no seq and is not counted; it stands before the first record of its batch
+//! that needs it, so that the batch can be read by itself. Its raw bytes are [`Context`]'s.
 
 use crate::units::UnixNanos;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,6 +30,9 @@ pub const FRAME_MAX: usize = FIXED + 16 + RAW_MAX;
 const FLAG_V6: u8 = 1;
 const FLAG_PIECE: u8 = 2;
 const FLAG_UNPARSED: u8 = 4;
+const FLAG_CONTEXT: u8 = 8;
+const FLAG_REFUSED: u8 = 16;
+const FLAGS: u8 = FLAG_V6 | FLAG_PIECE | FLAG_UNPARSED | FLAG_CONTEXT | FLAG_REFUSED;
 
 /// What is known about how a record came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +45,72 @@ pub struct Received {
     pub wall: UnixNanos,
     /// The message was longer than the limit and goes on in the next record of this source.
     pub piece: bool,
-    /// A collector died twice over these bytes: kept as they came, looked at by nobody.
-    pub unparsed: bool,
+    /// What the collector makes of it.
+    pub kind: FrameKind,
+}
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// A record like most.
+    Plain,
+    /// A record over which a collector died twice: kept as it came, looked at by nobody.
+    Unparsed,
+    /// A record for which the collector does not vouch: wrong credentials, or a sender that is not allowed. Kept for
+    /// the inbox.
+    Refused,
+    /// No record but [`Context`] for those behind it.
+    Context,
+}
+
+impl FrameKind {
+    const fn flag(self) -> u8 {
+        match self {
+            Self::Plain => 0,
+            Self::Unparsed => FLAG_UNPARSED,
+            Self::Refused => FLAG_REFUSED,
+            Self::Context => FLAG_CONTEXT,
+        }
+    }
+
+    /// `None` for two at once, which nobody writes.
+    const fn of(flags: u8) -> Option<Self> {
+        match flags & (FLAG_UNPARSED | FLAG_REFUSED | FLAG_CONTEXT) {
+            0 => Some(Self::Plain),
+            FLAG_UNPARSED => Some(Self::Unparsed),
+            FLAG_REFUSED => Some(Self::Refused),
+            FLAG_CONTEXT => Some(Self::Context),
+            _ => None,
+        }
+    }
+}
+
+impl Received {
+    /// As most records come: whole and plain.
+    pub const fn new(source: SocketAddr, listener: u8, wall: UnixNanos) -> Self {
+        Self { source, listener, wall, piece: false, kind: FrameKind::Plain }
+    }
+
+    /// Of context, learned at `wall`.
+    pub const fn context(wall: UnixNanos) -> Self {
+        let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Self { kind: FrameKind::Context, ..Self::new(nobody, 0, wall) }
+    }
+
+    /// True unless it is context.
+    pub const fn is_record(&self) -> bool {
+        !matches!(self.kind, FrameKind::Context)
+    }
+
+    /// True when nobody may look inside.
+    pub const fn is_unparsed(&self) -> bool {
+        matches!(self.kind, FrameKind::Unparsed)
+    }
+
+    /// True when the collector does not vouch for it.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.kind, FrameKind::Refused)
+    }
 }
 
 /// A record borrowed from a ring or block.
@@ -68,7 +139,7 @@ pub enum FrameError {
         /// What it says.
         len: u32,
     },
-    /// A flag bit that no version defines.
+    /// Flags that no version defines, or that exclude each other.
     #[error("frame at byte {at} has unknown flags {flags:#04x}")]
     Flags {
         /// Offset of the frame in the run.
@@ -99,12 +170,9 @@ pub fn write_frame(out: &mut [u8], received: &Received, raw: &[u8]) -> Option<us
     if total > out.len() || raw.len() > RAW_MAX {
         return None;
     }
-    let mut flags = 0;
+    let mut flags = received.kind.flag();
     if received.piece {
         flags |= FLAG_PIECE;
-    }
-    if received.unparsed {
-        flags |= FLAG_UNPARSED;
     }
     let at = match received.source.ip() {
         IpAddr::V4(v4) => {
@@ -136,9 +204,7 @@ pub fn read_frame(bytes: &[u8], at: usize) -> Result<(Record<'_>, usize), FrameE
     if len as usize > RAW_MAX {
         return Err(FrameError::Long { at, len });
     }
-    if flags & !(FLAG_V6 | FLAG_PIECE | FLAG_UNPARSED) != 0 {
-        return Err(FrameError::Flags { at, flags });
-    }
+    let kind = FrameKind::of(flags).filter(|_| flags & !FLAGS == 0).ok_or(FrameError::Flags { at, flags })?;
     let start = if flags & FLAG_V6 == 0 { FIXED + 4 } else { FIXED + 16 };
     let end = start + len as usize;
     let raw = bytes.get(start..end).ok_or(short)?;
@@ -153,7 +219,7 @@ pub fn read_frame(bytes: &[u8], at: usize) -> Result<(Record<'_>, usize), FrameE
             head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15],
         ])),
         piece: flags & FLAG_PIECE != 0,
-        unparsed: flags & FLAG_UNPARSED != 0,
+        kind,
     };
     Ok((Record { received, raw }, end))
 }
@@ -196,19 +262,71 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
+/// Most bytes of a context's key.
+pub const CONTEXT_KEY_MAX: usize = 256;
+
+/// What a context frame holds: `value` is now what `key` stands for. What key and value mean is between the collector
+/// and the decoder of a stream; all others only compare and keep them.
+///
+/// ```text
+///  ┌─────────┬─────┬───────┐
+///  │ key len │ key │ value │
+///  │ u16     │     │       │   little-endian
+///  └─────────┴─────┴───────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Context<'a> {
+    /// Whose: for a template its exporter, domain and id.
+    pub key: &'a [u8],
+    /// What: for a template its definition.
+    pub value: &'a [u8],
+}
+
+impl<'a> Context<'a> {
+    /// Reads the raw bytes of a context frame; `None` when the key runs past the end or is longer than
+    /// [`CONTEXT_KEY_MAX`].
+    pub fn read(raw: &'a [u8]) -> Option<Self> {
+        let (len, rest) = raw.split_first_chunk::<2>()?;
+        let len = usize::from(u16::from_le_bytes(*len));
+        let (key, value) = rest.split_at_checked(len).filter(|_| len <= CONTEXT_KEY_MAX)?;
+        Some(Self { key, value })
+    }
+
+    /// Writes them.
+    ///
+    /// # Panics
+    /// When the key is longer than [`CONTEXT_KEY_MAX`].
+    pub fn write(&self, out: &mut Vec<u8>) {
+        assert!(self.key.len() <= CONTEXT_KEY_MAX, "a key of {} bytes", self.key.len());
+        out.extend_from_slice(&(self.key.len() as u16).to_le_bytes());
+        out.extend_from_slice(self.key);
+        out.extend_from_slice(self.value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn received(source: &str) -> Received {
-        Received {
-            source: source.parse().expect("valid"),
-            listener: 3,
-            wall: UnixNanos(1_700_000_000_123_456_789),
-            piece: true,
-            unparsed: false,
-        }
+        let source = source.parse().expect("valid");
+        Received { piece: true, ..Received::new(source, 3, UnixNanos(1_700_000_000_123_456_789)) }
+    }
+
+    #[test]
+    fn context_reads_back_as_written() {
+        let mut raw = Vec::new();
+        let context = Context { key: b"exporter", value: b"template" };
+        context.write(&mut raw);
+        assert_eq!(Context::read(&raw), Some(context));
+        assert_eq!(Context::read(&raw[..5]), None, "the key is cut");
+        assert_eq!(Context::read(&[0]), None);
+        let mut out = [0; 128];
+        let received = Received::context(UnixNanos(7));
+        let n = write_frame(&mut out, &received, &raw).expect("fits");
+        let (record, _) = read_frame(&out[..n], 0).expect("whole");
+        assert_eq!((record.received, record.raw), (received, &raw[..]));
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub fn view(seq: Seq, record: &Record<'_>, block: &Block, decode_as: Option<&str
         Err(_) => (None, Some(base64::engine::general_purpose::STANDARD.encode(record.raw))),
     };
     let (decoded, reject) = match decode_as {
-        Some(_) if received.unparsed => (None, Some("a collector died twice over it: not looked at".to_owned())),
+        Some(_) if received.is_unparsed() => (None, Some("a collector died twice over it: not looked at".to_owned())),
         Some(stream) => raven_decode::decode(stream, record.raw, UnixNanos(received.wall.0)),
         None => (None, None),
     };
@@ -246,7 +246,7 @@ pub fn view(seq: Seq, record: &Record<'_>, block: &Block, decode_as: Option<&str
         raw,
         raw_b64,
         piece: received.piece,
-        unparsed: received.unparsed,
+        unparsed: received.is_unparsed(),
         decoded,
         reject,
     }

@@ -142,7 +142,7 @@ impl Sources {
         source.bytes += record.raw.len() as u64;
         source.last_seen = source.last_seen.max(record.received.wall);
         // A record that ended a collector twice is looked at by nobody.
-        let (decoded, reject) = if record.received.unparsed {
+        let (decoded, reject) = if record.received.is_unparsed() {
             (None, Some(String::new()))
         } else {
             raven_decode::decode(&self.stream, record.raw, record.received.wall)

@@ -8,7 +8,7 @@ use super::layout::{
 };
 use super::slots::EMPTY;
 use super::time::now;
-use raven_model::record::{FRAME_MAX, RAW_MAX, Received, write_frame};
+use raven_model::record::{FRAME_MAX, FrameKind, RAW_MAX, Received, write_frame};
 use raven_model::units::UnixNanos;
 use std::io;
 use std::net::SocketAddr;
@@ -220,13 +220,8 @@ impl CollectorMemory {
         let buffer = BUFFERS_AT + usize::from(slot) * CONNECTION_BUFFER;
         let bytes = self.map.slice(buffer + start..buffer + end);
         let ring = self.map.slice_mut(RING_AT + building.offset..RING_AT + building.offset + TCP_BATCH);
-        let received = Received {
-            source: source.peer,
-            listener: source.listener,
-            wall: UnixNanos(now().wall),
-            piece: false,
-            unparsed: raw,
-        };
+        let kind = if raw { FrameKind::Unparsed } else { FrameKind::Plain };
+        let received = Received { kind, ..Received::new(source.peer, source.listener, UnixNanos(now().wall)) };
         let (empty, mut refused) = (building.used == 0, false);
         let mut emit = |message: &[u8], piece: bool| {
             let written = write_frame(&mut ring[building.used..], &Received { piece, ..received }, message);

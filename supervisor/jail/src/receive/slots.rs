@@ -7,7 +7,7 @@ use super::layout::{
     SLOT_HEAD, SLOT_PARTS, SLOTS, head,
 };
 use super::time::{Clock, now};
-use raven_model::record::{self, RAW_MAX, Received, frame_len, write_frame};
+use raven_model::record::{self, FrameKind, RAW_MAX, Received, frame_len, write_frame};
 use raven_model::units::UnixNanos;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -114,13 +114,10 @@ impl CollectorMemory {
     /// Frames a slot. One over which collectors died is only copied, and marked.
     fn frame_slot(&mut self, slot: usize, listener: u8, at: usize, clock: Clock, poison: bool) -> usize {
         let len = self.slot_len(slot);
-        let mut received = Received {
-            source: self.slot_source(slot),
-            listener,
-            wall: UnixNanos(clock.wall),
-            piece: false,
-            unparsed: poison,
-        };
+        let mut received = Received::new(self.slot_source(slot), listener, UnixNanos(clock.wall));
+        if poison {
+            received.kind = FrameKind::Unparsed;
+        }
         if !poison {
             self.word(head::WORKING_ON).store(SLOT | slot as u64, Relaxed);
             point("slots: framing", slot);

@@ -122,7 +122,7 @@ pub fn encoded(first: Seq, messages: &[Message<'_>]) -> Vec<u8> {
     let mut frame = vec![0; FRAME_MAX];
     for (wall, source, raw) in messages {
         let wall = UnixNanos(*wall);
-        let received = Received { source: source.parse().unwrap(), listener: 1, wall, piece: false, unparsed: false };
+        let received = Received::new(source.parse().unwrap(), 1, wall);
         let n = write_frame(&mut frame, &received, raw).unwrap();
         payload.extend_from_slice(&frame[..n]);
     }

@@ -61,7 +61,7 @@ impl Store {
                     listener: record.received.listener,
                     wall: record.received.wall.0,
                     piece: record.received.piece,
-                    unparsed: record.received.unparsed,
+                    unparsed: record.received.is_unparsed(),
                 });
             }
             assert_eq!(self.kept.len() - before, batch.count as usize, "batch {} counts its records", batch.number);
