@@ -149,7 +149,7 @@ fn would_be_altered(raw: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raven_model::record::Received;
+    use raven_model::record::{FrameKind, Received};
     use raven_model::units::UnixNanos;
 
     fn received() -> Received {
