@@ -7,7 +7,7 @@ use crate::CollectorError;
 use crate::framing::SyslogFraming;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use raven_jail::channel::{Channel, ChannelError};
-use raven_jail::receive::{CONNECTIONS, CollectorMemory, Taken, ends_socket};
+use raven_jail::receive::{Blind, CONNECTIONS, CollectorMemory, Taken, ends_socket};
 use raven_model::control::{Connection, Fd, FromWorker, Listener, ListenerId, PACKET_MAX, Proto, Start, ToWorker};
 use raven_model::report::CollectorReport;
 use std::collections::{BTreeMap, HashMap};
@@ -102,7 +102,7 @@ impl Syslog {
             (memory.ok_or_else(missing)?, words.ok_or_else(missing)?, wake.ok_or_else(missing)?);
         let limit = start.config.as_ref().map_or(1 << 16, |config| config.collect.syslog.message_limit.0 as usize);
         let io = |what| move |error| CollectorError::Io(what, error);
-        let (memory, _) = CollectorMemory::open(&memory, &words, epoch).map_err(io("receive memory"))?;
+        let (memory, _) = CollectorMemory::open(&memory, &words, epoch, &mut Blind).map_err(io("receive memory"))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|e| CollectorError::Io("epoll", e.into()))?;
         let this = Self {
             channel,
@@ -179,7 +179,7 @@ impl Syslog {
 
     fn receive(&mut self, id: ListenerId, round: &mut Round) -> Result<Taken, CollectorError> {
         let Some(udp) = self.udp.get_mut(&id) else { return Ok(Taken::Nothing) };
-        match self.memory.receive(udp.socket.as_fd(), id) {
+        match self.memory.receive(udp.socket.as_fd(), id, &mut Blind) {
             Ok(taken) => {
                 if let Taken::Some(n) = taken {
                     round.datagrams += n;
@@ -200,7 +200,7 @@ impl Syslog {
     fn read(&mut self, slot: u16, round: &mut Round) -> Result<(), CollectorError> {
         let Some(tcp) = self.tcp.get_mut(&slot) else { return Ok(()) };
         let Connection { id, listener, peer, .. } = tcp.connection;
-        let taken = self.memory.read(slot, tcp.socket.as_fd(), listener, peer, &self.framing);
+        let taken = self.memory.read(slot, tcp.socket.as_fd(), listener, peer, &self.framing, &mut Blind);
         tcp.waiting = false;
         match taken {
             Ok(Taken::Some(n)) => {
@@ -401,7 +401,7 @@ impl Syslog {
     fn finish_connections(&mut self) {
         for tcp in self.tcp.values() {
             let Connection { slot, listener, peer, .. } = tcp.connection;
-            if !self.memory.finish(slot, listener, peer, &self.framing) {
+            if !self.memory.finish(slot, listener, peer, &self.framing, &mut Blind) {
                 eprintln!("raven-worker syslog: stopped with a message of {peer} that the store had no room for");
             }
         }

@@ -27,12 +27,18 @@
 //!    then it raises `durable`, and only up to there the collector uses ring space again: the ring is the replay log.
 //!    Without room, datagrams wait in their slots and the rest in the sockets; nobody sleeps over it.
 //! 6. Nobody trusts the other's words further than clamped lengths: a lying collector can only spoil its own stream.
-//! 7. While a slot or a connection is framed, `working_on` names it. A successor counts the death there; at the second
+//! 7. Each message may be looked at before it is framed ([`Inspect`]): that adds context to the batch, marks the message
+//!    as refused, or drops it under a counted reason. What the store remembers of context comes back in a snapshot
+//!    behind its words, so that the next collector knows it.
+//! 8. A sender that waits for durability (an HTTP answer, a RELP response, an SNMP response) has the batch `awaited`: the
+//!    store then commits soon, and the collector looks whether the batch is durable.
+//! 9. While a slot or a connection is framed, `working_on` names it. A successor counts the death there; at the second
 //!    one the bytes are kept without being looked at, marked `unparsed`. What stands beside them is not blamed.
 
 mod collector;
 mod connections;
 mod crash;
+mod inspect;
 mod layout;
 mod ring;
 mod slots;
@@ -43,7 +49,8 @@ mod time;
 
 pub use collector::{CollectorMemory, Recovered, Taken};
 pub use connections::Framing;
-pub use layout::{CONNECTIONS, MEMORY_SIZE, WORDS_SIZE, connection_buffer};
+pub use inspect::{Arrived, Blind, CONTEXT_MAX, Contexts, Inspect, Verdict};
+pub use layout::{CONNECTIONS, DROP_REASONS, MEMORY_SIZE, SNAPSHOT_MAX, WORDS_SIZE, connection_buffer};
 pub use slots::ends_socket;
 pub use store::{Batch, BatchError, StoreMemory, Waiting};
 

@@ -3,9 +3,10 @@
 
 use super::Waiting;
 use super::connections::Building;
+use super::inspect::{Contexts, Findings, Inspect};
 use super::layout::{
-    BUFFERS_AT, CONNECTION, CONNECTIONS, DESCRIPTORS, FAR_AT, MAGIC, MEMORY_SIZE, POPULATE, RING, RING_AT, RING_SOFT,
-    SLOT, SLOTS, WORDS_SIZE, expect_len, head, word, words,
+    BUFFERS_AT, CONNECTION, CONNECTIONS, DESCRIPTORS, DROP_REASONS, FAR_AT, MAGIC, MEMORY_SIZE, POPULATE, RING,
+    RING_AT, RING_SOFT, SLOT, SLOTS, SNAPSHOT_AT, SNAPSHOT_MAX, WORDS_SIZE, expect_len, head, word, words,
 };
 use crate::memory::Mapping;
 use std::cell::Cell;
@@ -57,8 +58,14 @@ pub struct CollectorMemory {
     pub(super) pending: usize,
     /// A collector died over one of them.
     pub(super) suspects: bool,
+    /// About the datagrams in the slots.
+    pub(super) findings: Findings,
+    /// The snapshot that was last recalled.
+    recalled: u64,
     /// Frames of the TCP batch being built.
     pub(super) building: Option<Building>,
+    /// Of the message being added to that batch.
+    pub(super) contexts: Contexts,
     /// Connections that it took bytes from.
     pub(super) intents: Vec<u16>,
     pub(super) stalls: u64,
@@ -67,8 +74,14 @@ pub struct CollectorMemory {
 }
 
 impl CollectorMemory {
-    /// Maps the memory, prefaults what the hot path touches, and takes over what a predecessor left.
-    pub fn open(memory: &OwnedFd, words: &OwnedFd, epoch: u64) -> io::Result<(Self, Recovered)> {
+    /// Maps the memory, prefaults what the hot path touches, and takes over what a predecessor left, which `inspect`
+    /// looks at.
+    pub fn open(
+        memory: &OwnedFd,
+        words: &OwnedFd,
+        epoch: u64,
+        inspect: &mut dyn Inspect,
+    ) -> io::Result<(Self, Recovered)> {
         expect_len(memory, MEMORY_SIZE)?;
         expect_len(words, WORDS_SIZE)?;
         let map = Mapping::shared(memory, MEMORY_SIZE)?;
@@ -83,16 +96,42 @@ impl CollectorMemory {
             bytes: 0,
             pending: 0,
             suspects: false,
+            findings: Findings::default(),
+            recalled: 0,
             building: None,
+            contexts: Contexts::default(),
             intents: Vec::with_capacity(64),
             stalls: 0,
             peak: Cell::new(0),
         };
-        let recovered = this.take_over(epoch);
+        this.recall(inspect);
+        let recovered = this.take_over(epoch, inspect);
         Ok((this, recovered))
     }
 
-    fn take_over(&mut self, epoch: u64) -> Recovered {
+    /// Tells `inspect` what the store knows of context, when that has changed.
+    #[allow(unsafe_code)]
+    pub fn recall(&mut self, inspect: &mut dyn Inspect) {
+        let begun = word(&self.words, words::SNAPSHOT).load(Acquire);
+        if begun == self.recalled || begun % 2 == 1 {
+            return;
+        }
+        let len = (word(&self.words, words::SNAPSHOT_LEN).load(Relaxed) as usize).min(SNAPSHOT_MAX);
+        let mut copy = Vec::with_capacity(len);
+        // SAFETY: inside the mapping; the store may write at the same time, so that the bytes are copied as raw memory,
+        // and the copy is looked at only when it did not.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.words.base().as_ptr().add(SNAPSHOT_AT), copy.as_mut_ptr(), len);
+            copy.set_len(len);
+        }
+        fence(SeqCst);
+        if word(&self.words, words::SNAPSHOT).load(Acquire) == begun {
+            self.recalled = begun;
+            inspect.recall(&copy);
+        }
+    }
+
+    fn take_over(&mut self, epoch: u64, inspect: &mut dyn Inspect) -> Recovered {
         self.point_slots();
         if self.word(head::MAGIC).load(Acquire) != MAGIC {
             self.begin(epoch);
@@ -108,6 +147,7 @@ impl CollectorMemory {
         self.settle_slots();
         self.count(head::RECOVERED, self.pending);
         let datagrams = self.pending;
+        self.inspect_slots(inspect);
         self.hand_over();
         Recovered { fresh: false, datagrams }
     }
@@ -116,7 +156,9 @@ impl CollectorMemory {
     fn begin(&mut self, epoch: u64) {
         self.published = self.durable_word();
         self.word(head::PUBLISHED).store(self.published, Relaxed);
-        for at in [head::SLOTS_BATCH, head::SLOTS_LISTENER, head::WORKING_ON, head::RECOVERED, head::UNPARSED] {
+        let drops = (0..DROP_REASONS).map(|reason| head::DROPPED + reason * 8);
+        let words = [head::SLOTS_BATCH, head::SLOTS_LISTENER, head::WORKING_ON, head::RECOVERED, head::UNPARSED];
+        for at in words.into_iter().chain([head::AWAITED]).chain(drops) {
             self.word(at).store(0, Relaxed);
         }
         self.empty_slots();
@@ -175,6 +217,26 @@ impl CollectorMemory {
         self.word(head::UNPARSED).load(Relaxed)
     }
 
+    /// Messages dropped under `reason`, since the memory was made.
+    pub fn dropped(&self, reason: u8) -> u64 {
+        self.word(drop_word(reason)).load(Relaxed)
+    }
+
+    /// Counts a message that is dropped before it reaches the ring. A reason that does not exist counts as the last.
+    pub fn count_drop(&self, reason: u8) {
+        self.count(drop_word(reason), 1);
+    }
+
+    /// A sender waits for all that was handed over so far: the store is to commit soon.
+    pub fn await_published(&self) {
+        self.word(head::AWAITED).store(self.published, Release);
+    }
+
+    /// True when all batches up to `batch` are on disk.
+    pub fn is_durable(&self, batch: u64) -> bool {
+        self.durable() >= batch
+    }
+
     /// Datagrams that were received and wait for room in the ring.
     pub const fn pending(&self) -> usize {
         self.pending
@@ -211,7 +273,8 @@ impl CollectorMemory {
             return self.durable() < self.published;
         }
         let taken = word(&self.words, words::TAKEN).load(Relaxed) as u32;
-        waiting == Waiting::Filling as u64 && self.bytes.wrapping_sub(taken) >= BEHIND
+        let behind = self.bytes.wrapping_sub(taken) >= BEHIND;
+        waiting == Waiting::Filling as u64 && (behind || self.word(head::AWAITED).load(Relaxed) > self.durable())
     }
 
     /// Gives pages back that the ring, long datagrams and connections took. Call after a calm minute.
@@ -225,4 +288,9 @@ impl CollectorMemory {
         self.map.punch(RING_AT + RING_SOFT..RING_AT + RING)?;
         self.map.punch(FAR_AT..BUFFERS_AT)
     }
+}
+
+const fn drop_word(reason: u8) -> usize {
+    let last = DROP_REASONS as u8 - 1;
+    head::DROPPED + (if reason < last { reason } else { last }) as usize * 8
 }

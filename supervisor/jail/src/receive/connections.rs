@@ -3,12 +3,13 @@
 
 use super::collector::{CollectorMemory, POISON, Taken};
 use super::crash::point;
+use super::inspect::{Arrived, CONTEXT_MAX, Contexts, Inspect, Verdict};
 use super::layout::{
     BUFFERS_AT, CONNECTION, CONNECTION_BUFFER, CONNECTION_HEAD, CONNECTION_HEADS_AT, CONNECTIONS, RING_AT, head,
 };
 use super::slots::EMPTY;
 use super::time::now;
-use raven_model::record::{FRAME_MAX, FrameKind, RAW_MAX, Received, write_frame};
+use raven_model::record::{FRAME_MAX, FrameKind, RAW_MAX, Received, frame_len, write_frame};
 use raven_model::units::UnixNanos;
 use std::io;
 use std::net::SocketAddr;
@@ -57,6 +58,56 @@ pub(super) struct Building {
     used: usize,
     count: u32,
     unparsed: usize,
+    /// Something was looked at: context was added for this batch.
+    begun: bool,
+}
+
+/// What became of a message.
+enum Added {
+    Kept,
+    Dropped(u8),
+    NoRoom,
+}
+
+impl Building {
+    /// Looks at a message and frames it, its context first. Without room nothing was looked at.
+    fn add(
+        &mut self,
+        ring: &mut [u8],
+        arrived: &Arrived<'_>,
+        piece: bool,
+        kind: FrameKind,
+        inspect: &mut dyn Inspect,
+        contexts: &mut Contexts,
+    ) -> Added {
+        let looks = kind == FrameKind::Plain && inspect.looks();
+        let room = frame_len(arrived.source.ip(), arrived.raw.len()) + if looks { CONTEXT_MAX } else { 0 };
+        if arrived.raw.len() > RAW_MAX || ring.len() - self.used < room {
+            return Added::NoRoom;
+        }
+        let mut received = Received { piece, kind, ..Received::new(arrived.source, arrived.listener, arrived.wall) };
+        if looks {
+            if !self.begun {
+                inspect.begin();
+                self.begun = true;
+            }
+            contexts.clear();
+            let verdict = inspect.inspect(arrived, contexts);
+            let frames = contexts.frames();
+            ring[self.used..self.used + frames.len()].copy_from_slice(frames);
+            self.used += frames.len();
+            self.count += contexts.count;
+            if let Verdict::Drop(reason) = verdict {
+                return Added::Dropped(reason);
+            }
+            received.kind = verdict.kind();
+        }
+        let Some(written) = write_frame(&mut ring[self.used..], &received, arrived.raw) else { return Added::NoRoom };
+        self.used += written;
+        self.count += 1;
+        self.unparsed += usize::from(kind == FrameKind::Unparsed);
+        Added::Kept
+    }
 }
 
 /// A connection that is read.
@@ -113,6 +164,7 @@ impl CollectorMemory {
         listener: u8,
         peer: SocketAddr,
         framing: &dyn Framing,
+        inspect: &mut dyn Inspect,
     ) -> io::Result<Taken> {
         if self.connection(slot, at::NEXT_BATCH).load(Relaxed) > self.published {
             // One intent per connection and batch.
@@ -125,7 +177,7 @@ impl CollectorMemory {
         let read = self.read_some(slot, socket);
         let finished = matches!(read, Ok(Taken::End) | Err(_));
         let source = Source { slot, listener, peer, finished };
-        if !self.frame_all(source, framing) {
+        if !self.frame_all(source, framing, inspect) {
             self.stalls += 1;
             return Ok(Taken::Full);
         }
@@ -134,11 +186,52 @@ impl CollectorMemory {
 
     /// Frames what is left in the buffer as if the stream had ended: a message that was begun is kept as far as it
     /// came. For a graceful stop; false when the ring has no room.
-    pub fn finish(&mut self, slot: u16, listener: u8, peer: SocketAddr, framing: &dyn Framing) -> bool {
+    pub fn finish(
+        &mut self,
+        slot: u16,
+        listener: u8,
+        peer: SocketAddr,
+        framing: &dyn Framing,
+        inspect: &mut dyn Inspect,
+    ) -> bool {
         if self.connection(slot, at::NEXT_BATCH).load(Relaxed) > self.published {
             self.publish_connections();
         }
-        self.open_building() && self.frame_all(Source { slot, listener, peer, finished: true }, framing)
+        self.open_building() && self.frame_all(Source { slot, listener, peer, finished: true }, framing, inspect)
+    }
+
+    /// Frames a message that was received by other means (TLS, HTTP, RELP) into the batch being built, in pieces when it
+    /// is longer than a record can be. Returns the number of the batch that holds its end, which goes out with
+    /// [`Self::hand_over`] or when it is full; `None` when the ring has no room now: none of it was framed, or, of a long
+    /// one, only a beginning, and all of it is to be given again.
+    pub fn append(&mut self, arrived: &Arrived<'_>, inspect: &mut dyn Inspect) -> Option<u64> {
+        let mut pieces = arrived.raw.chunks(RAW_MAX).peekable();
+        loop {
+            let raw = pieces.next().unwrap_or_default();
+            let piece = pieces.peek().is_some();
+            self.append_piece(&Arrived { raw, ..*arrived }, piece, inspect)?;
+            if !piece {
+                return Some(self.published + 1);
+            }
+        }
+    }
+
+    fn append_piece(&mut self, arrived: &Arrived<'_>, piece: bool, inspect: &mut dyn Inspect) -> Option<()> {
+        if !self.open_building() {
+            self.stalls += 1;
+            return None;
+        }
+        let mut building = self.building?;
+        let mut contexts = std::mem::take(&mut self.contexts);
+        let ring = self.map.slice_mut(RING_AT + building.offset..RING_AT + building.offset + TCP_BATCH);
+        let added = building.add(ring, arrived, piece, FrameKind::Plain, inspect, &mut contexts);
+        self.contexts = contexts;
+        self.building = Some(building);
+        if let Added::Dropped(reason) = added {
+            self.count_drop(reason);
+        }
+        // An open batch has room for the longest piece.
+        (!matches!(added, Added::NoRoom)).then_some(())
     }
 
     /// Reads what is there. A buffer without room counts as one byte: look again when it was framed.
@@ -161,10 +254,10 @@ impl CollectorMemory {
     }
 
     /// Frames what is whole in the buffer; false when the ring has no room for it.
-    fn frame_all(&mut self, source: Source, framing: &dyn Framing) -> bool {
+    fn frame_all(&mut self, source: Source, framing: &dyn Framing, inspect: &mut dyn Inspect) -> bool {
         let mut raw = self.connection_deaths(source.slot).load(Relaxed) >= POISON;
         loop {
-            match self.frame_connection(source, raw, framing) {
+            match self.frame_connection(source, raw, framing, inspect) {
                 Framed::All => return true,
                 Framed::Rest if !source.finished => return true,
                 // The framing can do nothing with it, however long it waits.
@@ -182,7 +275,7 @@ impl CollectorMemory {
 
     /// Publishes the batch being built from connections, if any.
     pub(super) fn publish_connections(&mut self) {
-        let Some(Building { offset, used, count, unparsed }) = self.building.take() else { return };
+        let Some(Building { offset, used, count, unparsed, .. }) = self.building.take() else { return };
         let mut intents = std::mem::take(&mut self.intents);
         if count > 0 {
             self.publish(offset, used, count, now());
@@ -198,7 +291,7 @@ impl CollectorMemory {
 
     fn open_building(&mut self) -> bool {
         match self.building {
-            Some(Building { used, .. }) if TCP_BATCH - used >= FRAME_MAX => return true,
+            Some(Building { used, .. }) if TCP_BATCH - used >= FRAME_MAX + CONTEXT_MAX => return true,
             Some(_) => self.publish_connections(),
             None => {}
         }
@@ -206,13 +299,20 @@ impl CollectorMemory {
         if !self.publish_slots() {
             return false;
         }
-        self.building = self.place(TCP_BATCH).map(|offset| Building { offset, used: 0, count: 0, unparsed: 0 });
+        self.building =
+            self.place(TCP_BATCH).map(|offset| Building { offset, used: 0, count: 0, unparsed: 0, begun: false });
         self.building.is_some()
     }
 
     /// Frames what is whole in the buffer into the batch being built, writes the intent. `raw`: all of it, in pieces,
     /// without looking at it.
-    fn frame_connection(&mut self, source: Source, raw: bool, framing: &dyn Framing) -> Framed {
+    fn frame_connection(
+        &mut self,
+        source: Source,
+        raw: bool,
+        framing: &dyn Framing,
+        inspect: &mut dyn Inspect,
+    ) -> Framed {
         let Some(mut building) = self.building else { return Framed::NoRoom };
         let slot = source.slot;
         let mut mode = if raw { 0 } else { self.connection(slot, at::MODE).load(Relaxed) };
@@ -221,15 +321,22 @@ impl CollectorMemory {
         let bytes = self.map.slice(buffer + start..buffer + end);
         let ring = self.map.slice_mut(RING_AT + building.offset..RING_AT + building.offset + TCP_BATCH);
         let kind = if raw { FrameKind::Unparsed } else { FrameKind::Plain };
-        let received = Received { kind, ..Received::new(source.peer, source.listener, UnixNanos(now().wall)) };
+        let (wall, mut contexts) = (UnixNanos(now().wall), std::mem::take(&mut self.contexts));
         let (empty, mut refused) = (building.used == 0, false);
+        let mut dropped = Vec::new();
         let mut emit = |message: &[u8], piece: bool| {
-            let written = write_frame(&mut ring[building.used..], &Received { piece, ..received }, message);
-            building.used += written.unwrap_or(0);
-            building.count += u32::from(written.is_some());
-            building.unparsed += usize::from(raw && written.is_some());
-            refused |= written.is_none();
-            written.is_some()
+            let arrived = Arrived { source: source.peer, listener: source.listener, wall, raw: message };
+            match building.add(ring, &arrived, piece, kind, inspect, &mut contexts) {
+                Added::Kept => true,
+                Added::Dropped(reason) => {
+                    dropped.push(reason);
+                    true
+                }
+                Added::NoRoom => {
+                    refused = true;
+                    false
+                }
+            }
         };
         let taken = if raw {
             in_pieces(bytes, &mut emit)
@@ -240,6 +347,8 @@ impl CollectorMemory {
         };
         self.word(head::WORKING_ON).store(0, Relaxed);
         point("connection: framed", 0);
+        self.contexts = contexts;
+        dropped.into_iter().for_each(|reason| self.count_drop(reason));
         self.building = Some(building);
         let start = (start + taken).min(end);
         self.intend(slot, start, end, mode);

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 
 /// Version of this layout; a collector finding another starts anew.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"RAVENRX2");
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"RAVENRX3");
 
 /// Batches that may be published and not yet durable.
 pub(super) const DESCRIPTORS: u64 = 8192;
@@ -64,8 +64,14 @@ pub(super) const FAR_AT: usize = RING_AT + RING;
 pub(super) const BUFFERS_AT: usize = FAR_AT + pages(SLOTS * FAR);
 /// Bytes of the receive memory; most of them are never touched.
 pub const MEMORY_SIZE: usize = BUFFERS_AT + CONNECTIONS * CONNECTION_BUFFER;
-/// Bytes of the store's words.
-pub const WORDS_SIZE: usize = PAGE;
+/// Where the snapshot begins behind the store's words.
+pub(super) const SNAPSHOT_AT: usize = PAGE;
+/// Most bytes of a snapshot; untouched pages take no memory.
+pub const SNAPSHOT_MAX: usize = 8 << 20;
+/// Bytes of the store's words and of the snapshot behind them.
+pub const WORDS_SIZE: usize = SNAPSHOT_AT + SNAPSHOT_MAX;
+/// Reasons for which a collector may drop a message, a count each.
+pub const DROP_REASONS: usize = 16;
 
 /// Words of the header, as byte offsets.
 pub(super) mod head {
@@ -84,6 +90,10 @@ pub(super) mod head {
     pub const RECOVERED: usize = 48;
     /// Records framed without being looked at.
     pub const UNPARSED: usize = 56;
+    /// Newest batch that a sender waits for.
+    pub const AWAITED: usize = 64;
+    /// A count per reason of messages that were dropped: [`super::DROP_REASONS`] words.
+    pub const DROPPED: usize = 128;
 }
 
 /// Kinds of places in [`head::WORKING_ON`].
@@ -98,6 +108,10 @@ pub(super) mod words {
     pub const TAKEN: usize = 64;
     /// [`super::super::Waiting`].
     pub const WAITING: usize = 128;
+    /// Odd while the snapshot is being written; 0 = there is none.
+    pub const SNAPSHOT: usize = 192;
+    /// Bytes of the snapshot.
+    pub const SNAPSHOT_LEN: usize = 256;
 }
 
 /// Where the buffer of a connection lies in the memory: `ravend` gives its pages back when the connection is gone.

@@ -2,6 +2,7 @@
 
 use super::collector::{CollectorMemory, POISON, Taken};
 use super::crash::point;
+use super::inspect::{Arrived, Inspect, Verdict};
 use super::layout::{
     CONTROL, CONTROLS_AT, DEATHS_AT, FAR, FAR_AT, HEADS_AT, NAME, NAMES_AT, NEAR, NEAR_AT, PARTS_AT, RING_AT, SLOT,
     SLOT_HEAD, SLOT_PARTS, SLOTS, head,
@@ -38,7 +39,7 @@ impl CollectorMemory {
     /// # Errors
     /// What the socket reports. Unless [`ends_socket`] it is over with that, and what waits can be received.
     #[allow(unsafe_code)]
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, listener: u8) -> io::Result<Taken> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, listener: u8, inspect: &mut dyn Inspect) -> io::Result<Taken> {
         if !self.hand_over() || self.place(USUAL).is_none() {
             self.stalls += 1;
             return Ok(Taken::Full);
@@ -64,6 +65,7 @@ impl CollectorMemory {
         }
         let received = self.filled_slots();
         self.pending = received;
+        self.inspect_slots(inspect);
         self.publish_slots();
         Ok(if received == 0 { Taken::Nothing } else { Taken::Some(received) })
     }
@@ -75,22 +77,90 @@ impl CollectorMemory {
         if n == 0 {
             return true;
         }
-        let total = (0..n).map(|slot| frame_len(self.slot_source(slot).ip(), self.slot_len(slot))).sum();
+        let frames = |slot: usize| match self.findings.verdict(slot) {
+            Verdict::Drop(_) => 0,
+            _ => frame_len(self.slot_source(slot).ip(), self.slot_len(slot)),
+        };
+        let total = (0..n).map(frames).sum::<usize>() + self.findings.contexts.frames.len();
         let Some(at) = self.place(total) else { return false };
         let (listener, clock) = (self.word(head::SLOTS_LISTENER).load(Relaxed) as u8, now());
-        let (mut used, mut unparsed) = (0, 0);
+        let (mut used, mut count, mut unparsed) = (0, self.findings.contexts.count, 0);
         for slot in 0..n {
-            let poison = self.suspects && self.slot_deaths(slot).load(Relaxed) >= POISON;
+            let before = self.findings.before(slot);
+            self.map.slice_mut(RING_AT + at + used..RING_AT + at + used + before.len()).copy_from_slice(before);
+            used += before.len();
+            if matches!(self.findings.verdict(slot), Verdict::Drop(_)) {
+                continue;
+            }
+            let poison = self.is_poison(slot);
             unparsed += usize::from(poison);
             used += self.frame_slot(slot, listener, at + used, clock, poison);
+            count += 1;
         }
         self.word(head::WORKING_ON).store(0, Relaxed);
         point("slots: framed", 0);
         self.word(head::SLOTS_BATCH).store(self.published + 1, Relaxed);
-        self.publish(at, used, n as u32, clock);
+        if count > 0 {
+            self.publish(at, used, count, clock);
+        }
         self.count(head::UNPARSED, unparsed);
+        self.count_drops();
         self.empty_slots();
         true
+    }
+
+    /// Looks at each datagram in the slots, once. One over which collectors died is not looked at.
+    pub(super) fn inspect_slots(&mut self, inspect: &mut dyn Inspect) {
+        self.findings.clear();
+        if self.pending == 0 || !inspect.looks() {
+            return;
+        }
+        inspect.begin();
+        let mut findings = std::mem::take(&mut self.findings);
+        let (listener, clock) = (self.word(head::SLOTS_LISTENER).load(Relaxed) as u8, now());
+        for slot in 0..self.pending {
+            let verdict = if self.is_poison(slot) {
+                Verdict::Keep
+            } else {
+                self.word(head::WORKING_ON).store(SLOT | slot as u64, Relaxed);
+                point("slots: inspecting", slot);
+                let wall = UnixNanos(self.slot_time(slot).unwrap_or(clock.wall));
+                self.with_slot(slot, |raw| {
+                    inspect.inspect(
+                        &Arrived { source: self.slot_source(slot), listener, wall, raw },
+                        &mut findings.contexts,
+                    )
+                })
+            };
+            findings.verdicts.push(verdict);
+            findings.ends.push(findings.contexts.frames.len());
+        }
+        self.word(head::WORKING_ON).store(0, Relaxed);
+        self.findings = findings;
+    }
+
+    fn is_poison(&self, slot: usize) -> bool {
+        self.suspects && self.slot_deaths(slot).load(Relaxed) >= POISON
+    }
+
+    fn count_drops(&self) {
+        for verdict in &self.findings.verdicts {
+            if let Verdict::Drop(reason) = *verdict {
+                self.count_drop(reason);
+            }
+        }
+    }
+
+    /// Has `look` see a datagram in one piece.
+    fn with_slot<T>(&self, slot: usize, look: impl FnOnce(&[u8]) -> T) -> T {
+        let len = self.slot_len(slot);
+        let (near, far) = (len.min(NEAR), len.saturating_sub(NEAR));
+        let near = self.map.slice(NEAR_AT + slot * NEAR..NEAR_AT + slot * NEAR + near);
+        if far == 0 {
+            return look(near);
+        }
+        // A long datagram lies in two parts.
+        look(&[near, self.map.slice(FAR_AT + slot * FAR..FAR_AT + slot * FAR + far)].concat())
     }
 
     /// After a death: slots whose batch was published are emptied, others wait to be handed over.
@@ -115,23 +185,14 @@ impl CollectorMemory {
     fn frame_slot(&mut self, slot: usize, listener: u8, at: usize, clock: Clock, poison: bool) -> usize {
         let len = self.slot_len(slot);
         let mut received = Received::new(self.slot_source(slot), listener, UnixNanos(clock.wall));
-        if poison {
-            received.kind = FrameKind::Unparsed;
-        }
+        received.kind = if poison { FrameKind::Unparsed } else { self.findings.verdict(slot).kind() };
         if !poison {
             self.word(head::WORKING_ON).store(SLOT | slot as u64, Relaxed);
             point("slots: framing", slot);
             received.wall = UnixNanos(self.slot_time(slot).unwrap_or(clock.wall));
         }
         let out = self.map.slice_mut(RING_AT + at..RING_AT + at + frame_len(received.source.ip(), len));
-        let (near, far) = (len.min(NEAR), len.saturating_sub(NEAR));
-        let near = self.map.slice(NEAR_AT + slot * NEAR..NEAR_AT + slot * NEAR + near);
-        if far == 0 {
-            return write_frame(out, &received, near).expect("place() left room for it");
-        }
-        // A long datagram lies in two parts: frame it from a joined copy.
-        let joined = [near, self.map.slice(FAR_AT + slot * FAR..FAR_AT + slot * FAR + far)].concat();
-        write_frame(out, &received, &joined).expect("place() left room for it")
+        self.with_slot(slot, |raw| write_frame(out, &received, raw)).expect("place() left room for it")
     }
 
     /// Points the slots' headers at their buffers: the addresses are this process's own.
@@ -171,6 +232,7 @@ impl CollectorMemory {
         self.word(head::SLOTS_BATCH).store(0, Relaxed);
         point("slots: done", 0);
         (self.pending, self.suspects) = (0, false);
+        self.findings.clear();
     }
 
     #[allow(unsafe_code)]

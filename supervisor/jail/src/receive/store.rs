@@ -1,8 +1,8 @@
 //! The store's side: takes published batches out of the receive memory, copies only.
 
 use super::layout::{
-    BATCH_MAX, DESCRIPTOR, DESCRIPTORS, MAGIC, MEMORY_SIZE, RING, RING_AT, WORDS_SIZE, descriptor_at, expect_len, head,
-    word, words,
+    BATCH_MAX, DESCRIPTOR, DESCRIPTORS, MAGIC, MEMORY_SIZE, RING, RING_AT, SNAPSHOT_AT, SNAPSHOT_MAX, WORDS_SIZE,
+    descriptor_at, expect_len, head, word, words,
 };
 use crate::memory::Mapping;
 use std::io;
@@ -146,6 +146,25 @@ impl StoreMemory {
     /// Gives the ring space of all batches up to `batch` back. Call only after the commit that holds them.
     pub fn set_durable(&self, batch: u64) {
         word(&self.words, words::DURABLE).store(batch, Release);
+    }
+
+    /// True when a sender waits for a batch that is not durable.
+    pub fn is_awaited(&self) -> bool {
+        let awaited = word(&self.map, head::AWAITED).load(Acquire).min(self.published());
+        awaited > self.durable()
+    }
+
+    /// Gives the collector what is known of context; at most [`SNAPSHOT_MAX`] bytes.
+    pub fn set_snapshot(&self, snapshot: &[u8]) {
+        let snapshot = &snapshot[..snapshot.len().min(SNAPSHOT_MAX)];
+        let version = word(&self.words, words::SNAPSHOT);
+        let begun = version.load(Relaxed) | 1;
+        version.store(begun, SeqCst);
+        fence(SeqCst);
+        self.words.slice_mut(SNAPSHOT_AT..SNAPSHOT_AT + snapshot.len()).copy_from_slice(snapshot);
+        word(&self.words, words::SNAPSHOT_LEN).store(snapshot.len() as u64, Relaxed);
+        fence(SeqCst);
+        version.store(begun.wrapping_add(1).max(2), Release);
     }
 
     /// Tells the collector when to wake the store. Returns the newest batch as seen after that: one published since

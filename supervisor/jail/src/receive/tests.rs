@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod hostile;
+mod inspect;
 mod kills;
 mod order;
 mod poison;

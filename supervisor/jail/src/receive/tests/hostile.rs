@@ -6,7 +6,7 @@ use crate::receive::layout::{
     BATCH_MAX, CONNECTION_HEADS_AT, CONTROLS_AT, DEATHS_AT, DESCRIPTORS, DESCRIPTORS_AT, HEADS_AT, MAGIC, MEMORY_SIZE,
     NAMES_AT, RING, descriptor_at, head, word,
 };
-use crate::receive::{BatchError, CollectorMemory, StoreMemory, Taken};
+use crate::receive::{BatchError, Blind, CollectorMemory, StoreMemory, Taken};
 use crate::socket;
 use proptest::prelude::*;
 use std::io::Write;
@@ -141,15 +141,15 @@ proptest! {
         client.write_all(b"a good line\n").unwrap();
         drop(client);
         let stream = listener.accept().unwrap().0;
-        let (mut collector, _) = CollectorMemory::open(&memory.memory, &memory.words, 7).unwrap();
+        let (mut collector, _) = CollectorMemory::open(&memory.memory, &memory.words, 7, &mut Blind).unwrap();
         let store = StoreMemory::open(&memory.memory, &memory.words).unwrap();
         // A place that the liar has not said is this connection's own.
         collector.adopt(0, 0xdead_beef);
         let (mut kept, mut ended) = (Vec::new(), false);
         for _ in 0..50 {
-            let _ = collector.receive(socket.as_fd(), 1).unwrap();
+            let _ = collector.receive(socket.as_fd(), 1, &mut Blind).unwrap();
             if !ended {
-                ended = collector.read(0, stream.as_fd(), 1, peer, &Lines).unwrap() == Taken::End;
+                ended = collector.read(0, stream.as_fd(), 1, peer, &Lines, &mut Blind).unwrap() == Taken::End;
             }
             collector.hand_over();
             let _ = collector.wants_waking();

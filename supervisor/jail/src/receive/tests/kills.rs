@@ -1,7 +1,7 @@
 //! Collectors die at every named point and at any moment. Whatever happens, each message is there once, and those of a
 //! sender are in order.
 
-use super::support::{Dice, End, Lines, Memory, Store, count, die, in_child, start, wait};
+use super::support::{Dice, End, Lines, Memory, Store, Watch, count, die, in_child, start, wait};
 use crate::receive::crash::test::at_each_point;
 use crate::receive::{CollectorMemory, Framing, Taken};
 use crate::socket;
@@ -9,8 +9,9 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
-const SLOTS: [&str; 8] = [
+const SLOTS: [&str; 9] = [
     "slots: received",
+    "slots: inspecting",
     "slots: framing",
     "slots: framed",
     "slots: emptying",
@@ -120,7 +121,8 @@ struct Scene {
 impl Scene {
     fn new(seed: u64) -> Self {
         let memory = Memory::new();
-        let store = memory.store();
+        let mut store = memory.store();
+        store.watched = true;
         let (udp, _) = socket::udp("127.0.0.1:0".parse().unwrap(), 32 << 20).unwrap();
         let addr = socket::local_addr(udp.as_fd()).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -151,7 +153,7 @@ impl Scene {
     }
 
     fn collector(&self) -> CollectorMemory {
-        let mut collector = self.memory.collector();
+        let mut collector = self.memory.watched(&mut Watch::default());
         for slot in 0..self.streams.len() as u16 {
             collector.adopt(slot, 100 + u32::from(slot));
         }
@@ -160,10 +162,14 @@ impl Scene {
 
     /// True when it brought something.
     fn round(&self, collector: &mut CollectorMemory) -> bool {
-        let mut more = matches!(collector.receive(self.udp.as_fd(), 1), Ok(Taken::Some(_)));
+        let mut watch = Watch::default();
+        let mut more = matches!(collector.receive(self.udp.as_fd(), 1, &mut watch), Ok(Taken::Some(_)));
         for (slot, stream) in (0..).zip(&self.streams) {
             let peer = stream.ours.local_addr().unwrap();
-            more |= matches!(collector.read(slot, stream.theirs.as_fd(), 2, peer, &Numbered), Ok(Taken::Some(_)));
+            more |= matches!(
+                collector.read(slot, stream.theirs.as_fd(), 2, peer, &Numbered, &mut watch),
+                Ok(Taken::Some(_))
+            );
         }
         collector.hand_over();
         more

@@ -2,7 +2,7 @@
 
 use super::support::{End, Lines, Memory, Store, die, in_child};
 use crate::receive::crash::test::at_each_point;
-use crate::receive::{CollectorMemory, Framing, Taken};
+use crate::receive::{Blind, CollectorMemory, Framing, Taken};
 use crate::socket;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -56,7 +56,10 @@ impl Scene {
         in_child(|| {
             die_over(slots);
             let mut collector = self.memory.collector();
-            assert!(matches!(collector.receive(self.udp.as_fd(), 4).unwrap(), Taken::Some(_) | Taken::Nothing));
+            assert!(matches!(
+                collector.receive(self.udp.as_fd(), 4, &mut Blind).unwrap(),
+                Taken::Some(_) | Taken::Nothing
+            ));
         })
     }
 
@@ -120,7 +123,7 @@ fn reads_all(memory: &Memory, streams: &[(TcpStream, OwnedFd)]) -> End {
         for (slot, (ours, theirs)) in (0..).zip(streams) {
             collector.adopt(slot, 50 + u32::from(slot));
             let peer: SocketAddr = ours.local_addr().unwrap();
-            while matches!(collector.read(slot, theirs.as_fd(), 1, peer, &Faulty), Ok(Taken::Some(_))) {}
+            while matches!(collector.read(slot, theirs.as_fd(), 1, peer, &Faulty, &mut Blind), Ok(Taken::Some(_))) {}
         }
         collector.hand_over();
     })

@@ -2,7 +2,7 @@
 
 use super::support::{Lines, Memory, Store};
 use crate::receive::layout::{DESCRIPTORS, RING, SLOTS};
-use crate::receive::{CollectorMemory, Framing, Taken, Waiting, ends_socket};
+use crate::receive::{Blind, CollectorMemory, Framing, Taken, Waiting, ends_socket};
 use crate::socket;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -34,7 +34,7 @@ fn stream_pair() -> (TcpStream, OwnedFd) {
 /// Reads until `want` comes; the store takes and commits meanwhile.
 fn read_until(collector: &mut CollectorMemory, store: &mut Store, from: &OwnedFd, framing: &dyn Framing, want: Taken) {
     let patience = Instant::now() + Duration::from_secs(10);
-    while collector.read(0, from.as_fd(), 3, PEER.parse().unwrap(), framing).unwrap() != want {
+    while collector.read(0, from.as_fd(), 3, PEER.parse().unwrap(), framing, &mut Blind).unwrap() != want {
         assert!(Instant::now() < patience, "{want:?} did not come in 10 s");
         collector.hand_over();
         store.take_and_commit();
@@ -57,8 +57,8 @@ fn every_datagram_comes_out_once_with_its_true_source_and_time() {
     v4.send(&longest).unwrap();
     let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
     sleep(Duration::from_millis(20));
-    assert_eq!(collector.receive(both.as_fd(), 5).unwrap(), Taken::Some(4));
-    assert_eq!(collector.receive(both.as_fd(), 5).unwrap(), Taken::Nothing);
+    assert_eq!(collector.receive(both.as_fd(), 5, &mut Blind).unwrap(), Taken::Some(4));
+    assert_eq!(collector.receive(both.as_fd(), 5, &mut Blind).unwrap(), Taken::Nothing);
     store.take_and_commit();
     let raws: Vec<&[u8]> = store.kept.iter().map(|kept| &kept.raw[..]).collect();
     assert_eq!(raws, [b"<13>one", b"<13>two", &b""[..], &longest]);
@@ -79,7 +79,7 @@ fn the_ring_goes_round_and_grows_while_the_store_is_behind() {
     let mut furthest = 0;
     for n in 0..3_000_u32 {
         from.send(&[n.to_le_bytes().repeat(15_000)].concat()).unwrap();
-        assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(1), "datagram {n}");
+        assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(1), "datagram {n}");
         furthest = furthest.max(collector.head);
         store.take();
         // Further and further behind, up to 27 MiB, then all at once.
@@ -102,16 +102,16 @@ fn a_full_ring_is_said_and_loses_nothing() {
     loop {
         from.send(&sent.to_le_bytes().repeat(16_000)).unwrap();
         sent += 1;
-        match collector.receive(socket.as_fd(), 1).unwrap() {
+        match collector.receive(socket.as_fd(), 1, &mut Blind).unwrap() {
             Taken::Full => break,
             taken => assert_eq!(taken, Taken::Some(1)),
         }
     }
     assert!(sent as usize > RING / 70_000, "full after {sent}");
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Full);
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Full);
     assert!(collector.stalls() >= 2);
     store.take_and_commit();
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(1));
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(1));
     store.take_and_commit();
     let numbers: Vec<u32> =
         store.kept.iter().map(|kept| u32::from_le_bytes(*kept.raw.first_chunk().unwrap())).collect();
@@ -125,14 +125,14 @@ fn without_a_free_descriptor_the_ring_is_full() {
     let (socket, addr) = bound("127.0.0.1:0");
     let from = sender(addr);
     let mut sent = 0_u64;
-    while collector.receive(socket.as_fd(), 1).unwrap() != Taken::Full {
+    while collector.receive(socket.as_fd(), 1, &mut Blind).unwrap() != Taken::Full {
         from.send(&sent.to_le_bytes()).unwrap();
         sent += 1;
     }
     assert_eq!(collector.published(), DESCRIPTORS - 1);
     store.take();
     store.commit(DESCRIPTORS - 3);
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(1));
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(1));
     store.take_and_commit();
     let numbers: Vec<u64> =
         store.kept.iter().map(|kept| u64::from_le_bytes(*kept.raw.first_chunk().unwrap())).collect();
@@ -144,7 +144,7 @@ fn nearly_fill(collector: &mut CollectorMemory, socket: &OwnedFd, from: &UdpSock
     let mut sent = 0;
     while collector.head + (1 << 20) < RING {
         from.send(&vec![b'f'; 60_000]).unwrap();
-        assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(1));
+        assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(1));
         sent += 1;
     }
     sent
@@ -160,10 +160,10 @@ fn long_datagrams_without_room_wait_in_their_slots_and_outlive_the_collector() {
     for n in 0..20_u32 {
         from.send(&n.to_le_bytes().repeat(15_000)).unwrap();
     }
-    assert_eq!(collector.receive(socket.as_fd(), 9).unwrap(), Taken::Some(20));
+    assert_eq!(collector.receive(socket.as_fd(), 9, &mut Blind).unwrap(), Taken::Some(20));
     assert_eq!(collector.pending(), 20);
     assert!(!collector.hand_over() && !collector.is_drained());
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Full);
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Full);
     // The next one is at work at once, full ring or not.
     let mut collector = memory.collector();
     assert_eq!((collector.pending(), collector.recovered()), (20, 20));
@@ -188,11 +188,11 @@ fn a_batch_of_connections_does_not_make_waiting_datagrams_look_published() {
     for _ in 0..20 {
         from.send(&vec![b'w'; 60_000]).unwrap();
     }
-    collector.receive(socket.as_fd(), 1).unwrap();
+    collector.receive(socket.as_fd(), 1, &mut Blind).unwrap();
     let (mut client, stream) = stream_pair();
     client.write_all(b"a line\n").unwrap();
     collector.adopt(0, 1);
-    let _ = collector.read(0, stream.as_fd(), 3, PEER.parse().unwrap(), &Lines).unwrap();
+    let _ = collector.read(0, stream.as_fd(), 3, PEER.parse().unwrap(), &Lines, &mut Blind).unwrap();
     collector.hand_over();
     let mut collector = memory.collector();
     store.take_and_commit();
@@ -215,12 +215,12 @@ fn an_error_that_a_socket_reports_is_over_when_it_was_said() {
     ours.connect(to).unwrap();
     ours.send(b"to nobody").unwrap();
     let socket = OwnedFd::from(ours);
-    let error = collector.receive(socket.as_fd(), 1).unwrap_err();
+    let error = collector.receive(socket.as_fd(), 1, &mut Blind).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     assert!(!ends_socket(&error));
     let back = UdpSocket::bind(to).unwrap();
     back.send_to(b"somebody after all", addr).unwrap();
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(1));
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(1));
     store.take_and_commit();
     assert_eq!(store.texts(), ["somebody after all"]);
 }
@@ -229,7 +229,7 @@ fn an_error_that_a_socket_reports_is_over_when_it_was_said() {
 fn a_descriptor_that_is_no_socket_ends_it() {
     let memory = Memory::new();
     let file = std::fs::File::open("/dev/null").unwrap();
-    assert!(ends_socket(&memory.collector().receive(file.as_fd(), 1).unwrap_err()));
+    assert!(ends_socket(&memory.collector().receive(file.as_fd(), 1, &mut Blind).unwrap_err()));
 }
 
 #[test]
@@ -263,7 +263,10 @@ fn what_came_before_a_reset_is_kept() {
     assert_eq!(set, 0);
     drop(client);
     collector.adopt(0, 1);
-    while !matches!(collector.read(0, stream.as_fd(), 3, PEER.parse().unwrap(), &Lines), Ok(Taken::End) | Err(_)) {}
+    while !matches!(
+        collector.read(0, stream.as_fd(), 3, PEER.parse().unwrap(), &Lines, &mut Blind),
+        Ok(Taken::End) | Err(_)
+    ) {}
     collector.hand_over();
     store.take_and_commit();
     assert_eq!(store.texts(), ["one", "two", "thr"]);
@@ -282,9 +285,9 @@ fn a_stream_that_ends_while_the_ring_is_full_has_not_ended_before_all_is_framed(
     let filled = nearly_fill(&mut collector, &socket, &from) as usize;
     while collector.place(512 << 10).is_some() {
         from.send(&vec![b'f'; 60_000]).unwrap();
-        collector.receive(socket.as_fd(), 1).unwrap();
+        collector.receive(socket.as_fd(), 1, &mut Blind).unwrap();
     }
-    assert_eq!(collector.read(0, stream.as_fd(), 3, PEER.parse().unwrap(), &Lines).unwrap(), Taken::Full);
+    assert_eq!(collector.read(0, stream.as_fd(), 3, PEER.parse().unwrap(), &Lines, &mut Blind).unwrap(), Taken::Full);
     read_until(&mut collector, &mut store, &stream, &Lines, Taken::End);
     assert!(store.kept.len() >= filled + 2);
     assert_eq!(store.texts()[store.kept.len() - 2..], ["first", "last"]);
@@ -406,7 +409,7 @@ fn a_calm_memory_gives_its_pages_back_and_goes_on() {
     assert!(blocks() < idle, "{} bytes are kept, {idle} at first", blocks());
     from.send(&[b'z'; 5_000]).unwrap();
     client.write_all(b"after\n").unwrap();
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(1));
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(1));
     read_until(&mut collector, &mut store, &stream, &Lines, Taken::Nothing);
     assert_eq!(store.kept[store.kept.len() - 2].raw, [b'z'; 5_000]);
     assert_eq!(store.texts().last().unwrap(), "after");
@@ -420,7 +423,7 @@ fn the_store_is_woken_when_idle_or_far_behind_and_also_after_its_restart_only_th
     let from = sender(addr);
     let send = |collector: &mut CollectorMemory, bytes: usize| {
         from.send(&vec![0; bytes]).unwrap();
-        collector.receive(socket.as_fd(), 1).unwrap();
+        collector.receive(socket.as_fd(), 1, &mut Blind).unwrap();
     };
     store.memory.wait(Waiting::Idle);
     assert!(!collector.wants_waking());
@@ -458,7 +461,7 @@ fn the_store_is_woken_when_idle_or_far_behind_and_also_after_its_restart_only_th
 fn a_memory_of_another_length_is_refused_in_words() {
     let memory = Memory::new();
     let short = crate::memory::memfd("short", 4096).unwrap();
-    let error = CollectorMemory::open(&short, &memory.words, 7).unwrap_err();
+    let error = CollectorMemory::open(&short, &memory.words, 7, &mut Blind).unwrap_err();
     assert!(error.to_string().contains("4096 bytes"), "{error}");
     assert!(crate::receive::StoreMemory::open(&short, &memory.words).is_err());
 }
@@ -472,8 +475,8 @@ fn one_call_takes_no_more_than_there_are_slots() {
     for n in 0..SLOTS as u32 + 10 {
         from.send(&n.to_le_bytes()).unwrap();
     }
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(SLOTS));
-    assert_eq!(collector.receive(socket.as_fd(), 1).unwrap(), Taken::Some(10));
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(SLOTS));
+    assert_eq!(collector.receive(socket.as_fd(), 1, &mut Blind).unwrap(), Taken::Some(10));
     store.take_and_commit();
     assert_eq!(store.kept.len(), SLOTS + 10);
 }

@@ -1,7 +1,7 @@
 //! What the tests of the receive memory share.
 
-use crate::receive::{CollectorMemory, Framing, StoreMemory, create};
-use raven_model::record::Frames;
+use crate::receive::{Arrived, Blind, CollectorMemory, Contexts, Framing, Inspect, StoreMemory, Verdict, create};
+use raven_model::record::{Context, Frames};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -18,13 +18,17 @@ impl Memory {
     }
 
     pub fn collector(&self) -> CollectorMemory {
-        CollectorMemory::open(&self.memory, &self.words, 7).unwrap().0
+        CollectorMemory::open(&self.memory, &self.words, 7, &mut Blind).unwrap().0
+    }
+
+    pub fn watched(&self, watch: &mut Watch) -> CollectorMemory {
+        CollectorMemory::open(&self.memory, &self.words, 7, watch).unwrap().0
     }
 
     pub fn store(&self) -> Store {
         let memory = StoreMemory::open(&self.memory, &self.words).unwrap();
         let taken = memory.durable();
-        Store { memory, taken, kept: Vec::new(), buffer: Vec::new() }
+        Store { memory, taken, kept: Vec::new(), watched: false, buffer: Vec::new() }
     }
 }
 
@@ -37,6 +41,50 @@ pub struct Kept {
     pub wall: u64,
     pub piece: bool,
     pub unparsed: bool,
+    pub refused: bool,
+}
+
+/// Adds context to every batch, and to some messages.
+#[derive(Default)]
+pub struct Watch {
+    begun: bool,
+    /// Messages looked at.
+    pub looks: usize,
+    /// The last snapshot.
+    pub recalled: Vec<u8>,
+}
+
+impl Watch {
+    /// The context that goes before a message, if any.
+    fn of(raw: &[u8]) -> Option<&[u8]> {
+        raw.len().is_multiple_of(3).then_some(&raw[..raw.len().min(16)])
+    }
+}
+
+impl Inspect for Watch {
+    fn recall(&mut self, snapshot: &[u8]) {
+        self.recalled = snapshot.to_vec();
+    }
+
+    fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// Refuses what begins with `refuse`, drops what begins with `drop`.
+    fn inspect(&mut self, arrived: &Arrived<'_>, contexts: &mut Contexts) -> Verdict {
+        self.looks += 1;
+        if std::mem::take(&mut self.begun) {
+            assert!(contexts.add(&Context { key: b"begun", value: b"" }, arrived.wall));
+        }
+        if let Some(value) = Self::of(arrived.raw) {
+            assert!(contexts.add(&Context { key: b"of", value }, arrived.wall));
+        }
+        match arrived.raw {
+            raw if raw.starts_with(b"refuse") => Verdict::Refuse,
+            raw if raw.starts_with(b"drop") => Verdict::Drop(3),
+            _ => Verdict::Keep,
+        }
+    }
 }
 
 /// A store that keeps everything in memory.
@@ -44,6 +92,8 @@ pub struct Store {
     pub memory: StoreMemory,
     pub taken: u64,
     pub kept: Vec<Kept>,
+    /// Batches come from a collector with [`Watch`]: context that is missing is a fault.
+    pub watched: bool,
     buffer: Vec<u8>,
 }
 
@@ -52,9 +102,19 @@ impl Store {
     pub fn take(&mut self) {
         while self.taken < self.memory.published() {
             let batch = self.memory.take(self.taken + 1, &mut self.buffer).unwrap();
-            let before = self.kept.len();
+            let (mut frames, mut of) = (0, Vec::new());
             for record in Frames::new(&self.buffer) {
                 let record = record.unwrap();
+                frames += 1;
+                if !record.received.is_record() {
+                    let context = Context::read(record.raw).unwrap();
+                    of = if context.key == b"of" { context.value.to_vec() } else { of };
+                    assert!(frames > 1 || context.key == b"begun", "a batch begins with its context");
+                    continue;
+                }
+                if let Some(wanted) = Watch::of(record.raw).filter(|_| self.watched && !record.received.is_unparsed()) {
+                    assert_eq!(of, wanted, "the context of a message stands before it");
+                }
                 self.kept.push(Kept {
                     raw: record.raw.to_vec(),
                     source: record.received.source,
@@ -62,9 +122,10 @@ impl Store {
                     wall: record.received.wall.0,
                     piece: record.received.piece,
                     unparsed: record.received.is_unparsed(),
+                    refused: record.received.is_refused(),
                 });
             }
-            assert_eq!(self.kept.len() - before, batch.count as usize, "batch {} counts its records", batch.number);
+            assert_eq!(frames, batch.count, "batch {} counts its frames", batch.number);
             self.memory.taken(batch.len);
             self.taken += 1;
         }
