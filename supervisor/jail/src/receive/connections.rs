@@ -348,7 +348,9 @@ impl CollectorMemory {
         self.word(head::WORKING_ON).store(0, Relaxed);
         point("connection: framed", 0);
         self.contexts = contexts;
-        dropped.into_iter().for_each(|reason| self.count_drop(reason));
+        for reason in dropped {
+            self.count_drop(reason);
+        }
         self.building = Some(building);
         let start = (start + taken).min(end);
         self.intend(slot, start, end, mode);
