@@ -4,13 +4,16 @@
 //! environment (development). An unknown key is an error with file, line, column and the nearest valid key.
 
 mod check;
+mod collect;
 mod diff;
 mod error;
 mod layers;
 mod shape;
 
+pub use collect::{Collect, CollectFlow, CollectHost, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted};
 pub use error::{ConfigError, Flaw, Place};
 
+use crate::stream::Stream;
 use crate::units::{ByteCount, Span, TextOrNumber, text_or_number};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeMap;
@@ -63,45 +66,6 @@ pub struct Site {
 impl Default for Site {
     fn default() -> Self {
         Self { name: "raven".to_owned() }
-    }
-}
-
-/// `[collect]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Collect {
-    /// Syslog.
-    pub syslog: CollectSyslog,
-}
-
-/// `[collect.syslog]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CollectSyslog {
-    /// UDP listeners (RFC 5426): ports, or `address:port`.
-    pub udp: Vec<Listen>,
-    /// TCP listeners (RFC 6587).
-    pub tcp: Vec<Listen>,
-    /// Longest message over TCP, at most 64 KiB; a longer one is kept in pieces.
-    pub message_limit: ByteCount,
-    /// Most TCP connections at a time, at most 1024.
-    pub connections: u32,
-    /// Most TCP connections from one address at a time.
-    pub connections_per_source: u32,
-    /// Kernel receive buffer per UDP listener. More than `net.core.rmem_max` needs root.
-    pub receive_buffer: ByteCount,
-}
-
-impl Default for CollectSyslog {
-    fn default() -> Self {
-        Self {
-            udp: vec![Listen::port(514)],
-            tcp: vec![Listen::port(601)],
-            message_limit: ByteCount::kib(64),
-            connections: 1024,
-            connections_per_source: 64,
-            receive_buffer: ByteCount::mib(64),
-        }
     }
 }
 
@@ -257,7 +221,7 @@ pub struct Destination {
 }
 
 fn all_streams() -> Vec<String> {
-    vec!["syslog".to_owned()]
+    Stream::ALL.map(|stream| stream.name().to_owned()).to_vec()
 }
 
 const fn window() -> u32 {

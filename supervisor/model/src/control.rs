@@ -5,6 +5,7 @@
 //!   line back; for [`Request::Query`] the response carries a stream socket to the `decode` role.
 
 use crate::config::Config;
+use crate::stream::Stream;
 use crate::table::Role;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -58,6 +59,13 @@ pub enum FromWorker {
     },
     /// The `config` role's answer.
     Config(Result<Box<Config>, Vec<String>>),
+    /// The `keygen` role's answer.
+    Keys {
+        /// A certificate, PEM.
+        certificate: String,
+        /// Its key, PEM (PKCS #8).
+        key: String,
+    },
 }
 
 /// All that a worker needs to begin.
@@ -88,18 +96,18 @@ pub struct Start {
 pub enum Fd {
     /// The collector's receive memory (memfd); read-only for the store.
     Ring {
-        /// Stream name.
-        stream: String,
+        /// Which stream.
+        stream: Stream,
     },
     /// The store's words (memfd); read-only for the collector.
     Words {
-        /// Stream name.
-        stream: String,
+        /// Which stream.
+        stream: Stream,
     },
     /// Eventfd by which the collector wakes the store.
     Wake {
-        /// Stream name.
-        stream: String,
+        /// Which stream.
+        stream: Stream,
     },
     /// SOCK_SEQPACKET between the store and a reader of the open segment.
     Tail {
@@ -111,6 +119,13 @@ pub enum Fd {
         /// File name, for messages.
         name: String,
     },
+    /// A secret (memfd): the content of a file that the configuration names.
+    Secret {
+        /// The key of the configuration that names it: `collect.trap.users`.
+        key: String,
+    },
+    /// MIB modules of the operator (memfd): `{ name_len u16, name, text_len u32, text } …`, little-endian.
+    Mibs,
 }
 
 /// Identifies a listener within one life of the receive memory; never given twice in it.
@@ -122,7 +137,7 @@ pub struct Listener {
     /// Its id.
     pub id: ListenerId,
     /// Stream that its records go to.
-    pub stream: String,
+    pub stream: Stream,
     /// Transport.
     pub proto: Proto,
     /// Bound address.
@@ -142,8 +157,16 @@ impl Listener {
 pub enum Proto {
     /// One datagram, one message.
     Udp,
-    /// RFC 6587.
+    /// A byte stream: syslog by RFC 6587, IPFIX by RFC 7011, 10.4. Goes on in the next collector when one dies.
     Tcp,
+    /// Syslog over TLS, RFC 5425.
+    Tls,
+    /// RELP.
+    Relp,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 over TLS.
+    Https,
 }
 
 impl Proto {
@@ -152,7 +175,28 @@ impl Proto {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Relp => "relp",
+            Self::Http => "http",
+            Self::Https => "https",
         }
+    }
+
+    /// The transport of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Udp, Self::Tcp, Self::Tls, Self::Relp, Self::Http, Self::Https];
+        all.into_iter().find(|proto| proto.name() == name)
+    }
+
+    /// True when `ravend` accepts connections for it.
+    pub const fn is_connected(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+
+    /// True when a connection outlives its collector. The others end with it: their state (keys, requests that were
+    /// begun) is in it, and their senders repeat what was not acknowledged.
+    pub const fn outlives_collector(self) -> bool {
+        matches!(self, Self::Tcp)
     }
 }
 

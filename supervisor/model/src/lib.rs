@@ -10,5 +10,6 @@ pub mod control;
 pub mod query;
 pub mod record;
 pub mod report;
+pub mod stream;
 pub mod table;
 pub mod units;

@@ -200,6 +200,101 @@ pub struct CollectorReport {
     pub recovered: u64,
     /// Records stored as `unparsed`: collectors died twice over them.
     pub unparsed: u64,
+    /// Messages dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// What could not be understood or was not allowed, newest last; bounded.
+    pub inbox: Vec<InboxItem>,
+    /// Flow exporters, the busiest first; bounded.
+    pub exporters: Vec<Exporter>,
+    /// SNMPv3 engines that have sent, newest first; bounded.
+    pub engines: Vec<Engine>,
+}
+
+/// What arrived and was not understood or not allowed, from one sender for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxItem {
+    /// Stream name.
+    pub stream: String,
+    /// Who sent it.
+    pub source: String,
+    /// Who took it: `udp:[::]:6343`.
+    pub listener: String,
+    /// Why it is here.
+    pub reason: String,
+    /// Messages.
+    pub count: u64,
+    /// First of them.
+    pub first_seen_ns: UnixNanos,
+    /// Newest of them.
+    pub last_seen_ns: UnixNanos,
+    /// The first bytes of the newest, in hex.
+    pub first_bytes: String,
+    /// What an operator can do about it.
+    pub remedy: String,
+}
+
+/// One flow exporter: an address, an observation domain (IPFIX), source id (v9), engine (v5) or sub-agent (sFlow), and
+/// a version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Exporter {
+    /// Its address; with the port where `collect.flow.exporter_port` is set.
+    pub source: String,
+    /// `netflow5`, `netflow9`, `ipfix`, `sflow5`, …
+    pub version: String,
+    /// Observation domain, source id, engine or sub-agent.
+    pub domain: u32,
+    /// Datagrams (IPFIX over TCP: messages).
+    pub datagrams: u64,
+    /// Flow records or samples.
+    pub records: u64,
+    /// Templates known.
+    pub templates: u32,
+    /// Seconds since the newest template or refresh of one.
+    pub template_age_s: Option<u64>,
+    /// Seconds between the refreshes of templates, as last seen.
+    pub template_refresh_s: Option<u64>,
+    /// Data sets whose template had not come yet.
+    pub undescribed: u64,
+    /// 1 in so many packets was sampled.
+    pub sampling: Option<u64>,
+    /// Where that is known from: `record`, `options`, `header`, `configured`, `unknown`.
+    pub sampling_source: String,
+    /// By the exporter's own count: records (v5, v7, IPFIX), packets (v9) or samples (sFlow) lost at or before the
+    /// exporter or on the way, and not by Raven.
+    pub lost: u64,
+    /// Unit of `lost`: `records`, `packets` or `samples`.
+    pub lost_unit: String,
+    /// Datagrams that came out of order.
+    pub reordered: u64,
+    /// Times that its count began anew.
+    pub resets: u64,
+    /// Its clock minus ours, milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// Datagrams that could not be read, by reason.
+    pub malformed: BTreeMap<String, u64>,
+    /// Newest datagram.
+    pub last_seen_ns: UnixNanos,
+}
+
+/// An SNMPv3 engine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Engine {
+    /// Hex.
+    pub engine_id: String,
+    /// Where it last sent from.
+    pub source: String,
+    /// The user that it last named.
+    pub user: String,
+    /// snmpEngineBoots as last told.
+    pub boots: u32,
+    /// snmpEngineTime as last told, seconds.
+    pub time: u32,
+    /// Notifications accepted.
+    pub accepted: u64,
+    /// Notifications refused.
+    pub refused: u64,
+    /// Newest of them.
+    pub last_seen_ns: UnixNanos,
 }
 
 /// The uplink's heartbeat.

@@ -1,5 +1,6 @@
 //! The process table: which process may do what. The data is `process-table.toml` beside this file.
 
+use crate::stream::Stream;
 use crate::units::{ByteCount, Span};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,6 +12,14 @@ use std::sync::LazyLock;
 pub enum Role {
     /// Receives syslog.
     Syslog,
+    /// Receives NetFlow, IPFIX and sFlow.
+    Flow,
+    /// Receives SNMP notifications, and answers informs.
+    Trap,
+    /// Receives Windows events.
+    Winevent,
+    /// Samples this machine.
+    Host,
     /// Sole writer of the ring.
     Store,
     /// Delivers to destinations.
@@ -19,21 +28,49 @@ pub enum Role {
     Decode,
     /// Parses a configuration, answers once, ends.
     Config,
+    /// Makes the appliance's own key and certificate, answers once, ends.
+    Keygen,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 5] = [Self::Store, Self::Syslog, Self::Decode, Self::Uplink, Self::Config];
+    pub const ALL: [Self; 10] = [
+        Self::Store,
+        Self::Syslog,
+        Self::Flow,
+        Self::Trap,
+        Self::Winevent,
+        Self::Host,
+        Self::Decode,
+        Self::Uplink,
+        Self::Config,
+        Self::Keygen,
+    ];
 
     /// As in the process table and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Syslog => "syslog",
+            Self::Flow => "flow",
+            Self::Trap => "trap",
+            Self::Winevent => "winevent",
+            Self::Host => "host",
             Self::Store => "store",
             Self::Uplink => "uplink",
             Self::Decode => "decode",
             Self::Config => "config",
+            Self::Keygen => "keygen",
         }
+    }
+
+    /// The stream that it collects.
+    pub fn stream(self) -> Option<Stream> {
+        Stream::ALL.into_iter().find(|stream| stream.collector() == self)
+    }
+
+    /// True when it answers once and ends, false when it is kept running.
+    pub const fn answers_once(self) -> bool {
+        matches!(self, Self::Config | Self::Keygen)
     }
 
     /// The role of that name.
@@ -187,10 +224,15 @@ mod tests {
 
     #[test]
     fn a_collector_opens_nothing_and_sends_nothing() {
-        let syslog = table().spec(Role::Syslog);
-        assert!(syslog.paths.is_empty() && !syslog.network);
-        for call in ["sendto", "sendmsg", "sendmmsg", "connect", "bind", "setsockopt", "socket", "openat", "open"] {
-            assert!(!syslog.syscalls.iter().chain(&table().base.syscalls).any(|s| s == call), "{call}");
+        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent] {
+            let collector = table().spec(stream.collector());
+            assert!(collector.paths.is_empty() && !collector.network);
+            for call in ["sendto", "sendmsg", "sendmmsg", "connect", "bind", "setsockopt", "socket", "openat", "open"] {
+                // The trap role alone answers datagrams, from the socket on which they came.
+                let may = stream == Stream::Trap && call == "sendto";
+                let has = collector.syscalls.iter().chain(&table().base.syscalls).any(|s| s == call);
+                assert_eq!(has, may, "{stream}: {call}");
+            }
         }
     }
 

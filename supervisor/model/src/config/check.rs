@@ -1,13 +1,12 @@
 //! What the types cannot say: ranges, clashes between listeners, well-formed targets.
 
 use super::error::Flaw;
-use super::{Buffer, CollectSyslog, Config, Destination, Disk, Kind, Listen};
+use super::{Buffer, Collect, CollectFlow, CollectTrap, Config, Destination, Disk, Kind, Listen, Secret, Wanted};
+use crate::stream::Stream;
 use crate::units::{ByteCount, Span};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
-
-/// Streams that a destination can take.
-const STREAMS: [&str; 1] = ["syslog"];
 
 impl Config {
     /// Checks everything that can be checked without looking at the machine; all that is wrong, in the order of the
@@ -22,7 +21,7 @@ impl Config {
             ));
         }
         flaws.extend(site_name(&self.site.name));
-        flaws.extend(syslog(&self.collect.syslog));
+        flaws.extend(collect(&self.collect));
         flaws.extend(buffer(&self.buffer));
         flaws.extend(self.uplink.iter().flat_map(|(name, destination)| uplink(name, destination)));
         if flaws.is_empty() { Ok(()) } else { Err(flaws) }
@@ -35,35 +34,122 @@ fn site_name(name: &str) -> Option<Flaw> {
     (!fine).then(|| Flaw::new(&["site", "name"], message(), "1 to 64 letters, digits, `-`, `_` or `.`"))
 }
 
-fn syslog(syslog: &CollectSyslog) -> Vec<Flaw> {
-    let at = |key: &'static str| ["collect", "syslog", key];
-    let mut flaws = clashes("udp", &syslog.udp);
-    flaws.extend(clashes("tcp", &syslog.tcp));
+/// Listeners, limits and lists of what is collected.
+fn collect(collect: &Collect) -> Vec<Flaw> {
+    let Collect { syslog, flow, trap, winevent, host } = collect;
+    let mut flaws = clashes(collect);
     // RFC 5424, 6.1: every receiver takes at least 480 octets.
-    flaws.extend(bytes(&at("message_limit"), syslog.message_limit, 480, ByteCount::kib(64).0));
-    flaws.extend(number(&at("connections"), syslog.connections, 1024));
-    flaws.extend(number(&at("connections_per_source"), syslog.connections_per_source, 1024));
-    // The kernel keeps twice the value in an int.
-    flaws.extend(bytes(&at("receive_buffer"), syslog.receive_buffer, ByteCount::kib(4).0, ByteCount::mib(1023).0));
+    let limit = ["collect", "syslog", "message_limit"];
+    flaws.extend(bytes(&limit, syslog.message_limit, 480, ByteCount::kib(64).0));
+    for stream in [Stream::Syslog, Stream::Flow, Stream::Winevent] {
+        let (connections, per_source) = collect.connection_limits(stream);
+        flaws.extend(number(&["collect", stream.name(), "connections"], connections, 1024));
+        flaws.extend(number(&["collect", stream.name(), "connections_per_source"], per_source, 1024));
+    }
+    for (stream, buffer) in
+        [("syslog", syslog.receive_buffer), ("flow", flow.receive_buffer), ("trap", trap.receive_buffer)]
+    {
+        // The kernel keeps twice the value in an int.
+        let path = ["collect", stream, "receive_buffer"];
+        flaws.extend(bytes(&path, buffer, ByteCount::kib(4).0, ByteCount::mib(1023).0));
+    }
+    flaws.extend(pair("syslog", syslog.certificate.as_ref(), syslog.key.as_ref()));
+    flaws.extend(pair("winevent", winevent.certificate.as_ref(), winevent.key.as_ref()));
+    flaws.extend(of_flow(flow));
+    flaws.extend(of_trap(trap));
+    let (body, event) = (["collect", "winevent", "body_limit"], ["collect", "winevent", "event_limit"]);
+    flaws.extend(bytes(&body, winevent.body_limit, ByteCount::kib(1).0, ByteCount::mib(64).0));
+    flaws.extend(bytes(&event, winevent.event_limit, ByteCount::kib(1).0, ByteCount::mib(16).0));
+    let interval = ["collect", "host", "interval"];
+    flaws.extend(span(&interval, host.interval, Duration::from_secs(1), Duration::from_hours(1)));
     flaws
 }
 
-/// Two listeners of one transport that cannot be bound at the same time.
-fn clashes(proto: &str, listeners: &[Listen]) -> Vec<Flaw> {
+/// A certificate is of no use without its key.
+fn pair(stream: &str, certificate: Option<&Secret>, key: Option<&Secret>) -> Option<Flaw> {
+    let (have, lack) = match (certificate, key) {
+        (Some(_), None) => ("certificate", "key"),
+        (None, Some(_)) => ("key", "certificate"),
+        _ => return None,
+    };
+    let message = format!("`{have}` is set and `{lack}` is not");
+    Some(Flaw::new(&["collect", stream, have], message, "both of them, or none for the appliance's own"))
+}
+
+fn of_flow(flow: &CollectFlow) -> Vec<Flaw> {
     let mut flaws = Vec::new();
-    for (index, listener) in listeners.iter().enumerate() {
-        if let Some(earlier) = listeners[..index].iter().find(|earlier| clash(**earlier, *listener)) {
-            let message = if earlier == listener {
-                format!("{proto} {listener} is listed twice")
-            } else {
-                format!("{proto} {listener} clashes with {earlier}, which takes the same port")
-            };
-            flaws.push(Flaw::new(
-                &["collect", "syslog", proto, &index.to_string()],
-                message,
-                "each address and port once",
-            ));
+    for (address, &rate) in &flow.sampling {
+        let path = ["collect", "flow", "sampling", address];
+        if address.parse::<IpAddr>().is_err() {
+            let message = format!("`{}` is no address", address.escape_debug());
+            flaws.push(Flaw::new(&path, message, "the address of an exporter, such as `\"192.0.2.1\" = 1000`"));
         }
+        flaws.extend(number(&path, rate, u32::MAX));
+    }
+    let (minute, week) = (Duration::from_mins(1), Duration::from_hours(7 * 24));
+    flaws.extend(span(&["collect", "flow", "template_lifetime"], flow.template_lifetime, minute, week));
+    flaws.extend(number(&["collect", "flow", "templates_per_exporter"], flow.templates_per_exporter, 65_536));
+    flaws.extend(number(&["collect", "flow", "templates"], flow.templates, 65_536));
+    flaws
+}
+
+fn of_trap(trap: &CollectTrap) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    for (index, source) in trap.sources.iter().enumerate() {
+        if !is_prefix(source) {
+            let message = format!("`{}` is neither an address nor a prefix", source.escape_debug());
+            let path = ["collect", "trap", "sources", &index.to_string()];
+            flaws.push(Flaw::new(&path, message, "an address or a prefix such as `\"10.20.0.0/16\"`"));
+        }
+    }
+    for (index, engine) in trap.engines.iter().enumerate() {
+        let hex = engine.strip_prefix("0x").unwrap_or(engine);
+        // RFC 3411, SnmpEngineID: 5 to 32 octets.
+        let fine = hex.bytes().all(|b| b.is_ascii_hexdigit()) && hex.len() % 2 == 0 && (10..=64).contains(&hex.len());
+        if !fine {
+            let message = format!("`{}` is no engine id", engine.escape_debug());
+            let path = ["collect", "trap", "engines", &index.to_string()];
+            flaws.push(Flaw::new(&path, message, "5 to 32 bytes in hex, such as `\"80001f8804abcdef\"`"));
+        }
+    }
+    flaws.extend(number(&["collect", "trap", "storm"], trap.storm, 1_000_000));
+    flaws
+}
+
+/// `10.0.0.0/8`, `2001:db8::/32`, or one address.
+fn is_prefix(text: &str) -> bool {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    length.is_none_or(|length| length.parse().is_ok_and(|length: u8| length <= most))
+}
+
+/// Listeners that cannot be bound at the same time: the transports above TCP share its ports.
+fn clashes(collect: &Collect) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    let mut earlier: Vec<Wanted> = Vec::new();
+    let mut indices = BTreeMap::new();
+    for listener in collect.wanted() {
+        let index = indices.entry((listener.stream, listener.proto)).or_insert(0_usize);
+        let same = |other: &&Wanted| other.proto.is_connected() == listener.proto.is_connected();
+        if let Some(other) = earlier.iter().filter(same).find(|other| clash(other.listen, listener.listen)) {
+            let at = listener.listen;
+            let proto = listener.proto.name();
+            let message = if (other.stream, other.proto) == (listener.stream, listener.proto) {
+                if other.listen == at {
+                    format!("{proto} {at} is listed twice")
+                } else {
+                    format!("{proto} {at} clashes with {}, which takes the same port", other.listen)
+                }
+            } else {
+                let whose = format!("{} of `collect.{}`", other.proto.name(), other.stream);
+                format!("{proto} {at} clashes with {whose}, which takes the same port")
+            };
+            let path = ["collect", listener.stream.name(), proto, &index.to_string()];
+            flaws.push(Flaw::new(&path, message, "each address and port once"));
+        }
+        *index += 1;
+        earlier.push(listener);
     }
     flaws
 }
@@ -177,7 +263,7 @@ fn host_name(host: &str) -> Result<(), &'static str> {
 }
 
 fn streams(name: &str, streams: &[String]) -> Vec<Flaw> {
-    let known = STREAMS.map(|stream| format!("`{stream}`")).join(", ");
+    let known = Stream::ALL.map(|stream| format!("`{stream}`")).join(", ");
     let mut flaws = Vec::new();
     if streams.is_empty() {
         flaws.push(Flaw::new(
@@ -188,7 +274,7 @@ fn streams(name: &str, streams: &[String]) -> Vec<Flaw> {
     }
     for (index, stream) in streams.iter().enumerate() {
         let path = ["uplink", name, "streams", &index.to_string()];
-        if !STREAMS.contains(&stream.as_str()) {
+        if Stream::named(stream).is_none() {
             flaws.push(Flaw::new(
                 &path,
                 format!("there is no stream `{}`", stream.escape_debug()),

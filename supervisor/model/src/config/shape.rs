@@ -4,7 +4,7 @@
 //! The types in `config.rs` decide what a value may be; a test holds the keys here against theirs.
 
 use super::error::{Flaw, key_text};
-use super::{AckClass, Compression, Disk, Kind, Listen};
+use super::{AckClass, Compression, Disk, Kind, Listen, Secret};
 use crate::units::{ByteCount, Span};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -46,11 +46,20 @@ const fn number(expected: &'static str) -> Shape {
     Shape::Leaf(Leaf { check: fits::<u32>, expected, choices: &[], text: false })
 }
 
+const fn truth() -> Shape {
+    Shape::Leaf(Leaf { check: fits::<bool>, expected: "`true` or `false`", choices: &[], text: false })
+}
+
 const fn choice<T: DeserializeOwned>(expected: &'static str, choices: &'static [&'static str]) -> Shape {
     Shape::Leaf(Leaf { check: fits::<T>, expected, choices, text: true })
 }
 
 const LISTEN: Shape = text::<Listen>("a port such as `514`, or an address and port such as `\"192.0.2.1:514\"`");
+const NUMBER: Shape = number("a number from 1 on");
+const SECRET: Shape = text::<Secret>("the name of a secret such as `\"secret:users.toml\"`");
+const TEXT: Shape = text::<String>("a text in quotes");
+const BYTES: Shape = text::<ByteCount>("an amount of bytes such as `\"64MiB\"`");
+const CONNECTIONS: Shape = number("a number from 1 to 1024");
 const STREAM: Shape = text::<String>("the name of a stream, such as `\"syslog\"`");
 
 /// A destination.
@@ -64,23 +73,66 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     ("timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
 ]);
 
+const SYSLOG: Shape = Shape::Table(&[
+    ("udp", Shape::List(&LISTEN)),
+    ("tcp", Shape::List(&LISTEN)),
+    ("tls", Shape::List(&LISTEN)),
+    ("relp", Shape::List(&LISTEN)),
+    ("certificate", SECRET),
+    ("key", SECRET),
+    ("client_ca", SECRET),
+    ("message_limit", text::<ByteCount>("an amount of bytes up to `\"64KiB\"`")),
+    ("connections", CONNECTIONS),
+    ("connections_per_source", CONNECTIONS),
+    ("receive_buffer", BYTES),
+]);
+
+const FLOW: Shape = Shape::Table(&[
+    ("udp", Shape::List(&LISTEN)),
+    ("tcp", Shape::List(&LISTEN)),
+    ("exporter_port", truth()),
+    ("sampling", Shape::Each(&NUMBER)),
+    ("template_lifetime", text::<Span>("a length of time such as `\"24h\"`")),
+    ("templates_per_exporter", NUMBER),
+    ("templates", NUMBER),
+    ("connections", CONNECTIONS),
+    ("connections_per_source", CONNECTIONS),
+    ("receive_buffer", BYTES),
+]);
+
+const TRAP: Shape = Shape::Table(&[
+    ("udp", Shape::List(&LISTEN)),
+    ("communities", Shape::List(&TEXT)),
+    ("sources", Shape::List(&TEXT)),
+    ("users", SECRET),
+    ("engines", Shape::List(&TEXT)),
+    ("storm", NUMBER),
+    ("receive_buffer", BYTES),
+]);
+
+const WINEVENT: Shape = Shape::Table(&[
+    ("http", Shape::List(&LISTEN)),
+    ("https", Shape::List(&LISTEN)),
+    ("certificate", SECRET),
+    ("key", SECRET),
+    ("client_ca", SECRET),
+    ("credentials", SECRET),
+    ("body_limit", BYTES),
+    ("event_limit", BYTES),
+    ("connections", CONNECTIONS),
+    ("connections_per_source", CONNECTIONS),
+]);
+
+const HOST: Shape =
+    Shape::Table(&[("enabled", truth()), ("interval", text::<Span>("a length of time from `\"1s\"` to `\"1h\"`"))]);
+
 /// The whole file.
 pub(super) const CONFIG: Shape = Shape::Table(&[
     ("schema", number("`schema = 1`")),
     ("site", Shape::Table(&[("name", text::<String>("a name such as `\"arena-north\"`"))])),
     (
         "collect",
-        Shape::Table(&[(
-            "syslog",
-            Shape::Table(&[
-                ("udp", Shape::List(&LISTEN)),
-                ("tcp", Shape::List(&LISTEN)),
-                ("message_limit", text::<ByteCount>("an amount of bytes up to `\"64KiB\"`")),
-                ("connections", number("a number from 1 to 1024")),
-                ("connections_per_source", number("a number from 1 to 1024")),
-                ("receive_buffer", text::<ByteCount>("an amount of bytes such as `\"64MiB\"`")),
-            ]),
-        )]),
+        Shape::Table(&[("syslog", SYSLOG), ("flow", FLOW), ("trap", TRAP), ("winevent", WINEVENT), ("host", HOST)]),
     ),
     (
         "buffer",
@@ -275,6 +327,14 @@ mod tests {
     fn the_shape_has_exactly_the_keys_of_the_types() {
         let mut config = Config::default();
         config.buffer.segment = Some(ByteCount::mib(64));
+        let secret = || "secret:x".parse().ok();
+        let collect = &mut config.collect;
+        (collect.syslog.certificate, collect.syslog.key, collect.syslog.client_ca) = (secret(), secret(), secret());
+        collect.trap.users = secret();
+        let winevent = &mut collect.winevent;
+        (winevent.certificate, winevent.key, winevent.client_ca) = (secret(), secret(), secret());
+        winevent.credentials = secret();
+        collect.flow.sampling.insert("noc".to_owned(), 100);
         let noc: Destination = toml::from_str("kind = 'relp'\nto = 'noc:2514'").expect("valid");
         config.uplink.insert("noc".to_owned(), noc);
         let (mut of_shape, mut of_types) = (BTreeSet::new(), BTreeSet::new());

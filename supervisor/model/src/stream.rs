@@ -1,0 +1,85 @@
+//! The streams: what is received, by kind. A record belongs to one of them from its listener on.
+
+use crate::table::Role;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A stream of the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Syslog messages.
+    Syslog,
+    /// NetFlow, IPFIX and sFlow datagrams.
+    Flow,
+    /// SNMP notifications.
+    Trap,
+    /// Windows events.
+    Winevent,
+    /// The appliance's own telemetry.
+    Host,
+}
+
+impl Stream {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Host];
+
+    /// As in the configuration, the ring and every output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Syslog => "syslog",
+            Self::Flow => "flow",
+            Self::Trap => "trap",
+            Self::Winevent => "winevent",
+            Self::Host => "host",
+        }
+    }
+
+    /// The stream of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stream| stream.name() == name)
+    }
+
+    /// The role that collects it.
+    pub const fn collector(self) -> Role {
+        match self {
+            Self::Syslog => Role::Syslog,
+            Self::Flow => Role::Flow,
+            Self::Trap => Role::Trap,
+            Self::Winevent => Role::Winevent,
+            Self::Host => Role::Host,
+        }
+    }
+
+    /// Its part of the disk against those of the other streams in use.
+    pub const fn weight(self) -> u64 {
+        match self {
+            Self::Syslog => 48,
+            Self::Flow => 32,
+            Self::Winevent => 14,
+            Self::Trap => 4,
+            Self::Host => 2,
+        }
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stream_has_a_name_and_a_collector_of_its_own() {
+        for stream in Stream::ALL {
+            assert_eq!(Stream::named(stream.name()), Some(stream));
+            assert_eq!(stream.collector().stream(), Some(stream));
+        }
+        assert_eq!(Stream::named("metrics"), None);
+        assert_eq!(Stream::ALL.iter().map(|stream| stream.weight()).sum::<u64>(), 100);
+    }
+}
