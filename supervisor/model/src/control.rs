@@ -30,6 +30,13 @@ pub enum ToWorker {
     Listeners(BTreeMap<ListenerId, String>),
     /// A TCP connection, with its descriptor.
     Connection(Connection),
+    /// Secrets, with their descriptors (memfds) in this order: the key of the configuration that names each, such as
+    /// `collect.trap.users`. TLS roles without an operator's certificate get the appliance's own under the same keys.
+    /// Sent at the start and whenever they are read anew.
+    Secrets(Vec<String>),
+    /// MIB modules of the operator, with a descriptor (memfd): `{ name_len u16, name, text_len u32, text } …`,
+    /// little-endian.
+    Mibs,
     /// A client of the `decode` role, with its descriptor: speaks the protocol of [`crate::query`].
     Client,
     /// The configuration changed (store: quota and sync; uplink: destinations).
@@ -119,13 +126,6 @@ pub enum Fd {
         /// File name, for messages.
         name: String,
     },
-    /// A secret (memfd): the content of a file that the configuration names.
-    Secret {
-        /// The key of the configuration that names it: `collect.trap.users`.
-        key: String,
-    },
-    /// MIB modules of the operator (memfd): `{ name_len u16, name, text_len u32, text } …`, little-endian.
-    Mibs,
 }
 
 /// Identifies a listener within one life of the receive memory; never given twice in it.
