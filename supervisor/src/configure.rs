@@ -1,4 +1,5 @@
-//! Has the configuration parsed by a worker: root parses no text that a person or a program wrote.
+//! Has the configuration parsed by a worker: root parses no text that a person or a program wrote. The same way keys
+//! are made.
 
 use crate::worker::Worker;
 use anyhow::{Context, bail};
@@ -26,9 +27,36 @@ pub fn read(program: &OwnedFd, data: &Path, file: &Path) -> anyhow::Result<Resul
         bail!("{} has {size} bytes; a configuration has at most {TEXT_MAX}", file.display());
     }
     let text = fs::read(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
-    let mut worker = Worker::new(Role::Config, Instant::now());
-    worker.start(program.as_fd(), data).context("cannot start the config worker")?;
-    worker.send(&ToWorker::Start(Box::new(start(file))), vec![memfd_of("raven-config", &text)?]);
+    let environment: BTreeMap<String, String> =
+        std::env::vars().filter(|(name, _)| name.starts_with("RAVEN_") && name != "RAVEN_LOG").collect();
+    let fds = vec![Fd::ConfigText { name: file.display().to_string() }];
+    let start = Start { environment, fds, ..start_once(Role::Config, "") };
+    match ask(program, data, start, vec![memfd_of("raven-config", &text)?])? {
+        FromWorker::Config(result) => Ok(result),
+        _ => bail!("the config worker gave another answer than a configuration"),
+    }
+}
+
+/// The first message of a role that answers once.
+pub fn start_once(role: Role, device: &str) -> Start {
+    Start {
+        role,
+        device: device.to_owned(),
+        boot_id: String::new(),
+        data: "/".into(),
+        config: None,
+        listeners: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        fds: Vec::new(),
+    }
+}
+
+/// Starts a role that answers once, and returns its answer.
+pub fn ask(program: &OwnedFd, data: &Path, start: Start, fds: Vec<OwnedFd>) -> anyhow::Result<FromWorker> {
+    let role = start.role;
+    let mut worker = Worker::new(role, Instant::now());
+    worker.start(program.as_fd(), data).with_context(|| format!("cannot start the {role} worker"))?;
+    worker.send(&ToWorker::Start(Box::new(start)), fds);
     let answer = answer(&mut worker);
     worker.kill();
     let reaped_by = Instant::now() + PATIENCE;
@@ -38,36 +66,22 @@ pub fn read(program: &OwnedFd, data: &Path, file: &Path) -> anyhow::Result<Resul
     answer
 }
 
-fn start(file: &Path) -> Start {
-    let environment: BTreeMap<String, String> =
-        std::env::vars().filter(|(name, _)| name.starts_with("RAVEN_") && name != "RAVEN_LOG").collect();
-    Start {
-        role: Role::Config,
-        device: String::new(),
-        boot_id: String::new(),
-        data: "/".into(),
-        config: None,
-        listeners: BTreeMap::new(),
-        environment,
-        fds: vec![Fd::ConfigText { name: file.display().to_string() }],
-    }
-}
-
-fn answer(worker: &mut Worker) -> anyhow::Result<Result<Box<Config>, Vec<String>>> {
+fn answer(worker: &mut Worker) -> anyhow::Result<FromWorker> {
+    let role = worker.role;
     let deadline = Instant::now() + PATIENCE;
     let mut packet = Vec::new();
     while Instant::now() < deadline {
         while let Some(message) = worker.receive(&mut packet) {
-            if let FromWorker::Config(result) = message {
-                return Ok(result);
+            if matches!(message, FromWorker::Config(_) | FromWorker::Keys { .. }) {
+                return Ok(message);
             }
         }
         if let Some(end) = worker.reap()? {
-            bail!("the config worker ended without an answer: {end}");
+            bail!("the {role} worker ended without an answer: {end}");
         }
         wait(worker, Duration::from_millis(50))?;
     }
-    bail!("the config worker gave no answer within {} s", PATIENCE.as_secs())
+    bail!("the {role} worker gave no answer within {} s", PATIENCE.as_secs())
 }
 
 fn wait(worker: &Worker, longest: Duration) -> anyhow::Result<()> {

@@ -13,8 +13,8 @@ use std::os::fd::OwnedFd;
 pub struct Held {
     /// What the collector is told of it.
     pub connection: Connection,
-    /// Our duplicate.
-    pub socket: OwnedFd,
+    /// Our duplicate, where the connection outlives its collector.
+    pub socket: Option<OwnedFd>,
 }
 
 /// All live connections, by their place in the receive memory.
@@ -37,7 +37,13 @@ pub struct Limits {
 
 impl Connections {
     /// Keeps an accepted connection; `None` when a limit is reached (the connection is closed then).
-    pub fn add(&mut self, listener: ListenerId, peer: SocketAddr, socket: OwnedFd, limits: Limits) -> Option<&Held> {
+    pub fn add(
+        &mut self,
+        listener: ListenerId,
+        peer: SocketAddr,
+        socket: Option<OwnedFd>,
+        limits: Limits,
+    ) -> Option<&Held> {
         let total = (limits.total as usize).min(CONNECTIONS);
         let from_source = self.per_source.get(&peer.ip()).copied().unwrap_or(0);
         if self.held.len() >= total || from_source >= limits.per_source {
@@ -52,7 +58,15 @@ impl Connections {
     /// Takes over a connection of an earlier life.
     pub fn restore(&mut self, connection: Connection, socket: OwnedFd) {
         self.last_id = self.last_id.max(connection.id);
-        self.keep(Held { connection, socket });
+        self.keep(Held { connection, socket: Some(socket) });
+    }
+
+    /// Forgets the connections that ended with their collector.
+    pub fn forget_sessions(&mut self) {
+        let ended: Vec<u32> = self.iter().filter(|held| held.socket.is_none()).map(|held| held.connection.id).collect();
+        for id in ended {
+            self.remove(id);
+        }
     }
 
     fn keep(&mut self, held: Held) {
@@ -89,9 +103,9 @@ impl Connections {
 }
 
 impl Held {
-    /// A descriptor to pass on.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        Ok(dup(&self.socket)?)
+    /// A descriptor to pass on; `None` for a connection that ended with its collector.
+    pub fn duplicate(&self) -> io::Result<Option<OwnedFd>> {
+        Ok(self.socket.as_ref().map(dup).transpose()?)
     }
 }
 
@@ -102,8 +116,8 @@ mod tests {
 
     const LIMITS: Limits = Limits { total: 3, per_source: 2 };
 
-    fn socket() -> OwnedFd {
-        std::fs::File::open("/dev/null").unwrap().into()
+    fn socket() -> Option<OwnedFd> {
+        Some(std::fs::File::open("/dev/null").unwrap().into())
     }
 
     #[test]
@@ -118,5 +132,8 @@ mod tests {
         assert!(connections.remove(first.id).is_some());
         let again = connections.add(1, a, socket(), LIMITS).unwrap().connection.clone();
         assert!(again.id != first.id && again.slot != first.slot);
+        assert!(connections.add(1, "192.0.2.3:1".parse().unwrap(), None, Limits { total: 9, per_source: 9 }).is_some());
+        connections.forget_sessions();
+        assert_eq!(connections.iter().count(), 3, "those that outlive their collector stay");
     }
 }

@@ -3,6 +3,7 @@
 
 use raven_jail::channel::inherited;
 use raven_model::control::{Connection, ListenerId, Proto};
+use raven_model::stream::Stream;
 use sd_notify::NotifyState;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,42 +11,43 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored {
     /// A bound listener.
-    Listener(Proto, ListenerId),
-    /// The collector's receive memory.
-    Memory,
-    /// The store's words.
-    Words,
+    Listener(Stream, Proto, ListenerId),
+    /// A collector's receive memory.
+    Memory(Stream),
+    /// The store's words for it.
+    Words(Stream),
     /// An accepted connection: id, slot, listener. The peer is asked from the socket.
-    Connection(u32, u16, ListenerId),
+    Connection(Stream, u32, u16, ListenerId),
 }
 
 impl Stored {
     fn name(&self) -> String {
         match self {
-            Self::Listener(proto, id) => format!("{}-{id}", proto.name()),
-            Self::Memory => "memory".to_owned(),
-            Self::Words => "words".to_owned(),
-            Self::Connection(id, slot, listener) => format!("connection-{id}-{slot}-{listener}"),
+            Self::Listener(stream, proto, id) => format!("{}-{stream}-{id}", proto.name()),
+            Self::Memory(stream) => format!("memory-{stream}"),
+            Self::Words(stream) => format!("words-{stream}"),
+            Self::Connection(stream, id, slot, listener) => format!("connection-{stream}-{id}-{slot}-{listener}"),
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
-        let kind = parts.next()?;
+        let (kind, stream) = (parts.next()?, Stream::named(parts.next()?)?);
         let mut number = || parts.next()?.parse::<u32>().ok();
         match kind {
-            "memory" => Some(Self::Memory),
-            "words" => Some(Self::Words),
-            "udp" => Some(Self::Listener(Proto::Udp, number()?.try_into().ok()?)),
-            "tcp" => Some(Self::Listener(Proto::Tcp, number()?.try_into().ok()?)),
-            "connection" => Some(Self::Connection(number()?, number()?.try_into().ok()?, number()?.try_into().ok()?)),
-            _ => None,
+            "memory" => Some(Self::Memory(stream)),
+            "words" => Some(Self::Words(stream)),
+            "connection" => {
+                let (id, slot, listener) = (number()?, number()?.try_into().ok()?, number()?.try_into().ok()?);
+                Some(Self::Connection(stream, id, slot, listener))
+            }
+            proto => Some(Self::Listener(stream, Proto::named(proto)?, number()?.try_into().ok()?)),
         }
     }
 
     /// The entry of a connection.
-    pub const fn of(connection: &Connection) -> Self {
-        Self::Connection(connection.id, connection.slot, connection.listener)
+    pub const fn of(stream: Stream, connection: &Connection) -> Self {
+        Self::Connection(stream, connection.id, connection.slot, connection.listener)
     }
 }
 
@@ -83,12 +85,19 @@ mod tests {
 
     #[test]
     fn names_read_back_as_written() {
-        for what in
-            [Stored::Memory, Stored::Words, Stored::Listener(Proto::Udp, 7), Stored::Connection(70_000, 1023, 3)]
-        {
-            assert_eq!(Stored::parse(&what.name()), Some(what));
+        for stream in Stream::ALL {
+            for what in [
+                Stored::Memory(stream),
+                Stored::Words(stream),
+                Stored::Listener(stream, Proto::Udp, 7),
+                Stored::Listener(stream, Proto::Https, 8),
+                Stored::Connection(stream, 70_000, 1023, 3),
+            ] {
+                assert_eq!(Stored::parse(&what.name()), Some(what));
+            }
         }
-        assert_eq!(Stored::parse("udp-999"), None);
+        assert_eq!(Stored::parse("udp-syslog-999"), None);
+        assert_eq!(Stored::parse("udp-7"), None);
         assert_eq!(Stored::parse("varlink"), None);
     }
 }

@@ -3,9 +3,10 @@
 use anyhow::Context;
 use nix::unistd::dup;
 use raven_jail::socket;
-use raven_model::config::{CollectSyslog, Listen};
+use raven_model::config::{Collect, Wanted};
 use raven_model::control::{Listener, ListenerId, Proto};
 use raven_model::report::ListenerStatus;
+use raven_model::stream::Stream;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ pub struct Bound {
     pub wanted: SocketAddr,
     /// The socket.
     pub socket: OwnedFd,
+    /// Receive buffer that was asked for, bytes.
+    pub receive_buffer: u64,
     /// TCP connections refused because of a limit.
     pub refused: u64,
 }
@@ -46,21 +49,24 @@ pub struct Change {
 
 impl Listeners {
     /// Binds what `config` wants and is not bound yet. On an error nothing has changed.
-    pub fn prepare(&self, config: &CollectSyslog) -> anyhow::Result<Change> {
+    pub fn prepare(&self, config: &Collect) -> anyhow::Result<Change> {
         let mut change = Change { last_id: self.last_id, ..Change::default() };
-        let wanted: Vec<(Proto, SocketAddr)> = wanted(config).collect();
-        let have: HashSet<(Proto, SocketAddr)> = self.bound.values().map(|b| (b.listener.proto, b.wanted)).collect();
-        for &(proto, addr) in wanted.iter().filter(|w| !have.contains(w)) {
-            let socket = bind(proto, addr, config.receive_buffer.0 as usize)
-                .with_context(|| format!("cannot listen on {}/{addr}", proto.name()))?;
+        let wanted = config.wanted();
+        let have: HashSet<Place> = self.bound.values().map(Bound::place).collect();
+        for want in wanted.iter().filter(|want| !have.contains(&place(want))) {
+            let (proto, addr) = (want.proto, want.listen.0);
+            let socket = bind(proto, addr, want.receive_buffer.0 as usize)
+                .with_context(|| format!("cannot listen on {}/{addr} for {}", proto.name(), want.stream))?;
             change.last_id = change.last_id.checked_add(1).context(
                 "255 listeners have come and gone since the receive memory was made; restart ravend to change more",
             )?;
             let addr_bound = socket::local_addr(socket.as_fd()).unwrap_or(addr);
-            let listener = Listener { id: change.last_id, stream: "syslog".to_owned(), proto, addr: addr_bound };
-            change.add.push(Bound { listener, wanted: addr, socket, refused: 0 });
+            let listener = Listener { id: change.last_id, stream: want.stream, proto, addr: addr_bound };
+            let receive_buffer = want.receive_buffer.0;
+            change.add.push(Bound { listener, wanted: addr, socket, receive_buffer, refused: 0 });
         }
-        let gone = |b: &&Bound| !wanted.contains(&(b.listener.proto, b.wanted));
+        let wanted: HashSet<Place> = wanted.iter().map(place).collect();
+        let gone = |b: &&Bound| !wanted.contains(&b.place());
         change.remove = self.bound.values().filter(gone).map(|b| b.listener.id).collect();
         Ok(change)
     }
@@ -75,12 +81,17 @@ impl Listeners {
     }
 
     /// Takes over a socket of an earlier life.
-    pub fn restore(&mut self, id: ListenerId, proto: Proto, socket: OwnedFd) -> io::Result<()> {
+    pub fn restore(&mut self, stream: Stream, id: ListenerId, proto: Proto, socket: OwnedFd) -> io::Result<()> {
         let addr = socket::local_addr(socket.as_fd())?;
-        let listener = Listener { id, stream: "syslog".to_owned(), proto, addr };
+        let listener = Listener { id, stream, proto, addr };
         self.last_id = self.last_id.max(id);
-        self.bound.insert(id, Bound { listener, wanted: addr, socket, refused: 0 });
+        self.bound.insert(id, Bound { listener, wanted: addr, socket, receive_buffer: 0, refused: 0 });
         Ok(())
+    }
+
+    /// One of them.
+    pub fn get(&self, id: ListenerId) -> Option<&Bound> {
+        self.bound.get(&id)
     }
 
     /// All of them.
@@ -105,6 +116,10 @@ impl Listeners {
 }
 
 impl Bound {
+    const fn place(&self) -> Place {
+        (self.listener.stream, self.listener.proto, self.wanted)
+    }
+
     /// A descriptor to pass on.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
         Ok(dup(&self.socket)?)
@@ -112,12 +127,13 @@ impl Bound {
 
     fn status(&self) -> ListenerStatus {
         let mut dropped = BTreeMap::new();
-        match self.listener.proto {
-            Proto::Udp => dropped.insert("socket_buffer".to_owned(), socket::drops(self.socket.as_fd()).unwrap_or(0)),
-            Proto::Tcp => dropped.insert("over_limit".to_owned(), self.refused),
-        };
+        if self.listener.proto.is_connected() {
+            dropped.insert("over_limit".to_owned(), self.refused);
+        } else {
+            dropped.insert("socket_buffer".to_owned(), socket::drops(self.socket.as_fd()).unwrap_or(0));
+        }
         ListenerStatus {
-            stream: self.listener.stream.clone(),
+            stream: self.listener.stream.name().to_owned(),
             proto: self.listener.proto.name().to_owned(),
             addr: self.listener.addr.to_string(),
             dropped,
@@ -127,14 +143,17 @@ impl Bound {
     }
 }
 
-fn wanted(config: &CollectSyslog) -> impl Iterator<Item = (Proto, SocketAddr)> {
-    let of = |proto, list: &[Listen]| list.iter().map(move |listen| (proto, listen.0)).collect::<Vec<_>>();
-    of(Proto::Udp, &config.udp).into_iter().chain(of(Proto::Tcp, &config.tcp))
+/// What makes a listener the one that is wanted.
+type Place = (Stream, Proto, SocketAddr);
+
+const fn place(wanted: &Wanted) -> Place {
+    (wanted.stream, wanted.proto, wanted.listen.0)
 }
 
 fn bind(proto: Proto, addr: SocketAddr, receive_buffer: usize) -> io::Result<OwnedFd> {
-    match proto {
-        Proto::Udp => socket::udp(addr, receive_buffer).map(|(socket, _)| socket),
-        Proto::Tcp => socket::tcp_listen(addr, BACKLOG),
+    if proto.is_connected() {
+        socket::tcp_listen(addr, BACKLOG)
+    } else {
+        socket::udp(addr, receive_buffer).map(|(socket, _)| socket)
     }
 }

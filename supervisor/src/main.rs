@@ -14,6 +14,7 @@ mod fdstore;
 mod listeners;
 mod log;
 mod operator;
+mod secrets;
 mod status;
 mod supervisor;
 mod worker;

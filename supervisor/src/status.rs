@@ -2,10 +2,11 @@
 
 use crate::supervisor::Supervisor;
 use nix::unistd::Uid;
-use raven_jail::socket::kernel_udp;
+use raven_jail::socket::{self, kernel_udp};
 use raven_model::control::RawStatus;
 use raven_model::report::{Process, Status};
 use raven_model::units::{ByteCount, UnixNanos};
+use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The status so far as it is ours, and the roles' reports as they came.
@@ -19,7 +20,7 @@ pub fn status(supervisor: &Supervisor) -> RawStatus {
         processes: processes(supervisor),
         listeners: supervisor.listeners.status(),
         kernel: kernel_udp(),
-        alerts: small_buffers(supervisor),
+        alerts: supervisor.secrets.alerts.iter().cloned().chain(small_buffers(supervisor)).collect(),
         ..Status::default()
     };
     let reports = supervisor.workers.iter().filter_map(|w| Some((w.role, w.report.clone()?))).collect();
@@ -42,16 +43,15 @@ fn processes(supervisor: &Supervisor) -> Vec<Process> {
 
 /// Listeners whose buffer is smaller than configured: without root the kernel stops at `net.core.rmem_max`.
 fn small_buffers(supervisor: &Supervisor) -> Vec<String> {
-    let wanted = supervisor.config.collect.syslog.receive_buffer;
+    let bound = supervisor.listeners.iter().filter(|bound| !bound.listener.proto.is_connected());
+    let has = bound.map(|bound| (bound, socket::rcvbuf(bound.socket.as_fd()).unwrap_or(0) as u64));
     // The kernel counts its own needs too, and doubles what is asked for.
-    let small =
-        supervisor.listeners.status().into_iter().filter(|l| l.proto == "udp" && l.receive_buffer < wanted.0 * 2);
+    let small = has.filter(|(bound, has)| *has < bound.receive_buffer * 2);
     small
-        .map(|l| {
-            let has = ByteCount(l.receive_buffer / 2);
+        .map(|(bound, has)| {
+            let (name, has, wanted) = (bound.listener.name(), ByteCount(has / 2), ByteCount(bound.receive_buffer));
             format!(
-                "udp:{} has a receive buffer of {has}, not {wanted}: start ravend as root, or raise net.core.rmem_max",
-                l.addr
+                "{name} has a receive buffer of {has}, not {wanted}: start ravend as root, or raise net.core.rmem_max"
             )
         })
         .collect()

@@ -6,6 +6,7 @@ mod finish;
 mod operators;
 mod reload;
 mod restore;
+mod sealed;
 mod workers;
 
 use crate::connections::Connections;
@@ -13,6 +14,7 @@ use crate::dirs::Dirs;
 use crate::fdstore;
 use crate::listeners::Listeners;
 use crate::operator::{self, Client};
+use crate::secrets::Secrets;
 use crate::worker::{State, Worker};
 use crate::{Args, configure, status};
 use anyhow::Context;
@@ -24,16 +26,15 @@ use raven_jail::signals::{self, Signals};
 use raven_jail::{caps, spawn};
 use raven_model::config::Config;
 use raven_model::control::ListenerId;
+use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
 use sd_notify::NotifyState;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// The stream of this collector.
-const STREAM: &str = "syslog";
 /// Roles that read the open segment from the store.
 const READERS: [Role; 2] = [Role::Decode, Role::Uplink];
 /// Longest wait for an event: heartbeats are looked at so often.
@@ -80,11 +81,16 @@ impl Token {
     }
 }
 
-/// Descriptors that outlive workers.
-struct Held {
+/// What a stream's collector and the store share.
+struct HeldStream {
     memory: OwnedFd,
     words: OwnedFd,
     wake: EventFd,
+}
+
+/// Descriptors that outlive workers.
+struct Held {
+    streams: BTreeMap<Stream, HeldStream>,
     /// Per reader: the store's end and the reader's.
     tails: Vec<(Role, Channel, Channel)>,
 }
@@ -101,7 +107,9 @@ pub struct Supervisor {
     boot_id: String,
     clients: HashMap<u32, Client>,
     last_client: u32,
-    connections: Connections,
+    connections: BTreeMap<Stream, Connections>,
+    /// In force.
+    pub secrets: Secrets,
     stopping: bool,
     announced: bool,
     next_watchdog: Instant,
@@ -137,7 +145,15 @@ impl Supervisor {
         let control = operator::listen_at(&dirs.control())
             .with_context(|| format!("cannot listen on {}", dirs.control().display()))?;
         let now = Instant::now();
-        let workers = Role::ALL.into_iter().filter(|role| *role != Role::Config).map(|role| Worker::new(role, now));
+        let secrets = Secrets::read_or_tell(&program, &args, &config);
+        let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
+            let mut worker = Worker::new(role, now);
+            if role.stream().is_some_and(|stream| !config.collect.collects(stream)) {
+                worker.state = State::Unwanted;
+            }
+            worker
+        });
+        let workers = workers.collect();
         let mut this = Self {
             args,
             dirs,
@@ -157,7 +173,8 @@ impl Supervisor {
             config,
             capabilities,
             listeners,
-            workers: workers.collect(),
+            workers,
+            secrets,
         };
         this.epoll.add(&this.signals, event(Token::Signals))?;
         this.epoll.add(&this.control, event(Token::Control))?;
@@ -228,7 +245,8 @@ impl Supervisor {
         self.clients.retain(|_, client| client.is_answering() || client.since.elapsed() < SILENT_CLIENT);
         let now = Instant::now();
         if now >= self.next_watchdog {
-            let critical_alive = self.workers.iter().all(|w| !w.spec.critical || w.is_fresh());
+            let critical_alive =
+                self.workers.iter().all(|w| !w.spec.critical || w.state == State::Unwanted || w.is_fresh());
             if critical_alive {
                 let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             }
@@ -238,7 +256,7 @@ impl Supervisor {
 
     /// `ready`, once, when every worker is jailed.
     fn announce(&mut self) {
-        if self.announced || !self.workers.iter().all(|w| w.state == State::Running) {
+        if self.announced || !self.workers.iter().all(|w| matches!(w.state, State::Running | State::Unwanted)) {
             return;
         }
         self.announced = true;

@@ -28,6 +28,8 @@ const HOLD_WINDOW: Duration = Duration::from_secs(10);
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// The configuration has no use for it.
+    Unwanted,
     /// Not running; to be started at this time.
     Waiting(Instant),
     /// Started, not yet jailed.
@@ -234,7 +236,7 @@ impl Worker {
             }
         }
         let delay = restart_delay(ran, &self.own_deaths, now);
-        if self.role == Role::Config {
+        if self.role.answers_once() {
             self.state = State::Stopped;
             return Ok(Some(end));
         }
@@ -270,6 +272,7 @@ impl Worker {
 
     fn state_name(&self) -> &'static str {
         match self.state {
+            State::Unwanted => "unwanted",
             State::Waiting(_) => "held",
             State::Starting => "starting",
             State::Running => "running",

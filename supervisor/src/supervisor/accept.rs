@@ -1,23 +1,26 @@
-//! TCP connections: accepted here, read by the collector.
+//! Connections: accepted here, read by the collector of their stream.
 
 use super::Supervisor;
 use crate::connections::Limits;
 use crate::fdstore::{self, Stored};
+use nix::unistd::dup;
 use raven_jail::socket;
-use raven_model::control::{ListenerId, ToWorker};
-use raven_model::table::Role;
+use raven_model::control::{Listener, ListenerId, ToWorker};
+use raven_model::stream::Stream;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Supervisor {
     pub(super) fn accept_connections(&mut self, id: ListenerId) {
-        let syslog = &self.config.collect.syslog;
-        let limits = Limits { total: syslog.connections, per_source: syslog.connections_per_source };
         // Bounded, so that a flood of connections starves nobody else in the loop.
         for _ in 0..64 {
             let Some(bound) = self.listeners.get_mut(id) else { return };
             match socket::accept(bound.socket.as_fd()) {
-                Ok((socket, peer)) => self.keep_connection(id, peer, socket, limits),
+                Ok((socket, peer)) => {
+                    let listener = bound.listener.clone();
+                    self.keep_connection(&listener, peer, socket);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     bound.refused += 1;
@@ -28,33 +31,35 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn keep_connection(
-        &mut self,
-        id: ListenerId,
-        peer: std::net::SocketAddr,
-        socket: OwnedFd,
-        limits: Limits,
-    ) {
-        let Some(held) = self.connections.add(id, peer, socket, limits) else {
-            if let Some(bound) = self.listeners.get_mut(id) {
+    fn keep_connection(&mut self, listener: &Listener, peer: SocketAddr, socket: OwnedFd) {
+        let stream = listener.stream;
+        let (total, per_source) = self.config.collect.connection_limits(stream);
+        let kept = if listener.proto.outlives_collector() { dup(&socket).map(Some) } else { Ok(None) };
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => return tracing::error!("no descriptor left for a connection: {error}"),
+        };
+        let connections = self.connections.entry(stream).or_default();
+        let Some(held) = connections.add(listener.id, peer, kept, Limits { total, per_source }) else {
+            if let Some(bound) = self.listeners.get_mut(listener.id) {
                 bound.refused += 1;
             }
             return;
         };
-        fdstore::keep(&Stored::of(&held.connection), held.socket.as_fd());
-        let (message, fd) = (ToWorker::Connection(held.connection.clone()), held.duplicate());
-        match fd {
-            Ok(fd) => self.tell(Role::Syslog, &message, vec![fd]),
-            Err(error) => tracing::error!("no descriptor left for a connection: {error}"),
+        if let Some(socket) = &held.socket {
+            fdstore::keep(&Stored::of(stream, &held.connection), socket.as_fd());
         }
+        let message = ToWorker::Connection(held.connection.clone());
+        self.tell(stream.collector(), &message, vec![socket]);
     }
 
-    pub(super) fn forget_connection(&mut self, id: u32) {
-        let Some((connection, bytes)) = self.connections.remove(id) else { return };
-        fdstore::forget(&Stored::of(&connection));
+    pub(super) fn forget_connection(&mut self, stream: Stream, id: u32) {
+        let removed = self.connections.get_mut(&stream).and_then(|connections| connections.remove(id));
+        let (Some((connection, bytes)), Some(held)) = (removed, self.held.streams.get(&stream)) else { return };
+        fdstore::forget(&Stored::of(stream, &connection));
         let length = (bytes.end - bytes.start).cast_signed();
         let flags = nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
         // Only memory is at stake.
-        let _ = nix::fcntl::fallocate(&self.held.memory, flags, bytes.start.cast_signed(), length);
+        let _ = nix::fcntl::fallocate(&held.memory, flags, bytes.start.cast_signed(), length);
     }
 }

@@ -3,6 +3,7 @@
 use super::{STOP_PATIENCE, Supervisor, Token};
 use crate::worker::State;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
+use raven_model::stream::Stream;
 use raven_model::table::Role;
 use sd_notify::NotifyState;
 use std::fs;
@@ -12,7 +13,8 @@ impl Supervisor {
     /// Collectors first, then the store with all that they handed over, then the readers.
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
-        for role in [Role::Syslog, Role::Store, Role::Uplink, Role::Decode] {
+        let collectors = Stream::ALL.map(Stream::collector);
+        for role in collectors.into_iter().chain([Role::Store, Role::Uplink, Role::Decode]) {
             self.stop_worker(role)?;
         }
         let _ = fs::remove_file(self.dirs.control());
@@ -22,6 +24,9 @@ impl Supervisor {
 
     pub(super) fn stop_worker(&mut self, role: Role) -> anyhow::Result<()> {
         let Some(n) = self.worker(role) else { return Ok(()) };
+        if self.workers[n].state == State::Unwanted {
+            return Ok(());
+        }
         self.workers[n].stop();
         let deadline = Instant::now() + STOP_PATIENCE;
         let mut events = [EpollEvent::empty(); 64];
@@ -49,7 +54,7 @@ impl Supervisor {
 
     /// While a collector finishes, the store must run to give its ring space back.
     pub(super) fn restart_unfinished(&mut self, stopping: Role) -> anyhow::Result<()> {
-        if stopping == Role::Syslog {
+        if stopping.stream().is_some() {
             let Some(n) = self.worker(Role::Store) else { return Ok(()) };
             if matches!(self.workers[n].state, State::Waiting(at) if at <= Instant::now()) {
                 self.start_worker(n)?;

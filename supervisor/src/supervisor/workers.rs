@@ -1,13 +1,14 @@
 //! Starting, hearing and reaping workers.
 
-use super::{STREAM, Supervisor, Token, event};
+use super::{Supervisor, Token, event};
 use crate::listeners::Bound;
 use crate::worker::{HOLD_MAX, State};
 use anyhow::Context;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::dup;
 use raven_jail::memory::reopen_read_only;
-use raven_model::control::{Fd, FromWorker, Proto, Start, ToWorker};
+use raven_model::control::{Fd, FromWorker, Start, ToWorker};
+use raven_model::stream::Stream;
 use raven_model::table::Role;
 use std::collections::BTreeMap;
 use std::io;
@@ -45,27 +46,31 @@ impl Supervisor {
         let (channel, process) = worker.fds().context("a started worker has descriptors")?;
         self.epoll.add(channel, event(Token::Worker(n)))?;
         self.epoll.add(process, event(Token::Process(n)))?;
-        if role == Role::Syslog {
-            self.equip_collector(n)?;
+        self.hand_secrets(role);
+        match role.stream() {
+            Some(stream) => self.equip_collector(n, stream)?,
+            None if role == Role::Decode => self.hand_mibs(),
+            None => {}
         }
         self.want_write(n);
         Ok(())
     }
 
     pub(super) fn start_fds(&self, role: Role) -> anyhow::Result<(Vec<Fd>, Vec<OwnedFd>)> {
-        let stream = || STREAM.to_owned();
-        let (names, mut fds) = match role {
-            Role::Syslog => (
-                vec![Fd::Ring { stream: stream() }, Fd::Words { stream: stream() }, Fd::Wake { stream: stream() }],
-                vec![dup(&self.held.memory)?, reopen_read_only(self.held.words.as_fd())?, dup(&self.held.wake)?],
-            ),
-            Role::Store => (
-                vec![Fd::Ring { stream: stream() }, Fd::Words { stream: stream() }, Fd::Wake { stream: stream() }],
-                vec![reopen_read_only(self.held.memory.as_fd())?, dup(&self.held.words)?, dup(&self.held.wake)?],
-            ),
-            _ => (Vec::new(), Vec::new()),
-        };
-        let mut names = names;
+        let (mut names, mut fds) = (Vec::new(), Vec::new());
+        for (&stream, held) in &self.held.streams {
+            let (collects, stores) = (role.stream() == Some(stream), role == Role::Store);
+            if !collects && !stores {
+                continue;
+            }
+            names.extend([Fd::Ring { stream }, Fd::Words { stream }, Fd::Wake { stream }]);
+            let (memory, words) = (held.memory.as_fd(), held.words.as_fd());
+            if stores {
+                fds.extend([reopen_read_only(memory)?, dup(words)?, dup(&held.wake)?]);
+            } else {
+                fds.extend([dup(memory)?, reopen_read_only(words)?, dup(&held.wake)?]);
+            }
+        }
         for (reader, store_end, reader_end) in &self.held.tails {
             if role == Role::Store {
                 names.push(Fd::Tail { peer: *reader });
@@ -78,15 +83,29 @@ impl Supervisor {
         Ok((names, fds))
     }
 
-    /// Passes all listeners and live connections to a new collector.
-    pub(super) fn equip_collector(&mut self, n: usize) -> anyhow::Result<()> {
-        for bound in self.listeners.iter() {
+    /// Passes all listeners and live connections of its stream to a new collector.
+    pub(super) fn equip_collector(&mut self, n: usize, stream: Stream) -> anyhow::Result<()> {
+        for bound in self.listeners.iter().filter(|bound| bound.listener.stream == stream) {
             self.workers[n].send(&ToWorker::Listen(bound.listener.clone()), listener_fds(bound)?);
         }
-        for held in self.connections.iter() {
-            self.workers[n].send(&ToWorker::Connection(held.connection.clone()), vec![held.duplicate()?]);
+        let Some(connections) = self.connections.get_mut(&stream) else { return Ok(()) };
+        connections.forget_sessions();
+        for held in connections.iter() {
+            if let Some(socket) = held.duplicate()? {
+                self.workers[n].send(&ToWorker::Connection(held.connection.clone()), vec![socket]);
+            }
         }
         Ok(())
+    }
+
+    /// Starts collectors that the configuration now has a use for. One that it has no more use for is left idle.
+    pub(super) fn want_collectors(&mut self) {
+        for worker in &mut self.workers {
+            let wanted = worker.role.stream().is_none_or(|stream| self.config.collect.collects(stream));
+            if wanted && worker.state == State::Unwanted {
+                worker.state = State::Waiting(Instant::now());
+            }
+        }
     }
 
     /// Has the loop tell when a worker can take more, or when it says something.
@@ -104,8 +123,12 @@ impl Supervisor {
             match message {
                 FromWorker::Ready { missing } => self.workers[n].ready(missing),
                 FromWorker::Heartbeat { report } => self.workers[n].alive(report),
-                FromWorker::Closed { connection } => self.forget_connection(connection),
-                FromWorker::Config(_) => {}
+                FromWorker::Closed { connection } => {
+                    if let Some(stream) = self.workers[n].role.stream() {
+                        self.forget_connection(stream, connection);
+                    }
+                }
+                FromWorker::Config(_) | FromWorker::Keys { .. } => {}
             }
         }
         self.want_write(n);
@@ -130,8 +153,5 @@ impl Supervisor {
 }
 
 pub(super) fn listener_fds(bound: &Bound) -> io::Result<Vec<OwnedFd>> {
-    match bound.listener.proto {
-        Proto::Udp => Ok(vec![bound.duplicate()?]),
-        Proto::Tcp => Ok(Vec::new()),
-    }
+    Ok(if bound.listener.proto.is_connected() { Vec::new() } else { vec![bound.duplicate()?] })
 }
