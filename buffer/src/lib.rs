@@ -35,7 +35,7 @@ pub mod tail;
 pub mod verify;
 pub mod writer;
 
-pub use block::{Block, BlockError, BlockHead};
+pub use block::{Block, BlockError, BlockHead, Entry};
 pub use cursors::{Cursor, Cursors};
 pub use error::RingError;
 pub use evict::Eviction;

@@ -14,7 +14,7 @@ use crate::packer::{Packer, Refused};
 use crate::rates::Rate;
 use crate::recovery::{self, RESERVE, Recovery};
 use crate::segment::{self, NotWritten, Segment, State, Summary, Total};
-use raven_model::record::read_frame;
+use raven_model::record::Frames;
 use raven_model::report::{ListenerCount, StreamStatus};
 use raven_model::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
@@ -167,11 +167,16 @@ impl RingWriter {
 
     /// Takes a batch of `count` frames into memory. A refused one leaves nothing but a count.
     pub fn append(&mut self, batch: &[u8], count: u32, mono_offset_ns: i64) -> Result<(), Refused> {
-        self.packer.append(batch, count, mono_offset_ns).inspect_err(|_| {
-            let listener = read_frame(batch, 0).ok().map(|(record, _)| record.received.listener);
-            let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
-            self.totals.entry(name).or_default().refused += u64::from(count);
-        })
+        self.packer.append(batch, count, mono_offset_ns).inspect_err(|_| self.count_refused(batch, count))
+    }
+
+    /// Under the listener of its first record. Context is not counted, as far as it reads.
+    fn count_refused(&mut self, batch: &[u8], count: u32) {
+        let frames = || Frames::new(batch).map_while(Result::ok);
+        let contexts = frames().filter(|frame| !frame.received.is_record()).count() as u32;
+        let listener = frames().find(|frame| frame.received.is_record()).map(|record| record.received.listener);
+        let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
+        self.totals.entry(name).or_default().refused += u64::from(count.saturating_sub(contexts));
     }
 
     /// Bytes of frames appended and not yet on disk.
