@@ -196,6 +196,22 @@ impl RingWriter {
         Ok(())
     }
 
+    /// Under the listener of its first record: the records that read, or as many as were announced beside the context.
+    fn count_refused(&mut self, batch: &[u8], announced: u32) {
+        let (mut contexts, mut records, mut listener) = (0_u64, 0_u64, None);
+        for frame in Frames::new(batch).map_while(Result::ok) {
+            if frame.received.is_record() {
+                records += 1;
+                listener.get_or_insert(frame.received.listener);
+            } else {
+                contexts += 1;
+            }
+        }
+        let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
+        let refused = u64::from(announced).saturating_sub(contexts).max(records);
+        self.totals.entry(name).or_default().refused += refused;
+    }
+
     /// What the contexts of the batches taken so far stood for, and when.
     pub const fn contexts(&self) -> &ContextTable {
         &self.contexts
@@ -223,15 +239,6 @@ impl RingWriter {
         self.contexts.save(&self.paths)?;
         self.saved.what = what;
         Ok(true)
-    }
-
-    /// Under the listener of its first record. Context is not counted, as far as it reads.
-    fn count_refused(&mut self, batch: &[u8], count: u32) {
-        let frames = || Frames::new(batch).map_while(Result::ok);
-        let contexts = frames().filter(|frame| !frame.received.is_record()).count() as u32;
-        let listener = frames().find(|frame| frame.received.is_record()).map(|record| record.received.listener);
-        let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
-        self.totals.entry(name).or_default().refused += u64::from(count.saturating_sub(contexts));
     }
 
     /// Bytes of frames appended and not yet on disk.

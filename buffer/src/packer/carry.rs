@@ -307,9 +307,9 @@ mod tests {
     #[test]
     fn context_alone_makes_no_block() {
         let (a, r) = (C(1, value(b'a', 9)), R(b"x".to_vec()));
-        let mut packer = packer(&[&[a.clone()]]);
+        let mut packer = packer(&[std::slice::from_ref(&a)]);
         assert_eq!((packer.blocks().count(), packer.next(), packer.counts().count()), (0, Seq(1), 0));
-        let batch = Batch::of(&[a.clone()]);
+        let batch = Batch::of(std::slice::from_ref(&a));
         assert_eq!(packer.contexts(&batch.bytes).count(), 1);
         for items in [vec![r.clone(), a.clone()], vec![a], vec![r]] {
             let batch = Batch::of(&items);
