@@ -1,4 +1,5 @@
-//! A block: up to 256 KiB of record frames, compressed, with a checked header. It can be read by itself.
+//! A block: up to 256 KiB of record frames and the context that they need, compressed, with a checked header. It can
+//! be read by itself.
 //!
 //! ```text
 //!  0      4   5   6    8        12      16      20        24         32        40          48       64     72      76
@@ -12,14 +13,21 @@
 //!
 //! The seq of the first record is the key of the block and stands in the header too, so that a block under a wrong
 //! key is noticed. Both checksums are crc32c.
+//!
+//! Frames of context lie among those of records, each before the first record that it applies to; it holds until the
+//! end of the block or the next frame with its key. They take no seq: `count`, the walls and the listener table are of
+//! records only. There are at most 256 KiB of them beside the 256 KiB of records.
 
-use raven_model::record::{Frames, Record};
+use raven_model::record::{Context, Frames, Record};
 use raven_model::units::{Seq, UnixNanos};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Most bytes of frames in a block. A record is never split.
+/// Most bytes of records' frames in a block. A record is never split.
 pub const BLOCK_RAW: usize = 256 * 1024;
+
+/// Most bytes of contexts' frames in a block.
+pub const BLOCK_CONTEXT: usize = 256 * 1024;
 
 /// Bytes of the header.
 pub const HEAD: usize = 80;
@@ -28,7 +36,7 @@ pub const HEAD: usize = 80;
 const TABLE_MAX: usize = 256 * 257;
 
 /// Most bytes that a payload may unpack to: what a hostile or damaged header can make us allocate.
-pub(crate) const RAW_LIMIT: usize = BLOCK_RAW + TABLE_MAX;
+pub(crate) const RAW_LIMIT: usize = BLOCK_RAW + BLOCK_CONTEXT + TABLE_MAX;
 
 /// Most bytes of an encoded block.
 pub const VALUE_LIMIT: usize = HEAD + RAW_LIMIT;
@@ -236,6 +244,15 @@ pub(crate) fn write_listener(id: u8, name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
 }
 
+/// What lies in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// Learned at that time; in force from here on.
+    Context(UnixNanos, Context<'a>),
+    /// A record.
+    Record(Seq, Record<'a>),
+}
+
 /// A block, checked and unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -257,7 +274,7 @@ pub struct Block {
 
 impl Block {
     /// Checks and unpacks what lay under the key `first`. Safe on any bytes: never panics, allocates at most about
-    /// 320 KiB.
+    /// 600 KiB.
     pub fn decode(first: Seq, value: &[u8]) -> Result<Self, BlockError> {
         let head = BlockHead::of_whole(first, value)?;
         Self::unpack(&head, &value[HEAD..])
@@ -286,8 +303,21 @@ impl Block {
 
     /// Its records, in order.
     pub fn records(&self) -> impl Iterator<Item = (Seq, Record<'_>)> {
-        let records = Frames::new(&self.frames).map_while(Result::ok);
+        let records = Frames::new(&self.frames).map_while(Result::ok).filter(|frame| frame.received.is_record());
         (self.first.0..).map(Seq).zip(records)
+    }
+
+    /// Its records with the context that they need, in order.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut seq = self.first;
+        Frames::new(&self.frames).map_while(Result::ok).filter_map(move |frame| {
+            if !frame.received.is_record() {
+                return Context::read(frame.raw).map(|context| Entry::Context(frame.received.wall, context));
+            }
+            let at = seq;
+            seq = seq.plus(1);
+            Some(Entry::Record(at, frame))
+        })
     }
 
     /// One after its last record.
@@ -340,8 +370,12 @@ fn read_table(mut table: &[u8]) -> Result<BTreeMap<u8, String>, BlockError> {
 fn count_frames(frames: &[u8], count: u32) -> Result<(), BlockError> {
     let mut seen = 0;
     for frame in Frames::new(frames) {
-        frame.map_err(|_| BlockError::Content("a record in it does not close"))?;
-        seen += 1;
+        let frame = frame.map_err(|_| BlockError::Content("a record in it does not close"))?;
+        if frame.received.is_record() {
+            seen += 1;
+        } else if Context::read(frame.raw).is_none() {
+            return Err(BlockError::Content("a context in it does not read"));
+        }
     }
     if seen == count {
         Ok(())

@@ -5,7 +5,7 @@ use crate::ledger::Ledger;
 use nix::fcntl::{FallocateFlags, fallocate};
 use raven_model::units::Seq;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,10 @@ impl Paths {
 
     pub fn ledger(&self) -> PathBuf {
         self.dir().join("ledger.json")
+    }
+
+    pub fn contexts(&self) -> PathBuf {
+        self.dir().join("contexts")
     }
 
     pub fn catalogue_dir(&self) -> PathBuf {
@@ -162,12 +166,31 @@ pub(crate) fn try_lock(path: &Path) -> Result<Option<File>, RingError> {
 
 /// Writes a small file whole or not at all. Not durable: for copies of what is durable elsewhere.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
-    let failed = |e| RingError::io("write", path, e);
     let new = path.with_extension("new");
-    remove(&new)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&new).map_err(failed)?;
-    std::io::Write::write_all(&mut file, bytes).map_err(failed)?;
-    fs::rename(&new, path).map_err(failed)
+    write_new(&new, bytes)?;
+    fs::rename(&new, path).map_err(|e| RingError::io("write", path, e))
+}
+
+/// The same, durable when it returns. After a power cut meanwhile it is the old file or the new one.
+pub(crate) fn replace_durably(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
+    let new = path.with_extension("new");
+    write_new(&new, bytes)?.sync_all().map_err(|e| RingError::io("make durable", &new, e))?;
+    fs::rename(&new, path).map_err(|e| RingError::io("write", path, e))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// A half written one is removed, which may give back the room that was missing.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<File, RingError> {
+    let failed = |e| RingError::io("write", path, e);
+    remove(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path).map_err(failed)?;
+    match file.write_all(bytes) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            let _ = fs::remove_file(path);
+            Err(failed(error))
+        }
+    }
 }
 
 /// The copy of the ledger that readers see.

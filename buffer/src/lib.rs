@@ -3,6 +3,7 @@
 //! ```text
 //!  DIR/ring/<stream>/<first seq, 16 hex>.mdb   segments, oldest first; the newest is open, the others never change
 //!  DIR/ring/<stream>/ledger.json               a copy of the loss ledger, for readers
+//!  DIR/ring/<stream>/contexts                  what the keys of contexts stood for, and when
 //!  DIR/ring/<stream>/.lock                     held by the one writer
 //!  DIR/ring/catalogue/<stream>.mdb             what the segments hold, what is gone and why, evictions under way
 //!  DIR/ring/quarantine/                        segments that could not be read, until their room is needed
@@ -19,6 +20,7 @@
 
 pub mod block;
 mod catalogue;
+pub mod contexts;
 pub mod cursors;
 mod env;
 pub mod error;
@@ -35,7 +37,8 @@ pub mod tail;
 pub mod verify;
 pub mod writer;
 
-pub use block::{Block, BlockError, BlockHead};
+pub use block::{Block, BlockError, BlockHead, Entry};
+pub use contexts::{ContextLimits, ContextTable, ContextVersion};
 pub use cursors::{Cursor, Cursors};
 pub use error::RingError;
 pub use evict::Eviction;

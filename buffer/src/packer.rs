@@ -3,8 +3,11 @@
 //! Encoded blocks wait here until they are on disk. A failed commit therefore loses nothing and may be repeated, into
 //! another segment if need be.
 
-use crate::block::{self, BLOCK_RAW, Facts};
-use raven_model::record::{FrameError, Frames, Record};
+mod carry;
+
+use crate::block::{self, BLOCK_CONTEXT, BLOCK_RAW, Facts};
+use carry::{Carried, Carry};
+use raven_model::record::{Context, FrameError, Frames, Record, read_frame};
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::BTreeMap;
 
@@ -21,12 +24,26 @@ pub enum Refused {
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The frames close exactly, but there are more or fewer of them.
-    #[error("the batch holds {found} records, {said} were announced")]
+    #[error("the batch holds {found} frames, {said} were announced")]
     Count {
         /// Announced.
         said: u32,
         /// Found.
         found: u32,
+    },
+    /// A frame of context does not read as such.
+    #[error("the context at byte {at} does not read")]
+    Context {
+        /// Offset of its frame.
+        at: usize,
+    },
+    /// More context before one record than a block holds.
+    #[error("{bytes} bytes of context come with the record at byte {at}, a block holds {BLOCK_CONTEXT}")]
+    Contexts {
+        /// Offset of the record's frame.
+        at: usize,
+        /// Bytes of the contexts' frames.
+        bytes: usize,
     },
 }
 
@@ -72,11 +89,15 @@ impl Tally {
     }
 }
 
-/// A place in a batch where a block ends.
+/// What becomes of a batch, in order. One without context is taken in as few pieces as blocks need.
 #[derive(Debug, Clone, Copy)]
-struct Cut {
-    at: usize,
-    tally: Tally,
+enum Step {
+    /// These frames of it, as they lie.
+    Frames { start: usize, end: usize },
+    /// This one, which the next record needs.
+    Context(Carried),
+    /// The block ends here.
+    Cut(Tally),
 }
 
 /// An encoded block that waits for the disk.
@@ -109,8 +130,11 @@ pub(crate) struct Packer {
     /// Absent only when zstd has no memory: blocks are then stored as they are.
     compressor: Option<zstd::bulk::Compressor<'static>>,
     scratch: Vec<u8>,
-    /// Frames of the block being filled.
+    /// Frames of the block being filled; empty as long as it has no record.
     raw: Vec<u8>,
+    /// Bytes of them that are context.
+    context_bytes: usize,
+    carry: Carry,
     tally: Tally,
     mono_offset_ns: i64,
     /// Seq of the block being filled.
@@ -118,7 +142,7 @@ pub(crate) struct Packer {
     arena: Vec<u8>,
     packed: Vec<Packed>,
     waiting: Waiting,
-    cuts: Vec<Cut>,
+    steps: Vec<Step>,
     /// Of the batch being looked at.
     batch: Box<[Count; 256]>,
     /// Since the last [`Packer::take_counts`].
@@ -138,13 +162,15 @@ impl Packer {
             compressor: zstd::bulk::Compressor::new(1).ok(),
             scratch: Vec::with_capacity(zstd::zstd_safe::compress_bound(block::RAW_LIMIT)),
             raw: Vec::with_capacity(BLOCK_RAW + 4096),
+            context_bytes: 0,
+            carry: Carry::new(),
             tally: Tally::EMPTY,
             mono_offset_ns: 0,
             first: next,
             arena: Vec::new(),
             packed: Vec::new(),
             waiting: Waiting::NONE,
-            cuts: Vec::new(),
+            steps: Vec::new(),
             batch: Box::new([Count::default(); 256]),
             counts: Box::new([Count::default(); 256]),
             counted: Ids::default(),
@@ -189,6 +215,7 @@ impl Packer {
             self.mono_offset_ns = mono_offset_ns;
         }
         let mut seen = Ids::default();
+        self.carry.begin_batch();
         let walked = self.walk(batch, count, &mut seen);
         if walked.is_ok() {
             self.add_counts(seen);
@@ -196,33 +223,72 @@ impl Packer {
         for id in seen.iter() {
             self.batch[id as usize] = Count::default();
         }
-        self.take(batch, walked?);
-        Ok(())
+        if let Ok(last) = walked {
+            self.take(batch, last);
+        }
+        self.carry.end_batch();
+        walked.map(drop)
     }
 
-    /// Reads every frame once; notes where blocks end, and what each listener gave. Returns the tally behind the last
+    /// The contexts of the batch that was taken last, repeats too, and when each was learned.
+    pub fn contexts<'a>(&self, batch: &'a [u8]) -> impl Iterator<Item = (UnixNanos, Context<'a>)> {
+        self.carry.frames().iter().filter_map(|place| {
+            let (frame, _) = read_frame(batch.get(place.start..)?, place.start).ok()?;
+            Some((frame.received.wall, Context::read(frame.raw)?))
+        })
+    }
+
+    /// Reads every frame once; notes what goes where, and what each listener gave. Returns the tally behind the last
     /// cut.
     fn walk(&mut self, batch: &[u8], count: u32, seen: &mut Ids) -> Result<Tally, Refused> {
-        self.cuts.clear();
-        let (mut tally, mut block_start, mut found) = (self.tally, 0, 0_u32);
-        let mut before = self.raw.len();
+        self.steps.clear();
+        let (mut tally, mut cuts, mut found) = (self.tally, 0, 0_u32);
+        // Of the records' bytes: those of the block being filled, and where in the batch those behind them would
+        // begin, were there no context.
+        let (mut before, mut block_start) = (self.raw.len() - self.context_bytes, 0);
+        let (mut context_bytes, mut from) = (self.context_bytes, 0);
         let mut frames = Frames::new(batch);
         loop {
             let at = frames.offset();
             let Some(record) = frames.next() else { break };
-            let record = record?;
-            if before + (frames.offset() - block_start) > BLOCK_RAW && tally.count > 0 {
-                self.cuts.push(Cut { at, tally });
-                (tally, block_start, before) = (Tally::EMPTY, at, 0);
+            let (record, end) = (record?, frames.offset());
+            found += 1;
+            if !record.received.is_record() {
+                let context = Context::read(record.raw).ok_or(Refused::Context { at })?;
+                self.carry.learn(&context, at, end);
+                self.take_frames(from, at);
+                (from, block_start) = (end, block_start + (end - at));
+                continue;
+            }
+            let added = match self.carry.pending_bytes() {
+                0 => 0,
+                bytes if bytes > BLOCK_CONTEXT => return Err(Refused::Contexts { at, bytes }),
+                _ => self.carry.settle(batch, &self.raw, cuts),
+            };
+            let full = before + (end - block_start) > BLOCK_RAW || context_bytes + added > BLOCK_CONTEXT;
+            if full && tally.count > 0 {
+                self.take_frames(from, at);
+                self.steps.push(Step::Cut(tally));
+                (tally, block_start, before, from, cuts) = (Tally::EMPTY, at, 0, at, cuts + 1);
+                context_bytes = self.carry.write_brought(cuts, |carried| self.steps.push(Step::Context(carried)));
+            } else if added > 0 {
+                self.carry.write_pending(cuts, |carried| self.steps.push(Step::Context(carried)));
+                context_bytes += added;
             }
             tally.add(&record);
-            found += 1;
             seen.insert(record.received.listener);
             let of = &mut self.batch[record.received.listener as usize];
             of.records += 1;
             of.bytes += record.raw.len() as u64;
         }
+        self.take_frames(from, batch.len());
         if found == count { Ok(tally) } else { Err(Refused::Count { said: count, found }) }
+    }
+
+    fn take_frames(&mut self, start: usize, end: usize) {
+        if start < end {
+            self.steps.push(Step::Frames { start, end });
+        }
     }
 
     fn add_counts(&mut self, seen: Ids) {
@@ -236,17 +302,22 @@ impl Packer {
     }
 
     fn take(&mut self, batch: &[u8], last: Tally) {
-        let mut start = 0;
-        for i in 0..self.cuts.len() {
-            let Cut { at, tally } = self.cuts[i];
-            self.raw.extend_from_slice(&batch[start..at]);
-            self.tally = tally;
-            let mono_offset_ns = self.mono_offset_ns;
-            self.cut();
-            self.mono_offset_ns = mono_offset_ns;
-            start = at;
+        for i in 0..self.steps.len() {
+            match self.steps[i] {
+                Step::Frames { start, end } => self.raw.extend_from_slice(&batch[start..end]),
+                Step::Context(carried) => {
+                    self.carry.stored(carried, self.raw.len());
+                    self.raw.extend_from_slice(&batch[carried.place.start..carried.place.end]);
+                    self.context_bytes += carried.place.end - carried.place.start;
+                }
+                Step::Cut(tally) => {
+                    self.tally = tally;
+                    let mono_offset_ns = self.mono_offset_ns;
+                    self.cut();
+                    self.mono_offset_ns = mono_offset_ns;
+                }
+            }
         }
-        self.raw.extend_from_slice(&batch[start..]);
         self.tally = last;
         self.uncommitted += batch.len();
     }
@@ -265,6 +336,8 @@ impl Packer {
         self.first = self.next();
         self.tally = Tally::EMPTY;
         self.raw.clear();
+        self.context_bytes = 0;
+        self.carry.end_block();
     }
 
     fn pack(&mut self, table_len: usize) {

@@ -1,7 +1,9 @@
 //! Opening a ring, whatever state it is in. Nothing that lies in it can make this fail: what cannot be read is set
 //! aside, counted and told. Only the disk itself can (full, read-only, not ours).
 
+use crate::block::{Block, Entry};
 use crate::catalogue::{Catalogue, Change, Known};
+use crate::contexts::ContextTable;
 use crate::env::{Guard, READ_DEATHS, WRITE_DEATHS};
 use crate::error::RingError;
 use crate::files::{self, Paths};
@@ -22,6 +24,9 @@ pub(crate) const RESERVE: u64 = 1 << 20;
 
 /// The same when the catalogue that knew them is lost too.
 const FAR: u64 = 1 << 32;
+
+/// How many of the newest blocks are read for the contexts in them, when the table of contexts is lost.
+const CONTEXT_BLOCKS: usize = 256;
 
 /// `EPERM`, `ENFILE`, `EMFILE`: beside `EACCES` the errors at opening a segment that say nothing about its content.
 const NOT_CONTENT: [i32; 3] = [1, 23, 24];
@@ -48,6 +53,9 @@ pub(crate) struct Opened {
     pub state: Option<State>,
     pub reserved: Seq,
     pub first_commit: Option<Guard>,
+    pub contexts: ContextTable,
+    /// The table of contexts was read from its file.
+    pub contexts_saved: bool,
     pub recovery: Recovery,
 }
 
@@ -75,7 +83,7 @@ pub(crate) fn open(paths: &Paths, segment_bytes: u64) -> Result<Opened, RingErro
     let (ledger, next) = found.settle();
     let (open, held, first_commit) = found.open_newest(next, segment_bytes)?;
     let state = found.last_state();
-    let Found { sealed, recovery, .. } = found;
+    let Found { sealed, mut recovery, .. } = found;
     let reserved = known.reserved.unwrap_or_default().max(held.next);
     let mut changes: Vec<Change<'_>> =
         sealed.iter().filter(|held| known.sealed.get(&held.first) != Some(held)).map(Change::Sealed).collect();
@@ -92,7 +100,76 @@ pub(crate) fn open(paths: &Paths, segment_bytes: u64) -> Result<Opened, RingErro
     if !changes.is_empty() {
         catalogue.save(&changes)?;
     }
-    Ok(Opened { lock, catalogue, ledger, sealed, open, held, state, reserved, first_commit, recovery })
+    let (contexts, contexts_saved) = open_contexts(paths, &open, sealed.back(), &mut recovery.notes);
+    Ok(Opened {
+        lock,
+        catalogue,
+        ledger,
+        sealed,
+        open,
+        held,
+        state,
+        reserved,
+        first_commit,
+        contexts,
+        contexts_saved,
+        recovery,
+    })
+}
+
+/// The table of contexts, and whether its file could be read. Else it is what the newest blocks carry.
+fn open_contexts(
+    paths: &Paths,
+    open: &Segment,
+    sealed: Option<&Summary>,
+    notes: &mut Vec<String>,
+) -> (ContextTable, bool) {
+    let damage = match ContextTable::read(paths) {
+        Ok(Some(table)) => return (table, true),
+        Ok(None) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    let mut table = ContextTable::new();
+    let newest = newest_blocks(open, CONTEXT_BLOCKS);
+    if let Some(held) = sealed.filter(|_| newest.len() < CONTEXT_BLOCKS) {
+        let path = paths.segment(held.first);
+        let guard = Guard::enter(paths.guard(), &path, READ_DEATHS);
+        if let (Ok(_guard), Ok(segment)) = (guard, Segment::open_sealed(&path)) {
+            let before = newest_blocks(&segment, CONTEXT_BLOCKS - newest.len());
+            read_contexts(&segment, &before, &mut table);
+        }
+    }
+    read_contexts(open, &newest, &mut table);
+    // A ring that never had any, made before there were such tables, is not told of.
+    if damage.is_some() || !table.is_empty() {
+        let what = damage.unwrap_or_else(|| format!("{} is gone", paths.contexts().display()));
+        notes.push(format!("{what}; {} contexts are read back from the newest blocks", table.len()));
+    }
+    (table, false)
+}
+
+/// First seqs of the newest blocks, the newest first.
+fn newest_blocks(segment: &Segment, most: usize) -> Vec<Seq> {
+    let mut firsts = Vec::new();
+    // Of a tree that cannot be read, what could be.
+    let _ = segment.each_block_back(|first, _| {
+        firsts.push(first);
+        firsts.len() < most
+    });
+    firsts
+}
+
+fn read_contexts(segment: &Segment, newest_first: &[Seq], table: &mut ContextTable) {
+    for first in newest_first.iter().rev() {
+        let _ = segment.with_block_at(*first, |first, value| {
+            let Ok(block) = Block::decode(first, value) else { return };
+            for entry in block.entries() {
+                if let Entry::Context(wall, context) = entry {
+                    table.note(context.key, context.value, wall);
+                }
+            }
+        });
+    }
 }
 
 /// An eviction is decided durably before its file goes: what a crash left half done is done now.

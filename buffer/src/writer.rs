@@ -6,6 +6,7 @@
 
 use crate::block::BlockHead;
 use crate::catalogue::{Catalogue, Change};
+use crate::contexts::ContextTable;
 use crate::env::{Guard, READ_DEATHS};
 use crate::error::RingError;
 use crate::files::{self, Paths};
@@ -14,7 +15,7 @@ use crate::packer::{Packer, Refused};
 use crate::rates::Rate;
 use crate::recovery::{self, RESERVE, Recovery};
 use crate::segment::{self, NotWritten, Segment, State, Summary, Total};
-use raven_model::record::read_frame;
+use raven_model::record::Frames;
 use raven_model::report::{ListenerCount, StreamStatus};
 use raven_model::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// Window of the rate that forecasts are made from.
 const FORECAST_WINDOW: Duration = Duration::from_mins(1);
+
+/// Least time between two savings of the contexts, and what each MiB of them adds.
+const CONTEXTS_PAUSE: Duration = Duration::from_secs(1);
 
 /// The last batch of the receive memory that is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,9 +89,20 @@ pub struct RingWriter {
     pub(crate) disk_full: bool,
     error: Option<String>,
     rates: Rates,
+    contexts: ContextTable,
+    saved: Saved,
     /// Until the first commit: a damaged tree may kill us only when it is written to.
     first_commit: Option<Guard>,
     _lock: File,
+}
+
+/// What of the contexts is in their file.
+#[derive(Debug, Default)]
+struct Saved {
+    /// Version and turn of the table that is there; none when there is no good file.
+    what: Option<(u64, u64)>,
+    /// When it was last tried.
+    at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -104,7 +119,8 @@ impl RingWriter {
         let paths = Paths::new(ring, stream);
         let opened = recovery::open(&paths, options.segment_size())?;
         let (mark, totals) = opened.state.map_or((None, BTreeMap::new()), |state| (state.mark, state.totals));
-        let writer = Self {
+        let what = opened.contexts_saved.then(|| (opened.contexts.version(), opened.contexts.turn()));
+        let mut writer = Self {
             packer: Packer::new(opened.held.next, options.boot_id),
             paths,
             options,
@@ -121,11 +137,17 @@ impl RingWriter {
             disk_full: false,
             error: None,
             rates: Rates::default(),
+            contexts: opened.contexts,
+            saved: Saved { what, at: None },
             first_commit: opened.first_commit,
             _lock: opened.lock,
         };
         writer.publish_ledger();
         writer.trim_quarantine();
+        if !opened.contexts_saved {
+            // Also an empty one, so that a lost one is noticed. Should it fail, the next saving tells why.
+            let _ = writer.save_contexts_now();
+        }
         Ok((writer, opened.recovery))
     }
 
@@ -167,11 +189,56 @@ impl RingWriter {
 
     /// Takes a batch of `count` frames into memory. A refused one leaves nothing but a count.
     pub fn append(&mut self, batch: &[u8], count: u32, mono_offset_ns: i64) -> Result<(), Refused> {
-        self.packer.append(batch, count, mono_offset_ns).inspect_err(|_| {
-            let listener = read_frame(batch, 0).ok().map(|(record, _)| record.received.listener);
-            let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
-            self.totals.entry(name).or_default().refused += u64::from(count);
-        })
+        self.packer.append(batch, count, mono_offset_ns).inspect_err(|_| self.count_refused(batch, count))?;
+        for (wall, context) in self.packer.contexts(batch) {
+            self.contexts.note(context.key, context.value, wall);
+        }
+        Ok(())
+    }
+
+    /// Under the listener of its first record: the records that read, or as many as were announced beside the context.
+    fn count_refused(&mut self, batch: &[u8], announced: u32) {
+        let (mut contexts, mut records, mut listener) = (0_u64, 0_u64, None);
+        for frame in Frames::new(batch).map_while(Result::ok) {
+            if frame.received.is_record() {
+                records += 1;
+                listener.get_or_insert(frame.received.listener);
+            } else {
+                contexts += 1;
+            }
+        }
+        let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
+        let refused = u64::from(announced).saturating_sub(contexts).max(records);
+        self.totals.entry(name).or_default().refused += refused;
+    }
+
+    /// What the contexts of the batches taken so far stood for, and when.
+    pub const fn contexts(&self) -> &ContextTable {
+        &self.contexts
+    }
+
+    /// Saves the contexts for readers and the next start, when one came or went since, and not more often than once a
+    /// second (and a second more for each MiB). Returns whether it wrote. Losing a second of them costs no record:
+    /// blocks carry what their records need, and a collector brings its contexts with each batch.
+    pub fn save_contexts(&mut self, now: Instant) -> Result<bool, RingError> {
+        let pause = CONTEXTS_PAUSE * (1 + (self.contexts.bytes() as u64 / MIB) as u32);
+        let early = self.saved.at.is_some_and(|at| now.duration_since(at) < pause);
+        if early || self.saved.what.is_some_and(|(version, _)| version == self.contexts.version()) {
+            return Ok(false);
+        }
+        self.saved.at = Some(now);
+        self.save_contexts_now()
+    }
+
+    /// The same at once, also when only the times changed at which contexts were last seen: for the end.
+    pub fn save_contexts_now(&mut self) -> Result<bool, RingError> {
+        let what = Some((self.contexts.version(), self.contexts.turn()));
+        if self.saved.what == what {
+            return Ok(false);
+        }
+        self.contexts.save(&self.paths)?;
+        self.saved.what = what;
+        Ok(true)
     }
 
     /// Bytes of frames appended and not yet on disk.

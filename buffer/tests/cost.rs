@@ -5,6 +5,7 @@ mod common;
 
 use common::{Batch, Dice, MIB, START_NS, mark, open};
 use raven_buffer::{Found, RingReader};
+use std::path::Path;
 use std::time::Instant;
 
 /// Texts of seven kinds of devices, about 200 bytes each, with what varies drawn at random.
@@ -68,51 +69,65 @@ fn cpu_seconds() -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
+/// Batches of 256 records; with `contexts` also so many definitions of 100 bytes each, before the records.
+fn batches(dice: &mut Dice, contexts: u32) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    for n in 0..2000_u64 {
+        let mut batch = Batch::default();
+        for key in 0..contexts {
+            batch.context(START_NS, &key.to_le_bytes(), &[key as u8; 100]);
+        }
+        for i in 0..256 {
+            let source = format!("10.20.{}.{}:{}", dice.below(4), dice.below(250), 30_000 + dice.below(8));
+            batch.add(&source, 1, START_NS + (n * 256 + i) * 10_000, realistic(dice, n * 256 + i).as_bytes());
+        }
+        batches.push(batch);
+    }
+    batches
+}
+
+fn store(ring: &Path, batches: &[Batch], per_commit: usize) {
+    let raw: usize = batches.iter().map(|b| b.bytes.len()).sum();
+    let mut writer = open(ring, 1024 * MIB, 16 * MIB);
+    let (start, cpu, rounds) = (Instant::now(), cpu_seconds(), 4);
+    for round in 0..rounds {
+        for (i, batch) in batches.iter().enumerate() {
+            writer.append(&batch.bytes, batch.count, 5).unwrap();
+            if i % per_commit == 0 {
+                writer.commit(mark((round * batches.len() + i) as u64)).unwrap();
+            }
+        }
+    }
+    writer.commit(mark(1)).unwrap();
+    let (wall, cpu, records) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu, (rounds * 2000 * 256) as f64);
+    let bytes: u64 =
+        std::fs::read_dir(ring.join("syslog")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    println!(
+        "{} records a commit: {:.3} us CPU, {:.3} us wall, {:.1} B on disk a record of {:.0} B",
+        per_commit * 256,
+        cpu / records * 1e6,
+        wall / records * 1e6,
+        bytes as f64 / records,
+        raw as f64 / (2000.0 * 256.0)
+    );
+    let mut reader = RingReader::open(ring, "syslog").unwrap();
+    let (start, mut at, mut read) = (cpu_seconds(), writer.first_seq(), 0);
+    while let Found::Block(block) = reader.find(at).unwrap() {
+        read += block.records().filter(|(_, record)| !record.raw.is_empty()).count();
+        at = block.next();
+    }
+    println!("reading: {:.3} us CPU a record, {read} records", (cpu_seconds() - start) / read as f64 * 1e6);
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn what_storing_costs() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dice = Dice(1234);
-    let mut batches = Vec::new();
-    for n in 0..2000_u64 {
-        let mut batch = Batch::default();
-        for i in 0..256 {
-            let source = format!("10.20.{}.{}:{}", dice.below(4), dice.below(250), 30_000 + dice.below(8));
-            batch.add(&source, 1, START_NS + (n * 256 + i) * 10_000, realistic(&mut dice, n * 256 + i).as_bytes());
+    for contexts in [0, 40] {
+        let batches = batches(&mut Dice(1234), contexts);
+        println!("{contexts} contexts a batch of 256 records");
+        for per_commit in [40, 160] {
+            store(&dir.path().join(format!("{contexts}-{per_commit}")), &batches, per_commit);
         }
-        batches.push(batch);
-    }
-    let raw: usize = batches.iter().map(|b| b.bytes.len()).sum();
-    for per_commit in [40, 160] {
-        let ring = dir.path().join(per_commit.to_string());
-        let mut writer = open(&ring, 1024 * MIB, 16 * MIB);
-        let (start, cpu, rounds) = (Instant::now(), cpu_seconds(), 4);
-        for round in 0..rounds {
-            for (i, batch) in batches.iter().enumerate() {
-                writer.append(&batch.bytes, batch.count, 5).unwrap();
-                if i % per_commit == 0 {
-                    writer.commit(mark((round * batches.len() + i) as u64)).unwrap();
-                }
-            }
-        }
-        writer.commit(mark(1)).unwrap();
-        let (wall, cpu, records) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu, (rounds * 2000 * 256) as f64);
-        let bytes: u64 =
-            std::fs::read_dir(ring.join("syslog")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
-        println!(
-            "{} records a commit: {:.3} us CPU, {:.3} us wall, {:.1} B on disk a record of {:.0} B",
-            per_commit * 256,
-            cpu / records * 1e6,
-            wall / records * 1e6,
-            bytes as f64 / records,
-            raw as f64 / (2000.0 * 256.0)
-        );
-        let mut reader = RingReader::open(&ring, "syslog").unwrap();
-        let (start, mut at, mut read) = (cpu_seconds(), writer.first_seq(), 0);
-        while let Found::Block(block) = reader.find(at).unwrap() {
-            read += block.records().filter(|(_, record)| !record.raw.is_empty()).count();
-            at = block.next();
-        }
-        println!("reading: {:.3} us CPU a record, {read} records", (cpu_seconds() - start) / read as f64 * 1e6);
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Batch, Dice, MIB, fill, mark, number_of, open, options, read_all, reopen};
 use raven_buffer::verify::verify;
-use raven_buffer::{RingError, RingWriter};
+use raven_buffer::{Entry, RingError, RingWriter};
 use raven_model::units::Seq;
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,11 +46,14 @@ fn child_writer() {
     assert_eq!(writer.next_seq().0, batch * 10 + 1, "mark and blocks are of one commit");
     loop {
         for _ in 0..20 {
-            let records = Batch::noisy(batch * 10 + 1, 10, 400);
-            writer.append(&records.bytes, 10, 5).unwrap();
+            let mut records = Batch::default();
+            records.context(batch, b"key", &batch.to_le_bytes());
+            records.extend(&Batch::noisy(batch * 10 + 1, 10, 400));
+            writer.append(&records.bytes, 11, 5).unwrap();
             batch += 1;
         }
         writer.commit(mark(batch)).unwrap();
+        writer.save_contexts_now().unwrap();
         println!("ack {batch}");
         std::io::stdout().flush().unwrap();
         while let Some(eviction) = writer.evictable(None, &BTreeMap::new()) {
@@ -86,11 +89,17 @@ fn killed_at_any_time_nothing_acknowledged_is_missing_or_doubled() {
         assert!(stored >= acked, "kill {kill}: {stored} batches stored, {acked} acknowledged");
         assert_eq!(writer.next_seq().0, stored * 10 + 1);
         let mut next = writer.first_seq();
-        let gaps = read_all(&writer, dir.path(), |seq, _, raw| {
+        let gaps = read_all(&writer, dir.path(), |seq, block, raw| {
             assert_eq!((seq, number_of(raw)), (next, next.0));
             next = next.plus(1);
+            if seq == block.first {
+                let brought = |entry| matches!(entry, Entry::Context(_, context) if context.value == ((seq.0 - 1) / 10).to_le_bytes());
+                assert!(block.entries().next().is_some_and(brought), "kill {kill}: the block at {seq}");
+            }
         });
         assert_eq!((gaps, next), (vec![], writer.next_seq()), "kill {kill}");
+        let known = writer.contexts().in_force(b"key").map(|value| u64::from_le_bytes(value.try_into().unwrap()));
+        assert!(known >= acked.checked_sub(1), "kill {kill}: {known:?}, {acked} acknowledged");
         assert_eq!(writer.ledger().evicted + writer.next_seq().0 - writer.first_seq().0, writer.next_seq().0 - 1);
     }
     assert!(acked > 100, "the writer came to work: {acked}");

@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test file uses its own part
 
 use raven_buffer::{BatchMark, Block, Found, Recovery, RingError, RingReader, RingWriter, WriterOptions};
-use raven_model::record::{Received, write_frame};
+use raven_model::record::{Context, Received, write_frame};
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,11 +69,31 @@ impl Batch {
         self.count += 1;
     }
 
+    pub fn context(&mut self, wall: u64, key: &[u8], value: &[u8]) {
+        let mut raw = Vec::new();
+        Context { key, value }.write(&mut raw);
+        let start = self.bytes.len();
+        self.bytes.resize(start + raw.len() + 32, 0);
+        let len = write_frame(&mut self.bytes[start..], &Received::context(UnixNanos(wall)), &raw).unwrap();
+        self.bytes.truncate(start + len);
+        self.count += 1;
+    }
+
+    pub fn extend(&mut self, more: &Self) {
+        self.bytes.extend_from_slice(&more.bytes);
+        self.count += more.count;
+    }
+
+    /// The numbered record.
+    pub fn record(&mut self, n: u64) {
+        self.add("192.0.2.7:514", 1, START_NS + n * 1_000_000, numbered(n).as_bytes());
+    }
+
     /// `count` records whose text says which they are.
     pub fn numbered(from: u64, count: u32) -> Self {
         let mut batch = Self::default();
         for n in from..from + u64::from(count) {
-            batch.add("192.0.2.7:514", 1, START_NS + n * 1_000_000, numbered(n).as_bytes());
+            batch.record(n);
         }
         batch
     }

@@ -302,6 +302,44 @@ impl<'a> Context<'a> {
         out.extend_from_slice(self.key);
         out.extend_from_slice(self.value);
     }
+
+    /// Bytes that it takes in a run for [`Contexts`].
+    pub const fn run_len(&self) -> usize {
+        4 + 2 + self.key.len() + self.value.len()
+    }
+
+    /// Writes it behind others, for [`Contexts`].
+    ///
+    /// # Panics
+    /// When the key is longer than [`CONTEXT_KEY_MAX`].
+    pub fn write_run(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.run_len() as u32 - 4).to_le_bytes());
+        self.write(out);
+    }
+}
+
+/// The contexts of a run, each behind its length (u32, little-endian): what a collector that starts is given of those
+/// in force. Ends before the first that does not read.
+#[derive(Debug, Clone)]
+pub struct Contexts<'a>(&'a [u8]);
+
+impl<'a> Contexts<'a> {
+    /// Over any bytes.
+    pub const fn new(run: &'a [u8]) -> Self {
+        Self(run)
+    }
+}
+
+impl<'a> Iterator for Contexts<'a> {
+    type Item = Context<'a>;
+
+    fn next(&mut self) -> Option<Context<'a>> {
+        let (len, rest) = self.0.split_first_chunk::<4>()?;
+        let (raw, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        let context = Context::read(raw)?;
+        self.0 = rest;
+        Some(context)
+    }
 }
 
 #[cfg(test)]
@@ -330,6 +368,16 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_contexts_reads_up_to_what_does_not() {
+        let contexts = [Context { key: b"a", value: b"one" }, Context { key: b"", value: b"" }];
+        let mut run = Vec::new();
+        contexts.iter().for_each(|context| context.write_run(&mut run));
+        assert_eq!(run.len(), contexts.iter().map(Context::run_len).sum::<usize>());
+        assert_eq!(Contexts::new(&run).collect::<Vec<_>>(), contexts);
+        assert_eq!(Contexts::new(&run[..run.len() - 1]).collect::<Vec<_>>(), contexts[..1]);
+    }
+
+    #[test]
     fn a_frame_reads_back_as_written() {
         for source in ["192.0.2.7:514", "[2001:db8::7]:40000"] {
             let mut out = [0; 128];
@@ -352,6 +400,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_bytes_are_a_run_of_contexts(bytes in prop::collection::vec(0_u8..6, 0..200)) {
+            let read = Contexts::new(&bytes).map(|context| context.run_len()).sum::<usize>();
+            prop_assert!(read <= bytes.len());
+        }
+
         #[test]
         fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut frames = Frames::new(&bytes);
