@@ -89,11 +89,6 @@ impl Listeners {
         Ok(())
     }
 
-    /// One of them.
-    pub fn get(&self, id: ListenerId) -> Option<&Bound> {
-        self.bound.get(&id)
-    }
-
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Bound> {
         self.bound.values()

@@ -120,7 +120,7 @@ impl Decode {
                         self.welcome(socket);
                     }
                 }
-                Ok(Some((ToWorker::Configure(_), _))) => {}
+                Ok(Some((ToWorker::Configure(_) | ToWorker::Secrets(_) | ToWorker::Mibs, _))) => {}
                 Ok(Some((ToWorker::Stop, _)) | None) => {
                     self.stopping = true;
                     return Ok(());

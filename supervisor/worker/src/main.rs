@@ -12,6 +12,7 @@ mod store;
 
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
+use raven_collectors::receiver::Receiver;
 use raven_jail::channel::Channel;
 use raven_jail::sandbox;
 use raven_jail::spawn::CONTROL_FD;
@@ -44,9 +45,11 @@ fn run(role: Role) -> anyhow::Result<()> {
         Role::Syslog => {
             // Random, so that batch numbers of another life of the memory are not taken for ours.
             let epoch = RandomState::new().hash_one(std::process::id());
-            let collector = raven_collectors::syslog::Syslog::new(&start, fds, channel, epoch)?;
+            let kind = raven_collectors::syslog::Syslog::new(&start);
+            let collector = Receiver::new(&start, fds, channel, epoch, kind)?;
             jail(&start, |ready| collector.ready(ready))?.run()?;
         }
+        Role::Flow | Role::Trap | Role::Winevent | Role::Host | Role::Keygen => bail!("role {role} is not built"),
         Role::Store => {
             let missing = enter(&start)?;
             store::Store::new(&start, fds, channel)?.run(missing)?;

@@ -1,27 +1,41 @@
-//! Readers of the open segment: their questions, and the blocks that answer them.
+//! Readers of the open segments: their questions, and the blocks that answer them.
 
 use super::{Store, WAITING_MAX};
 use raven_buffer::tail::{Reply, Request, TailError};
+use raven_model::stream::Stream;
 use raven_model::units::Seq;
 
 impl Store {
     pub(super) fn answer_waiting(&mut self) {
         for n in 0..self.readers.len() {
-            if self.readers[n].waiting.iter().any(|(_, from)| *from < self.writer.next_seq()) {
-                for (id, from) in std::mem::take(&mut self.readers[n].waiting) {
-                    self.answer(n, id, from, true);
+            let stored = |(_, stream, from): &(u64, Stream, Seq)| {
+                self.kept.iter().any(|kept| kept.stream == *stream && *from < kept.writer.next_seq())
+            };
+            if self.readers[n].waiting.iter().any(stored) {
+                for (id, stream, from) in std::mem::take(&mut self.readers[n].waiting) {
+                    self.answer(n, stream, id, from, true);
                 }
             }
         }
     }
 
-    pub(super) fn answer(&mut self, n: usize, id: u64, from: Seq, wait: bool) {
+    fn answer(&mut self, n: usize, stream: Stream, id: u64, from: Seq, wait: bool) {
         let reader = &mut self.readers[n];
         let mut damaged = false;
-        let sent = if from < self.writer.open_first() {
+        let Some(kept) = self.kept.iter_mut().find(|kept| kept.stream == stream) else {
+            // Nothing was ever stored of it: there may be, once it is collected.
+            if wait {
+                reader.waiting.push_back((id, stream, from));
+                reader.waiting.truncate(WAITING_MAX);
+            } else {
+                let _ = reader.server.reply(&Reply::Next { id, next_seq: Seq(1) });
+            }
+            return;
+        };
+        let sent = if from < kept.writer.open_first() {
             reader.server.reply(&Reply::Sealed { id })
         } else {
-            match self.writer.block_at(from) {
+            match kept.writer.block_at(from) {
                 Ok(Some((first, value))) => {
                     damaged = first > from;
                     reader.server.block(id, first, &value)
@@ -30,10 +44,10 @@ impl Store {
                     if reader.waiting.len() >= WAITING_MAX {
                         reader.waiting.pop_front();
                     }
-                    reader.waiting.push_back((id, from));
+                    reader.waiting.push_back((id, stream, from));
                     Ok(())
                 }
-                Ok(None) => reader.server.reply(&Reply::Next { id, next_seq: self.writer.next_seq() }),
+                Ok(None) => reader.server.reply(&Reply::Next { id, next_seq: kept.writer.next_seq() }),
                 Err(error) => {
                     eprintln!("raven-worker store: {error}");
                     Ok(())
@@ -45,14 +59,15 @@ impl Store {
         }
         if damaged {
             // Looked at again and counted once, however often a reader asks.
-            self.note_damage(from);
+            self.note_damage(stream, from);
         }
     }
 
-    pub(super) fn note_damage(&mut self, seq: Seq) {
-        match self.writer.note_damage(seq) {
+    fn note_damage(&mut self, stream: Stream, seq: Seq) {
+        let Some(kept) = self.kept.iter_mut().find(|kept| kept.stream == stream) else { return };
+        match kept.writer.note_damage(seq) {
             Ok(0) => {}
-            Ok(lost) => eprintln!("raven-worker store: {lost} records at {seq} are damaged on disk"),
+            Ok(lost) => eprintln!("raven-worker store: {lost} records of {stream} at {seq} are damaged on disk"),
             Err(error) => eprintln!("raven-worker store: {error}"),
         }
     }
@@ -72,22 +87,35 @@ impl Store {
         }
     }
 
-    pub(super) fn obey_reader(&mut self, n: usize, request: Request) {
+    fn obey_reader(&mut self, n: usize, request: Request) {
         match request {
-            Request::Block { id, stream, from } if stream == self.stream => self.answer(n, id, from, false),
-            Request::Wait { id, stream, from } if stream == self.stream => self.answer(n, id, from, true),
-            Request::Cursors(lows) => {
-                let ours = lows.into_iter().filter(|low| low.stream == self.stream);
-                self.low = ours.map(|low| (low.destination, low.low)).collect();
-            }
-            Request::FenceDone { token, unforwarded, .. } => {
-                if let Some(fenced) = self.fenced.as_ref().filter(|fenced| fenced.token == token) {
-                    let eviction = fenced.eviction;
-                    self.evict(eviction, Some(unforwarded));
+            Request::Block { id, stream, from } => {
+                if let Some(stream) = Stream::named(&stream) {
+                    self.answer(n, stream, id, from, false);
                 }
             }
-            Request::Damage { stream, seq } if stream == self.stream => self.note_damage(seq),
-            Request::Block { .. } | Request::Wait { .. } | Request::Damage { .. } => {}
+            Request::Wait { id, stream, from } => {
+                if let Some(stream) = Stream::named(&stream) {
+                    self.answer(n, stream, id, from, true);
+                }
+            }
+            Request::Cursors(lows) => {
+                for kept in &mut self.kept {
+                    let ours = lows.iter().filter(|low| low.stream == kept.stream.name());
+                    kept.low = ours.map(|low| (low.destination.clone(), low.low)).collect();
+                }
+            }
+            Request::FenceDone { token, unforwarded, .. } => {
+                let fenced = |fenced: &super::Fenced| fenced.token == token;
+                if let Some(n) = self.kept.iter().position(|kept| kept.fenced.as_ref().is_some_and(fenced)) {
+                    self.evict(n, Some(unforwarded));
+                }
+            }
+            Request::Damage { stream, seq } => {
+                if let Some(stream) = Stream::named(&stream) {
+                    self.note_damage(stream, seq);
+                }
+            }
         }
     }
 }
