@@ -7,6 +7,7 @@ mod answers;
 mod args;
 mod bytes;
 mod drive;
+pub mod flow;
 mod marks;
 mod meter;
 mod pace;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use answers::AnswerSummary;
 pub use args::CommonArgs;
+pub use flow::FlowMark;
 pub use marks::{Kind, Mark, MarkCount, Summary};
 
 use crate::failure::Failure;
@@ -28,12 +30,19 @@ use clap::Subcommand;
 pub enum GenCommand {
     /// Syslog messages as a venue's devices send them, each with a mark that `raven audit` can count
     Syslog(Box<syslog::SyslogArgs>),
+    /// NetFlow v5 or v9 of a venue's traffic. The rate is in flow records
+    Netflow(flow::NetflowArgs),
+    /// IPFIX of a venue's traffic, over UDP or TCP. The rate is in flow records
+    Ipfix(flow::IpfixArgs),
+    /// sFlow v5: sampled packet headers and interface counters. The rate is in flow samples
 }
 
 /// Runs it.
 pub fn run(command: &GenCommand, output: &mut Output) -> Result<u8, Failure> {
     let summary = match command {
         GenCommand::Syslog(args) => syslog::run(args),
+        GenCommand::Netflow(args) => flow::run_netflow(args),
+        GenCommand::Ipfix(args) => flow::run_ipfix(args),
     }?;
     output.value(&summary)?;
     Ok(crate::failure::OK)
