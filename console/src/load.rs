@@ -12,6 +12,7 @@ mod marks;
 mod meter;
 mod pace;
 mod random;
+pub mod sflow;
 pub mod syslog;
 mod udp;
 mod wait;
@@ -35,6 +36,7 @@ pub enum GenCommand {
     /// IPFIX of a venue's traffic, over UDP or TCP. The rate is in flow records
     Ipfix(flow::IpfixArgs),
     /// sFlow v5: sampled packet headers and interface counters. The rate is in flow samples
+    Sflow(sflow::SflowArgs),
 }
 
 /// Runs it.
@@ -43,6 +45,7 @@ pub fn run(command: &GenCommand, output: &mut Output) -> Result<u8, Failure> {
         GenCommand::Syslog(args) => syslog::run(args),
         GenCommand::Netflow(args) => flow::run_netflow(args),
         GenCommand::Ipfix(args) => flow::run_ipfix(args),
+        GenCommand::Sflow(args) => sflow::run(args),
     }?;
     output.value(&summary)?;
     Ok(crate::failure::OK)
