@@ -14,6 +14,7 @@ mod pace;
 mod random;
 pub mod sflow;
 pub mod syslog;
+pub mod trap;
 mod udp;
 mod wait;
 
@@ -37,6 +38,8 @@ pub enum GenCommand {
     Ipfix(flow::IpfixArgs),
     /// sFlow v5: sampled packet headers and interface counters. The rate is in flow samples
     Sflow(sflow::SflowArgs),
+    /// SNMP traps or informs of interfaces going up and down
+    Trap(Box<trap::TrapArgs>),
 }
 
 /// Runs it.
@@ -46,6 +49,7 @@ pub fn run(command: &GenCommand, output: &mut Output) -> Result<u8, Failure> {
         GenCommand::Netflow(args) => flow::run_netflow(args),
         GenCommand::Ipfix(args) => flow::run_ipfix(args),
         GenCommand::Sflow(args) => sflow::run(args),
+        GenCommand::Trap(args) => trap::run(args),
     }?;
     output.value(&summary)?;
     Ok(crate::failure::OK)
