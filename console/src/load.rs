@@ -17,6 +17,7 @@ pub mod syslog;
 pub mod trap;
 mod udp;
 mod wait;
+pub mod winevent;
 
 pub use answers::AnswerSummary;
 pub use args::CommonArgs;
@@ -40,6 +41,8 @@ pub enum GenCommand {
     Sflow(sflow::SflowArgs),
     /// SNMP traps or informs of interfaces going up and down
     Trap(Box<trap::TrapArgs>),
+    /// Windows security events, posted over HTTP as forwarders do. The rate is in events
+    Winevent(winevent::WineventArgs),
 }
 
 /// Runs it.
@@ -50,6 +53,7 @@ pub fn run(command: &GenCommand, output: &mut Output) -> Result<u8, Failure> {
         GenCommand::Ipfix(args) => flow::run_ipfix(args),
         GenCommand::Sflow(args) => sflow::run(args),
         GenCommand::Trap(args) => trap::run(args),
+        GenCommand::Winevent(args) => winevent::run(args),
     }?;
     output.value(&summary)?;
     Ok(crate::failure::OK)
