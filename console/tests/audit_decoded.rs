@@ -24,7 +24,7 @@ fn audit(kind: &str, lines: &[String]) -> (i32, Value) {
 }
 
 /// A line as `raven export --decoded` writes it.
-fn line(seq: usize, stream: &str, decoded: Value) -> String {
+fn line(seq: usize, stream: &str, decoded: &Value) -> String {
     let record = json!({
         "seq": seq, "received_ns": 1, "source": {"addr": "127.0.0.1", "port": 4000}, "listener": "udp:[::]:2055",
         "stream": stream, "raw_b64": "AAA=", "decoded": decoded,
@@ -69,7 +69,7 @@ fn flows_lost_and_doubled_are_found_in_decoded_lines() {
         let both: Vec<(u32, u64)> = (0..2).flat_map(|sender| arrived().map(move |n| (sender, n))).collect();
         let datagram = |(seq, flows): (usize, &[(u32, u64)])| {
             let flows: Vec<Value> = flows.iter().map(|(sender, n)| flow("r1", *sender, *n)).collect();
-            line(seq, "flow", json!({"version": 9, "flows": flows}))
+            line(seq, "flow", &json!({"version": 9, "flows": flows}))
         };
         let lines: Vec<String> = both.chunks(7).enumerate().map(datagram).collect();
         let (code, report) = audit(kind, &lines);
@@ -84,7 +84,7 @@ fn flows_of_other_runs_and_wrongly_decoded_ones_do_not_count() {
     all.push(flow("other", 0, 3));
     all.push(flow("r1", 0, 40));
     all[9]["fields"] = json!({"flowId": 8});
-    let (code, report) = audit("ipfix", &[line(1, "flow", json!({"flows": all}))]);
+    let (code, report) = audit("ipfix", &[line(1, "flow", &json!({"flows": all}))]);
     assert_eq!((code, &report["marks_of_other_runs"]), (1, &1.into()), "{report}");
     assert_eq!(report["marks"][0]["missing_ranges"], json!([[9, 9]]));
     assert_eq!((&report["marks"][0]["beyond"], &report["marks"][1]["missing"]), (&1.into(), &0.into()));
@@ -99,7 +99,7 @@ fn traps_lost_and_doubled_are_found_in_decoded_lines() {
         ]})
     };
     let all = (0..2).flat_map(|sender| arrived().map(move |n| (sender, n)));
-    let lines: Vec<String> = all.enumerate().map(|(seq, (sender, n))| line(seq, "trap", trap(sender, n))).collect();
+    let lines: Vec<String> = all.enumerate().map(|(seq, (sender, n))| line(seq, "trap", &trap(sender, n))).collect();
     let (code, report) = audit("trap", &lines);
     assert_planted(code, &report);
 }
@@ -109,7 +109,7 @@ fn windows_events_lost_and_doubled_are_found_in_decoded_lines() {
     let event = |sender: u32, n: u64| json!({"event_id": 4624, "data": {"IpPort": "50000", "RavenMark": format!("raven-mark=r1/{sender}/{n:012}")}});
     let all = (0..2).flat_map(|sender| arrived().map(move |n| (sender, n)));
     let lines: Vec<String> =
-        all.enumerate().map(|(seq, (sender, n))| line(seq, "winevent", event(sender, n))).collect();
+        all.enumerate().map(|(seq, (sender, n))| line(seq, "winevent", &event(sender, n))).collect();
     let (code, report) = audit("winevent", &lines);
     assert_planted(code, &report);
 }

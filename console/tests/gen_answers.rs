@@ -17,8 +17,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How often each mark was there.
-fn count<'a>(texts: impl Iterator<Item = &'a [u8]>) -> BTreeMap<(u32, u64), u32> {
+/// How often each mark, of sender and number, was there.
+type Counts = BTreeMap<(u32, u64), u32>;
+
+fn count<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Counts {
     let mut counts = BTreeMap::new();
     for text in texts {
         let mark = Mark::find(text).unwrap_or_else(|| panic!("no mark: {}", String::from_utf8_lossy(text)));
@@ -27,7 +29,7 @@ fn count<'a>(texts: impl Iterator<Item = &'a [u8]>) -> BTreeMap<(u32, u64), u32>
     counts
 }
 
-fn assert_all(counts: &BTreeMap<(u32, u64), u32>, summary: &Summary) {
+fn assert_all(counts: &Counts, summary: &Summary) {
     let sent: Vec<(u32, u64)> = summary.senders.iter().flat_map(|s| (0..s.count).map(move |n| (s.sender, n))).collect();
     assert!(counts.keys().copied().eq(sent), "{} of {}", counts.len(), summary.sent);
 }
@@ -187,7 +189,7 @@ fn relp(die_after: usize) -> (String, Receiver<Vec<u8>>) {
                 if nth == 0 && number > die_after {
                     break;
                 }
-                if write!(reader.get_mut(), "{number} rsp 6 200 OK\n").is_err() {
+                if writeln!(reader.get_mut(), "{number} rsp 6 200 OK").is_err() {
                     break;
                 }
             }
@@ -305,7 +307,7 @@ fn a_certificate_that_nobody_signed_is_refused() {
 }
 
 /// Answers each inform but those that `silent` names, by how often it has come.
-fn manager(silent: fn(u64, u32) -> bool) -> (String, thread::JoinHandle<BTreeMap<(u32, u64), u32>>) {
+fn manager(silent: fn(u64, u32) -> bool) -> (String, thread::JoinHandle<Counts>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let to = socket.local_addr().unwrap().to_string();

@@ -147,7 +147,9 @@ fn netflow_9_is_read_by_its_templates() {
     for extra in [&["--senders", "3", "--ipv6"][..], &["--gso"], &["--template-every", "5"]] {
         let (all, summary) = datagrams(&["netflow", "--sampling", "100"], &[RUN, extra].concat());
         let mut collector = Collector::default();
-        all.iter().for_each(|datagram| collector.v9(datagram));
+        for datagram in &all {
+            collector.v9(datagram);
+        }
         assert!(all.iter().all(|datagram| datagram.len() <= 1400 && datagram.len() % 4 == 0));
         assert_all(&collector.marks, &summary);
         let templates = if extra[0] == "--template-every" { all.len().div_ceil(6) } else { summary.senders.len() };
