@@ -24,7 +24,7 @@ pub use args::CommonArgs;
 pub use flow::FlowMark;
 pub use marks::{Kind, Mark, MarkCount, Summary};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, OK, PROBLEM};
 use crate::output::Output;
 use clap::Subcommand;
 
@@ -56,5 +56,6 @@ pub fn run(command: &GenCommand, output: &mut Output) -> Result<u8, Failure> {
         GenCommand::Winevent(args) => winevent::run(args),
     }?;
     output.value(&summary)?;
-    Ok(crate::failure::OK)
+    let refused = summary.answers.is_some_and(|answers| answers.rejected + answers.unanswered > 0);
+    Ok(if refused { PROBLEM } else { OK })
 }

@@ -194,9 +194,14 @@ impl Talker for RelpSender {
             match result {
                 Ok(true) => break,
                 Ok(false) => {}
-                Err(_) if self.left().is_zero() => break,
                 Err(_) => {
-                    connection = None;
+                    // An idle connection that ends says nothing about how long the receiver has been away.
+                    if connection.take().is_some() && self.open.is_empty() {
+                        self.last_progress = Instant::now();
+                    }
+                    if self.left().is_zero() {
+                        break;
+                    }
                     std::thread::sleep(wait::RETRY);
                 }
             }
