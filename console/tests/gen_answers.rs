@@ -81,6 +81,8 @@ fn http(answer: impl Fn(usize) -> Option<&'static str> + Send + 'static) -> (Str
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
+const REFUSED: &str = "HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n";
+
 /// The events of a body, each of which is what it says it is.
 fn events(shape: &str, body: &[u8]) -> Vec<Vec<u8>> {
     let json = |value: &Value| {
@@ -151,10 +153,13 @@ fn a_busy_receiver_and_a_lost_connection_get_the_same_body_again() {
 
 #[test]
 fn a_refusal_is_final_and_silence_is_given_up() {
-    let (to, requests) = http(|_| Some("HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n"));
+    let (to, requests) = http(|_| Some(REFUSED));
     let summary = generate(&["winevent"], &to, &["--count", "20", "--rate", "0", "--batch", "10"]);
     assert_eq!(requests.try_iter().count(), 2);
     assert_eq!(summary.answers.map(|a| (a.acknowledged, a.rejected)), Some((0, 20)));
+    let (to, _requests) = http(|_| Some(REFUSED));
+    let output = raven(&["gen", "winevent", "--to", &to, "--count", "1"]);
+    assert_eq!(code(&output), 1);
     let (to, _requests) = http(|_| None);
     let summary =
         generate(&["winevent"], &to, &["--count", "10", "--batch", "10", "--rate", "0", "--patience", "300ms"]);

@@ -13,8 +13,7 @@ use std::time::Duration;
 pub fn datagrams(verb: &[&str], extra: &[&str]) -> (Vec<Vec<u8>>, Summary) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    // A busy machine may stop the reader for longer than the usual buffer lasts; only root may have a larger one.
-    let _ = setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20));
+    widen(&socket);
     let to = socket.local_addr().unwrap().to_string();
     let receiver = thread::spawn(move || {
         let (mut all, mut buffer) = (Vec::new(), vec![0; 65_536]);
@@ -38,6 +37,11 @@ pub fn stream(verb: &[&str], extra: &[&str]) -> (Vec<u8>, Summary) {
     });
     let summary = generate(verb, &to, extra);
     (receiver.join().unwrap(), summary)
+}
+
+/// A busy machine may stop a reader for longer than the usual buffer lasts; only root may have a larger one.
+pub fn widen(socket: &UdpSocket) {
+    let _ = setsockopt(socket, sockopt::RcvBufForce, &(8 << 20));
 }
 
 /// Runs `raven gen`.
