@@ -1,11 +1,12 @@
 //! `raven audit`: reads what a receiver wrote and says which records are missing and which came more than once.
 
+mod flows;
 mod line;
 mod ranges;
 mod report;
 
 use crate::failure::{Failure, OK, PROBLEM, file};
-use crate::load::{Mark, Summary};
+use crate::load::{FlowMark, Mark, Summary};
 use crate::output::Output;
 use clap::{Args, ValueEnum};
 use line::{Envelope, LINE_MAX};
@@ -20,7 +21,10 @@ const AFTER: &str = "\
 Counts the `dev`, `stream` and `seq` that travel with every record. It is missing when it lies between the first and
 the last seq seen (or inside --expect-first to --expect-next) and no line has it. Duplicates are reported and are no
 error: a receiver tells them apart by dev, stream and seq. Exit 0 when nothing is missing, 1 otherwise, also when
-nothing was found at all. Files may be .gz or .zst; `-` is standard input.";
+nothing was found at all. Files may be .gz or .zst; `-` is standard input.
+
+Marks of syslog, traps and Windows events are text anywhere in a line; those of flows are read from the addresses and
+source ports in `decoded.flows` of `raven export flow --decoded`.";
 
 /// `raven audit`.
 #[derive(Debug, Clone, Args)]
@@ -59,7 +63,7 @@ pub fn run(args: &AuditArgs, output: &mut Output) -> Result<u8, Failure> {
     if args.expect_first.zip(args.expect_next).is_some_and(|(first, next)| first > next) {
         return Err(Failure::Usage("--expect-first is above --expect-next".to_owned()));
     }
-    let mut audit = Audit::new(args.format, &read_summaries(&args.marks)?);
+    let mut audit = Audit::new(args.format, &read_summaries(&args.marks)?).map_err(Failure::Usage)?;
     for path in &args.files {
         let reader = open(path).map_err(file("read", path))?;
         audit.read(reader).map_err(file("read", path))?;
@@ -121,14 +125,16 @@ pub struct Audit {
     /// Where the stream of the last line is: nearly always that of the next.
     last: usize,
     senders: BTreeMap<(Vec<u8>, u32), Sent>,
+    /// Runs of flows, by what their marks say of the run's name.
+    flow_runs: BTreeMap<u16, Vec<u8>>,
     lines: u64,
     without_envelope: u64,
     marks_of_nobody: u64,
 }
 
 impl Audit {
-    /// That expects the marks of these runs.
-    pub fn new(shape: Shape, summaries: &[Summary]) -> Self {
+    /// That expects the marks of these runs; an error when those of two cannot be told apart.
+    pub fn new(shape: Shape, summaries: &[Summary]) -> Result<Self, String> {
         let sent = |run: &str, sender, count| Sent {
             run: run.to_owned(),
             sender,
@@ -142,8 +148,16 @@ impl Audit {
             let key = |sender| (summary.mark.clone().into_bytes(), sender);
             summary.senders.iter().map(|s| (key(s.sender), sent(&summary.mark, s.sender, s.count))).collect::<Vec<_>>()
         };
-        let senders = summaries.iter().flat_map(of_run).collect();
-        Self { shape, streams: Vec::new(), last: 0, senders, lines: 0, without_envelope: 0, marks_of_nobody: 0 }
+        Ok(Self {
+            shape,
+            streams: Vec::new(),
+            last: 0,
+            senders: summaries.iter().flat_map(of_run).collect(),
+            flow_runs: flow_runs(summaries)?,
+            lines: 0,
+            without_envelope: 0,
+            marks_of_nobody: 0,
+        })
     }
 
     /// Takes in a file.
@@ -164,10 +178,20 @@ impl Audit {
         if !self.senders.is_empty()
             && let Some(mark) = Mark::find(line)
         {
-            match self.senders.get_mut(&(mark.run.to_vec(), mark.sender)) {
-                Some(sent) => sent.note(mark.n),
-                None => self.marks_of_nobody += 1,
+            self.mark(mark.run.to_vec(), mark.sender, mark.n);
+        }
+        if !self.flow_runs.is_empty() {
+            for mark in flows::marks(line) {
+                let run = self.flow_runs.get(&mark.tag).cloned().unwrap_or_default();
+                self.mark(run, mark.sender, mark.n);
             }
+        }
+    }
+
+    fn mark(&mut self, run: Vec<u8>, sender: u32, n: u64) {
+        match self.senders.get_mut(&(run, sender)) {
+            Some(sent) => sent.note(n),
+            None => self.marks_of_nobody += 1,
         }
     }
 
@@ -205,6 +229,22 @@ impl Audit {
             marks,
         }
     }
+}
+
+/// A flow holds twelve bits about the name of its run.
+fn flow_runs(summaries: &[Summary]) -> Result<BTreeMap<u16, Vec<u8>>, String> {
+    let mut runs = BTreeMap::new();
+    for summary in summaries.iter().filter(|summary| summary.kind.marks_flows()) {
+        let before = runs.insert(FlowMark::tag_of(&summary.mark), summary.mark.clone().into_bytes());
+        if let Some(before) = before {
+            let before = String::from_utf8_lossy(&before).into_owned();
+            return Err(format!(
+                "flows of the runs {before} and {} cannot be told apart: audit one by one",
+                summary.mark
+            ));
+        }
+    }
+    Ok(runs)
 }
 
 impl Seen {

@@ -60,7 +60,7 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Generate load, to test a receiver
     #[command(subcommand)]
-    Gen(GenCommand),
+    Gen(load::GenCommand),
     /// Prove from what a receiver wrote that nothing is missing
     Audit(audit::AuditArgs),
     /// Version of this program
@@ -80,13 +80,6 @@ pub enum RingCommand {
     /// As `raven export`
     #[command(after_help = TIMES)]
     Export(export::ExportArgs),
-}
-
-/// `raven gen …`.
-#[derive(Debug, Subcommand)]
-pub enum GenCommand {
-    /// Syslog messages as a venue's devices send them, each with a mark that `raven audit` can count
-    Syslog(load::SyslogArgs),
 }
 
 /// `STREAM` or `--stream STREAM`.
@@ -131,7 +124,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
-        Command::Gen(GenCommand::Syslog(args)) => load::run(&args, output),
+        Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, output),
         Command::Version => version(output),
     }

@@ -130,6 +130,7 @@ fn assert_all_marks(messages: &[Vec<u8>], summary: &Summary) {
 fn udp_run(extra: &[&str]) -> (Vec<Vec<u8>>, Summary) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    common::wire::widen(&socket);
     let to = socket.local_addr().unwrap().to_string();
     let receiver = thread::spawn(move || {
         let (mut messages, mut buffer) = (Vec::new(), vec![0; 65_536]);

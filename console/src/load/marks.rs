@@ -1,5 +1,6 @@
-//! The mark in every generated message, and the summary of a run that says which marks were sent.
+//! The mark in every generated record that holds text, and the summary of a run that says which marks were sent.
 
+use super::answers::AnswerSummary;
 use serde::{Deserialize, Serialize};
 
 /// Before every mark.
@@ -53,33 +54,65 @@ pub fn read_run(text: &str) -> Result<String, String> {
 pub struct Summary {
     /// Name of the run.
     pub mark: String,
+    /// Of what.
+    #[serde(default)]
+    pub kind: Kind,
     /// Target.
     pub to: String,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp`, …
     pub proto: String,
-    /// Messages.
+    /// Records: messages, flows, samples, traps, events.
     pub sent: u64,
-    /// Bytes of messages, without framing.
+    /// Bytes of them: of syslog without framing, of all else with every header of the protocol.
     pub bytes: u64,
     /// From first to last.
     pub seconds: f64,
-    /// Messages per second reached.
+    /// Records per second reached.
     pub rate: f64,
     /// CPU seconds of the generator.
     pub cpu_s: f64,
     /// Times the kernel said that nobody listens (UDP); what was sent then reached nobody.
     #[serde(default)]
     pub refused: u64,
-    /// Messages per sender: marks 0 to count - 1.
+    /// Records per sender: marks 0 to count - 1.
     pub senders: Vec<MarkCount>,
+    /// What the receiver answered, where the protocol answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerSummary>,
 }
 
-/// Messages of one sender.
+/// What a run consists of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Messages.
+    #[default]
+    Syslog,
+    /// Flow records, of version 5 or 9.
+    Netflow,
+    /// Flow records.
+    Ipfix,
+    /// Flow samples.
+    Sflow,
+    /// Traps or informs.
+    Trap,
+    /// Windows events.
+    Winevent,
+}
+
+impl Kind {
+    /// Whether its marks lie in addresses and ports ([`super::FlowMark`]) and not in a text.
+    pub const fn marks_flows(self) -> bool {
+        matches!(self, Self::Netflow | Self::Ipfix | Self::Sflow)
+    }
+}
+
+/// Records of one sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkCount {
     /// Number of the sender, from 0.
     pub sender: u32,
-    /// Messages.
+    /// Records.
     pub count: u64,
 }
 

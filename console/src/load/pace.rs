@@ -1,38 +1,37 @@
-//! When the next message is due.
+//! When the next record is due.
 
 use std::time::Duration;
-
-/// How long to sleep when nothing is due: many devices send evenly, not in lumps, and lumps flatter a receiver.
-pub const TICK: Duration = Duration::from_micros(50);
-
-/// Messages handed out at a time when there is no rate to keep.
-const FLAT_OUT: u64 = 1024;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Messages per second; 0 = as fast as possible.
+    /// Records per second; 0 = as fast as possible.
     pub rate: u64,
     /// Time in which the rate is reached.
     pub ramp: Duration,
-    /// Messages in all.
+    /// Records in all.
     pub count: Option<u64>,
     /// Time in all.
     pub duration: Option<Duration>,
 }
 
 impl Pace {
-    /// How many messages should go out now, when `sent` have gone; `None` when it is done.
+    /// How many records should go out now, when `sent` have gone; `None` when it is done.
     pub fn due(&self, elapsed: Duration, sent: u64) -> Option<u64> {
-        let left = self.count.map_or(u64::MAX, |count| count.saturating_sub(sent));
+        let left = self.left(sent);
         if left == 0 || self.duration.is_some_and(|duration| elapsed >= duration) {
             return None;
         }
-        let due = if self.rate == 0 { FLAT_OUT } else { self.by_now(elapsed).saturating_sub(sent) };
+        let due = if self.rate == 0 { left } else { self.by_now(elapsed).saturating_sub(sent) };
         Some(due.min(left))
     }
 
-    /// Messages that should have gone by now: half the rate, on average, while it rises.
+    /// How many are left of the count, when `sent` have gone.
+    pub fn left(&self, sent: u64) -> u64 {
+        self.count.map_or(u64::MAX, |count| count.saturating_sub(sent))
+    }
+
+    /// Records that should have gone by now: half the rate, on average, while it rises.
     fn by_now(&self, elapsed: Duration) -> u64 {
         let (t, ramp, rate) = (elapsed.as_secs_f64(), self.ramp.as_secs_f64(), self.rate as f64);
         let full = (t - ramp).max(0.0) * rate;
@@ -67,7 +66,7 @@ mod tests {
     #[test]
     fn flat_out_ends_with_the_time() {
         let flat = Pace { rate: 0, count: None, duration: Some(Duration::from_secs(1)), ..PLAIN };
-        assert_eq!(flat.due(Duration::from_millis(999), 5), Some(FLAT_OUT));
+        assert_eq!(flat.due(Duration::from_millis(999), 5), Some(u64::MAX));
         assert_eq!(flat.due(Duration::from_secs(1), 5), None);
     }
 }

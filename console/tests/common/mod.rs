@@ -1,6 +1,8 @@
 //! A stand-in for ravend: answers on a control socket as the protocol says, with answers that a test wrote.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)] // each test file uses its own part
 
+pub mod wire;
+
 use raven_model::control::{Request, Response};
 use raven_model::query::{Query, Reply};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};

@@ -1,7 +1,9 @@
 //! Writes the messages of the load generator: cheap enough that sending them is what costs.
 
 use super::families::{self, Part, Template};
-use super::marks::PREFIX;
+use crate::load::bytes::{decimal as number, digits, fixed_hex};
+use crate::load::marks::PREFIX;
+use crate::load::random::Random;
 use clap::ValueEnum;
 use raven_model::units::UnixNanos;
 
@@ -19,7 +21,6 @@ pub enum Format {
 const WORDS: [&str; 8] = ["iphone", "galaxy", "pixel", "macbook", "thinkpad", "ipad", "scanner", "pos"];
 const USERS: [&str; 12] =
     ["root", "admin", "anna", "ben", "carla", "deniz", "emil", "fatima", "guest", "oracle", "test", "ubnt"];
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// What follows where a text is too short for the length asked for.
 const FILL: &str =
@@ -50,7 +51,7 @@ impl Writer {
             templates,
             stamp: String::new(),
             second: u64::MAX,
-            random: Random(0x9e37_79b9_7f4a_7c15),
+            random: Random::new(0),
             fill,
         }
     }
@@ -166,53 +167,17 @@ fn mac(out: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-fn hex(out: &mut Vec<u8>, digits: u32, random: &mut Random) {
-    let mut bits = random.next();
-    for _ in 0..digits {
-        out.push(HEX[(bits & 15) as usize]);
-        bits >>= 4;
-    }
-}
-
-const fn digits(n: u64) -> usize {
-    if n == 0 { 1 } else { n.ilog10() as usize + 1 }
-}
-
-fn number(out: &mut Vec<u8>, mut n: u64) {
-    let mut text = [b'0'; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[at..]);
-}
-
-/// xorshift64*: good enough to look like a venue, and the same in every run.
-struct Random(u64);
-
-impl Random {
-    const fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    const fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
+fn hex(out: &mut Vec<u8>, digits: usize, random: &mut Random) {
+    let start = out.len();
+    out.resize(start + digits, 0);
+    fixed_hex(&mut out[start..], random.next());
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::marks::Mark;
     use super::*;
+    use crate::load::marks::Mark;
 
     fn messages(format: Format, count: u64) -> Vec<Vec<u8>> {
         let mut writer = Writer::new(format, 200, "run-1");
