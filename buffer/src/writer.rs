@@ -536,6 +536,7 @@ impl RingWriter {
             oldest_ns: self.sealed.iter().find_map(|held| held.first_wall).or(self.held.first_wall),
             time_to_full_s: if full { Some(0) } else { seconds(quota.saturating_sub(self.filled())) },
             holds_s: seconds(quota),
+            dropped: BTreeMap::new(),
             rate: self.rates.records.per_second(RATE_WINDOW),
             error: self.error.clone(),
         }

@@ -10,6 +10,7 @@ use raven_model::control::{RawStatus, Request, Response};
 use raven_model::report::{
     CollectorReport, DestinationStatus, ListenerStatus, Status, StoreReport, StreamStatus, UplinkReport,
 };
+use raven_model::stream::Stream;
 use raven_model::table::Role;
 use serde::de::DeserializeOwned;
 use std::thread;
@@ -69,13 +70,16 @@ pub fn merge(raw: &RawStatus) -> Status {
     if let Some(store) = report::<StoreReport>(raw, Role::Store, "what is kept is not known", &mut missing) {
         merge_store(&mut status, store);
     }
-    if let Some(collector) =
-        report::<CollectorReport>(raw, Role::Syslog, "live connections are not known", &mut missing)
-    {
-        for listener in &mut status.listeners {
-            listener.connections = collector.connections.get(&name(listener)).copied().unwrap_or(listener.connections);
+    for stream in Stream::ALL {
+        let role = stream.collector();
+        // Without a listener it is not running.
+        if !status.processes.iter().any(|process| process.role == role.name() && process.state != "unwanted") {
+            continue;
         }
-        status.alerts.extend(unparsed(collector.unparsed));
+        let so = "live connections and drops are not known";
+        if let Some(collector) = report::<CollectorReport>(raw, role, so, &mut missing) {
+            merge_collector(&mut status, stream, collector);
+        }
     }
     if let Some(uplink) = report::<UplinkReport>(raw, Role::Uplink, "what is delivered is not known", &mut missing) {
         status.destinations = uplink.destinations;
@@ -88,9 +92,19 @@ pub fn merge(raw: &RawStatus) -> Status {
     status
 }
 
+fn merge_collector(status: &mut Status, stream: Stream, collector: CollectorReport) {
+    for listener in status.listeners.iter_mut().filter(|listener| listener.stream == stream.name()) {
+        listener.connections = collector.connections.get(&name(listener)).copied().unwrap_or(listener.connections);
+    }
+    status.alerts.extend(unparsed(stream, collector.unparsed));
+    if let Some(kept) = status.streams.iter_mut().find(|kept| kept.name == stream.name()) {
+        kept.dropped = collector.dropped;
+    }
+}
+
 /// Poison is stored raw; somebody should look at it.
-fn unparsed(records: u64) -> Option<String> {
-    (records > 0).then(|| format!("{records} records are kept unparsed: the syslog collector died twice over them"))
+fn unparsed(stream: Stream, records: u64) -> Option<String> {
+    (records > 0).then(|| format!("{records} records are kept unparsed: the {stream} collector died twice over them"))
 }
 
 /// As in the reports: `udp:[::]:514`.

@@ -111,6 +111,9 @@ pub struct StreamStatus {
     pub time_to_full_s: Option<u64>,
     /// Seconds of records the quota holds at that rate; null when nothing arrives.
     pub holds_s: Option<u64>,
+    /// Messages that the collector dropped before they were stored, by reason, since its memory was made.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, u64>,
     /// Records per second over the last 10 s.
     pub rate: f64,
     /// Why storing does not work just now: `no space left on /data`. Null when it works.

@@ -37,6 +37,9 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Nothing is collected but what a test asks for.
+pub const NOTHING_ELSE: &str = "[collect.flow]\nudp = []\ntcp = []\n[collect.trap]\nudp = []\n[collect.winevent]\nhttp = []\n[collect.host]\nenabled = false\n";
+
 /// What to start.
 pub struct Plan {
     pub dir: TempDir,
@@ -44,6 +47,8 @@ pub struct Plan {
     pub disk: &'static str,
     pub segment: &'static str,
     pub syslog: String,
+    /// The other streams.
+    pub others: String,
     pub uplinks: String,
     pub uid: Option<u32>,
 }
@@ -55,7 +60,8 @@ impl Plan {
             port: free_port(),
             disk: "1GiB",
             segment: "32MiB",
-            syslog: String::new(),
+            syslog: "tls = []".to_owned(),
+            others: NOTHING_ELSE.to_owned(),
             uplinks: String::new(),
             uid: None,
         }
@@ -71,8 +77,9 @@ impl Plan {
 
     pub fn text(&self) -> String {
         format!(
-            "schema = 1\n[site]\nname = \"test\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n{}\n[buffer]\ndisk = \"{}\"\nsegment = \"{}\"\n{}\n",
+            "schema = 1\n[site]\nname = \"test\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n{}\n{}[buffer]\ndisk = \"{}\"\nsegment = \"{}\"\n{}\n",
             self.syslog,
+            self.others,
             self.disk,
             self.segment,
             self.uplinks,
