@@ -6,7 +6,7 @@
 //!
 //! Start at [`syslog`]: PRI, then RFC 5424 (`rfc5424.rs`) where VERSION and TIMESTAMP say so, else RFC 3164
 //! (`rfc3164.rs`) in the shapes that devices send (`device.rs`, `key_value.rs`, `stamp.rs`). How that compares with
-//! other decoders, message by message: `tests/corpus.rs`.
+//! other decoders, message by message: `tests/corpus.rs`. Windows events have a module of their own: [`winevent`].
 //!
 //! # What a reader can rely on
 //!
@@ -30,6 +30,7 @@ mod rfc3164;
 mod rfc5424;
 mod stamp;
 mod structured;
+pub mod winevent;
 mod zone;
 
 use cursor::{Cursor, text};
