@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Most of an event's own data that is shown; Windows allows 99.
 const DATA_MAX: usize = 1024;
 
-/// Names of attributes that an event's own data is full of and that say nothing.
+/// What an attribute that names a namespace starts with.
 const NAMESPACE: &str = "xmlns";
 
 /// An event in the making.
@@ -18,7 +18,7 @@ const NAMESPACE: &str = "xmlns";
 pub struct Collector {
     event: WinEvent,
     /// How much the value of each field is trusted; a lower number wins.
-    ranks: [Option<u8>; 12],
+    ranks: [Option<u8>; 11],
     domain: Option<String>,
     /// Names that came more than once.
     counts: BTreeMap<String, u32>,
@@ -51,7 +51,8 @@ impl Collector {
         if let Some((field, rank)) = meaning {
             self.set(field, rank, value);
         }
-        if meaning.is_none_or(|(_, rank)| rank >= WEAK) && self.flat.len() < DATA_MAX && !is_xml(value) {
+        let may_be_data = meaning.is_none_or(|(_, rank)| rank >= WEAK) && !meaning::is_header(unwrapped);
+        if may_be_data && self.flat.len() < DATA_MAX && !is_xml(value) {
             self.flat.push((path.name().to_owned(), value.to_owned()));
         }
     }
@@ -83,7 +84,6 @@ impl Collector {
             Field::User => put(&mut event.user, text().filter(|user| user != "N/A")),
             Field::Domain => put(&mut self.domain, text()),
             Field::Message => put(&mut event.message, text()),
-            Field::Header => false,
         };
         if is_set {
             self.ranks[slot] = Some(rank);
@@ -91,7 +91,7 @@ impl Collector {
     }
 
     fn take_data(&mut self, path: &Path, name: &str, value: Option<&str>) {
-        if name.contains(NAMESPACE) {
+        if name.split('.').any(|name| name.trim_start_matches('@').starts_with(NAMESPACE)) {
             return;
         }
         let mut segments: Vec<&str> =

@@ -28,8 +28,6 @@ pub enum Field {
     Domain,
     /// The text for people.
     Message,
-    /// Part of the header, and of no field here.
-    Header,
 }
 
 /// How much a name is to be trusted: 0 is Windows's own place for the field. From [`WEAK`] on the name may also be one
@@ -41,7 +39,7 @@ pub const WEAK: Rank = 4;
 
 /// What stands at `path`, if it is not one of the event's own data.
 pub fn of(path: &Path, value: &str) -> Option<(Field, Rank)> {
-    ecs(path.folded()).or_else(|| plain(path.unwrapped(), path.name(), value)).or_else(|| header(path.unwrapped()))
+    ecs(path.folded()).or_else(|| plain(path.unwrapped(), path.name(), value))
 }
 
 /// Elastic's names, whose `event` is no wrapper.
@@ -80,7 +78,7 @@ fn plain(path: &str, name: &str, value: &str) -> Option<(Field, Rank)> {
         "leveldisplayname" | "levelname" | "renderinginfo.level" => (Field::Level, 2),
         "eventtype" | "entrytype" if level::of_entry_type(value).is_some() => (Field::Level, 2),
         "severityvalue" => (Field::Severity, 3),
-        "severity" => (Field::Level, 4),
+        "severity" => (Field::Level, 3),
 
         "system.computer" | "winlog.computername" => (Field::Computer, 0),
         "computername" | "computer" | "machinename" => (Field::Computer, 1),
@@ -111,8 +109,10 @@ fn plain(path: &str, name: &str, value: &str) -> Option<(Field, Rank)> {
 }
 
 /// What agents put beside an event's own data where they do not keep the two apart.
-fn header(path: &str) -> Option<(Field, Rank)> {
-    const NAMES: [&str; 30] = [
+pub fn is_header(path: &str) -> bool {
+    const NAMES: [&str; 32] = [
+        "host",
+        "timestamp",
         "version",
         "task",
         "taskvalue",
@@ -145,6 +145,5 @@ fn header(path: &str) -> Option<(Field, Rank)> {
         "ingesttimestamp",
     ];
     const OBJECTS: [&str; 8] = ["agent.", "beat.", "ecs.", "input.", "log.", "host.", "metadata.", "winlog."];
-    let found = NAMES.contains(&path) || OBJECTS.iter().any(|object| path.starts_with(object));
-    found.then_some((Field::Header, 0))
+    NAMES.contains(&path) || OBJECTS.iter().any(|object| path.starts_with(object))
 }

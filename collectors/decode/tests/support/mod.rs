@@ -17,16 +17,25 @@ pub struct Message {
 
 /// Where the syslog part of the corpus lies; `None` where there is none, which is said.
 pub fn corpus() -> Option<PathBuf> {
+    part("syslog")
+}
+
+/// Where its Windows events lie.
+pub fn windows() -> Option<PathBuf> {
+    part("windows")
+}
+
+fn part(name: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let root = std::env::var_os("RAVEN_CORPUS").map_or(beside, PathBuf::from);
-    let syslog = root.join("syslog");
-    if !syslog.is_dir() {
+    let dir = root.join(name);
+    if !dir.is_dir() {
         // Not `eprintln!`: the test harness would keep that of a passing test to itself.
         let _ =
             writeln!(std::io::stderr(), "SKIPPED: no corpus at {}; RAVEN_CORPUS names another place", root.display());
         return None;
     }
-    Some(syslog)
+    Some(dir)
 }
 
 /// Every message, by file name and line.
