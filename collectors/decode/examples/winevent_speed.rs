@@ -33,16 +33,17 @@ fn measure(name: &str, lines: &[Vec<u8>]) {
         std::iter::repeat_n(lines, BODY / size + 1).flatten().map(Vec::as_slice).collect()
     };
     println!("{name}: {} bytes an event", many.iter().map(|line| line.len()).sum::<usize>() / many.len().max(1));
-    if lines.iter().all(|line| line.starts_with(b"<")) {
+    if lines.iter().all(|line| line.starts_with(b"<E")) {
         split("xml, concatenated", &many.concat());
-    } else {
+    } else if lines.iter().all(|line| line.starts_with(b"{")) {
         split("ndjson", &many.join(&b"\n"[..]));
         split("array", &[&b"["[..], &many.join(&b","[..]), b"]"].concat());
     }
     let (mut bytes, mut events) = (0, 0);
     let seconds = repeat(|| {
         for line in lines {
-            bytes += black_box(winevent::decode(black_box(line))).event.data.len().min(0) + line.len();
+            black_box(winevent::decode(black_box(line)));
+            bytes += line.len();
             events += 1;
         }
     });

@@ -7,6 +7,9 @@ use memchr::memchr2;
 /// Deepest nesting that is read; agents send up to eight.
 pub const DEPTH_MAX: u32 = 64;
 
+/// Words of eight bytes that are looked at one by one.
+const SHORT: usize = 4;
+
 /// What is wrong with an object, and where it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -51,10 +54,14 @@ pub fn object(body: &[u8], start: usize) -> Result<usize, Fault> {
         let in_array = arrays & 1 == 1;
         match (byte, next) {
             (b'"', _) => {
-                at = string_end(body, at + 1)?;
-                next = match next {
-                    Next::Key | Next::KeyOrEnd => Next::Colon,
-                    Next::Value | Next::ValueOrEnd => Next::CommaOrEnd,
+                let end = string_end(body, at + 1)?;
+                // What usually stands right behind it is taken along.
+                let behind = body.get(end);
+                (at, next) = match next {
+                    Next::Key | Next::KeyOrEnd if behind == Some(&b':') => (end + 1, Next::Value),
+                    Next::Key | Next::KeyOrEnd => (end, Next::Colon),
+                    Next::Value | Next::ValueOrEnd if behind == Some(&b',') && !in_array => (end + 1, Next::Key),
+                    Next::Value | Next::ValueOrEnd => (end, Next::CommaOrEnd),
                     Next::Colon | Next::CommaOrEnd => return Err(Fault { at, kind: Kind::Syntax }),
                 };
                 continue;
@@ -104,7 +111,7 @@ fn is_scalar(byte: u8) -> bool {
 fn string_end(body: &[u8], mut at: usize) -> Result<usize, Fault> {
     let start = at;
     loop {
-        let Some(found) = memchr2(b'"', b'\n', &body[at..]).map(|found| at + found) else {
+        let Some(found) = quote_or_line_end(&body[at..]).map(|found| at + found) else {
             return Err(Fault { at: body.len(), kind: Kind::End });
         };
         if body[found] == b'\n' {
@@ -117,6 +124,24 @@ fn string_end(body: &[u8], mut at: usize) -> Result<usize, Fault> {
             return Ok(at);
         }
     }
+}
+
+/// Most strings are short: eight bytes at a time are faster than a call until that is known not to be so.
+fn quote_or_line_end(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The lowest marked byte is the first one that is zero; those above it may be marked wrongly.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let (words, _) = bytes.as_chunks::<8>();
+    for (n, word) in words.iter().take(SHORT).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\n')));
+        if found != 0 {
+            return Some(n * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let from = words.len().min(SHORT) * 8;
+    memchr2(b'"', b'\n', &bytes[from..]).map(|found| from + found)
 }
 
 #[cfg(test)]
