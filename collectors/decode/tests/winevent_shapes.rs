@@ -45,7 +45,7 @@ fn user_data_without_its_wrapper() {
         br#"<Event><System><EventID>1102</EventID></System><UserData><LogFileCleared xmlns="u"><SubjectUserName>bob</SubjectUserName><A b="1"/></LogFileCleared></UserData></Event>"#,
     )
     .event;
-    assert_eq!((data(&event, "SubjectUserName"), data(&event, "A.@b")), (Some("bob"), Some("1")));
+    assert_eq!((data(&event, "SubjectUserName"), data(&event, "A.b")), (Some("bob"), Some("1")));
 }
 
 #[test]

@@ -102,18 +102,23 @@ impl Collector {
         if path.in_user_data() && segments.len() > 1 {
             segments.remove(0);
         }
+        if segments == ["@Name"] {
+            return; // of the template, not of a value
+        }
+        for segment in &mut segments {
+            *segment = segment.trim_start_matches('@');
+        }
         match segments[..] {
-            ["Data", "Name" | "@Name"] => {
+            ["Data", "Name"] => {
                 self.flush();
                 self.pending = Some(value.unwrap_or_default().to_owned());
             }
-            // An empty list.
-            [] if value.is_none() => {}
+            // An empty list, no bytes.
+            [] | ["Binary"] if value.is_none() => {}
             [] | ["Data"] => self.add_value(value),
             // Of PowerShell's list of properties; elsewhere it is a name like others.
             ["Value"] if path.unwrapped() == "properties" => self.add_value(value),
-            ["Binary"] if value.is_none() => {}
-            _ => self.add(segments.join("."), value),
+            _ => self.add(&segments.join("."), value),
         }
     }
 
@@ -123,30 +128,28 @@ impl Collector {
             self.unnamed = self.unnamed.saturating_add(1);
             format!("param{}", self.unnamed)
         });
-        self.add(name, value);
+        self.add(&name, value);
     }
 
     /// A `Data` that had a name and no value.
     fn flush(&mut self) {
         if let Some(name) = self.pending.take() {
-            self.add(name, None);
+            self.add(&name, None);
         }
     }
 
     /// A name that is there already gets a number: `OU`, `OU_1`.
-    fn add(&mut self, name: String, value: Option<&str>) {
+    fn add(&mut self, name: &str, value: Option<&str>) {
         if self.event.data.len() >= DATA_MAX {
             return;
         }
-        let name = match self.event.data.contains_key(&name) {
-            false => name,
-            true => {
-                let count = self.counts.entry(name.clone()).or_default();
-                *count += 1;
-                format!("{name}_{count}")
-            }
-        };
-        self.event.data.insert(name, value.unwrap_or_default().to_owned());
+        let mut free = name.to_owned();
+        while self.event.data.contains_key(&free) {
+            let count = self.counts.entry(name.to_owned()).or_default();
+            *count += 1;
+            free = format!("{name}_{count}");
+        }
+        self.event.data.insert(free, value.unwrap_or_default().to_owned());
     }
 
     /// The event; `depth` says how many events it stands in as text.
@@ -154,7 +157,7 @@ impl Collector {
         self.flush();
         if !self.has_container {
             for (name, value) in std::mem::take(&mut self.flat) {
-                self.add(name, Some(&value));
+                self.add(&name, Some(&value));
             }
         }
         if let (Some(user), Some(domain)) = (&self.event.user, self.domain)

@@ -5,7 +5,7 @@ use super::scan_json::{DEPTH_MAX, Fault, Kind};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-/// Calls `visit` with each attribute, as `@Name`, and each element's own text; `None` for an element without either.
+/// Calls `visit` with each attribute, as `@Name`, and each element's own text; `None` for an empty one.
 pub fn walk(raw: &[u8], visit: &mut dyn FnMut(&Path, Option<&str>)) -> Result<(), Fault> {
     let raw = raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw);
     let text = String::from_utf8_lossy(raw);
@@ -45,6 +45,7 @@ fn place(reader: &Reader<&[u8]>) -> usize {
 struct Element {
     before: Before,
     has_children: bool,
+    has_attributes: bool,
 }
 
 struct Walker<'v> {
@@ -65,7 +66,8 @@ impl Walker<'_> {
             parent.has_children = true;
         }
         let before = self.path.push(start.local_name().as_ref());
-        self.open.push(Element { before, has_children: false });
+        let has_attributes = start.attributes().with_checks(false).next().is_some();
+        self.open.push(Element { before, has_children: false, has_attributes });
         for attribute in start.attributes().with_checks(false).flatten() {
             let before = self.path.push(&format!("@{}", attribute.key.as_ref()));
             (self.visit)(&self.path, Some(&unescape(&attribute.value)));
@@ -83,24 +85,28 @@ impl Walker<'_> {
     }
 
     fn end(&mut self) {
-        let Some(Element { before, has_children }) = self.open.pop() else { return };
+        let Some(Element { before, has_children, has_attributes }) = self.open.pop() else { return };
         if has_children {
             self.leave();
         } else {
             let text = std::mem::take(&mut self.text);
-            (self.visit)(&self.path, Some(&*text).filter(|text| !text.is_empty()));
+            // What has attributes only says nothing by itself, but for a `Data` with a name and an empty value.
+            if !text.is_empty() {
+                (self.visit)(&self.path, Some(&text));
+            } else if !has_attributes || self.path.folded().ends_with("eventdata.data") {
+                (self.visit)(&self.path, None);
+            }
         }
         self.path.pop(before);
     }
 
     fn reference(&mut self, name: &str) {
-        match entity(name) {
-            Some(c) => self.text.push(c),
-            None => {
-                self.text.push('&');
-                self.text.push_str(name);
-                self.text.push(';');
-            }
+        if let Some(c) = entity(name) {
+            self.text.push(c);
+        } else {
+            self.text.push('&');
+            self.text.push_str(name);
+            self.text.push(';');
         }
     }
 }
@@ -131,16 +137,9 @@ fn unescape(text: &str) -> String {
     while let Some((before, behind)) = rest.split_once('&') {
         out.push_str(before);
         let found = behind.split_once(';').and_then(|(name, rest)| Some((entity(name)?, rest)));
-        match found {
-            Some((c, behind)) => {
-                out.push(c);
-                rest = behind;
-            }
-            None => {
-                out.push('&');
-                rest = behind;
-            }
-        }
+        let (c, behind) = found.unwrap_or(('&', behind));
+        out.push(c);
+        rest = behind;
     }
     out.push_str(rest);
     out
@@ -162,7 +161,7 @@ mod tests {
         let (out, fault) = read(
             "<?xml version='1.0'?><E xmlns='u'>\n <A b='&lt;1&#x41;&zz;'/><e:C> x&amp;<![CDATA[<]]> </e:C><D></D></E>",
         );
-        assert_eq!(out, ["E.@xmlns=u", "E.A.@b=<1A&zz;", "E.A=-", "E.C= x&< ", "E.D=-"]);
+        assert_eq!(out, ["E.@xmlns=u", "E.A.@b=<1A&zz;", "E.C= x&< ", "E.D=-"]);
         assert_eq!(fault, None);
     }
 

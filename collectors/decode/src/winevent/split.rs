@@ -160,9 +160,9 @@ pub fn split(body: &[u8]) -> Result<Split, Refusal> {
     let found = Split { shape, events: Vec::new(), broken: 0, first_fault: None, actions: 0 };
     let mut finder = Finder { body, found, vain: 0, whole: false, awaits_document: false };
     if shape == Shape::Xml {
-        finder.elements(start)?
+        finder.elements(start)?;
     } else {
-        finder.objects(start)?
+        finder.objects(start)?;
     }
     match finder.found.first_fault {
         Some(fault) if !finder.whole => Err(fault),
@@ -218,13 +218,12 @@ impl Finder<'_> {
     /// A whole object: an event, or in a body that begins with one, an action.
     fn object(&mut self, range: Range<usize>, first: bool) -> Result<usize, Refusal> {
         let end = range.end;
-        if first || (self.found.shape == Shape::Bulk && !self.awaits_document) {
-            if let Some(awaits_document) = action(&self.body[range.clone()]) {
-                self.found.shape = Shape::Bulk;
-                self.found.actions += 1;
-                self.awaits_document = awaits_document;
-                return Ok(end);
-            }
+        let may_be_action = first || (self.found.shape == Shape::Bulk && !self.awaits_document);
+        if let Some(awaits_document) = may_be_action.then(|| action(&self.body[range.clone()])).flatten() {
+            self.found.shape = Shape::Bulk;
+            self.found.actions += 1;
+            self.awaits_document = awaits_document;
+            return Ok(end);
         }
         self.awaits_document = false;
         self.whole = true;
@@ -338,8 +337,10 @@ impl Finder<'_> {
         self.found.first_fault.get_or_insert(fault);
         self.found.broken += 1;
         self.awaits_document = false;
-        let text = self.body[at..end].trim_ascii_end();
-        self.push(at..at + text.len())?;
+        // The first byte is none of these, so that something is left.
+        let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        let length = self.body[at..end].iter().rposition(is_text).map_or(1, |last| last + 1);
+        self.push(at..at + length)?;
         Ok(end)
     }
 

@@ -65,3 +65,11 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 fn stem(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.strip_suffix(".msgs.jsonl")?.to_owned())
 }
+
+/// By shape (RFC 3339, 5.6): digits where digits belong, a fraction or none, an offset.
+pub fn is_rfc3339(stamp: &str) -> bool {
+    let shape: String = stamp.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else { return false };
+    let rest = rest.strip_prefix('.').map_or(rest, |fraction| fraction.trim_start_matches('0'));
+    matches!(rest, "Z" | "+00:00" | "-00:00")
+}
