@@ -33,6 +33,7 @@ fn check(raw: &[u8]) -> Reading {
     if let Some(stamp) = &fields.timestamp {
         assert!(support::is_rfc3339(stamp), "{stamp}");
     }
+    assert!(fields.timestamp.is_some() || fields.assumed.is_empty());
     reading
 }
 

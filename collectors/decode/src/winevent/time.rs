@@ -38,8 +38,7 @@ fn stamped(text: &str) -> Option<Time> {
     [stamp::rfc3339, stamp::spaced, stamp::bsd].iter().find_map(|parse| {
         let mut c = Cursor::new(text.as_bytes());
         let stamp = parse(&mut c).filter(|stamp| c.is_empty() && stamp.year.is_some())?;
-        let assumed = if stamp.zone.is_none() { vec![Assumed::Zone] } else { Vec::new() };
-        Some(Time { text: stamp.to_rfc3339(UnixNanos(0)), assumed })
+        Some(Time { assumed: stamp.assumed(), text: stamp.to_rfc3339(UnixNanos(0)) })
     })
 }
 
