@@ -21,6 +21,7 @@
 //! - Bytes that are not UTF-8 become U+FFFD.
 
 mod collect;
+mod finder;
 mod from_xml;
 mod json;
 mod level;
