@@ -157,6 +157,9 @@ fn what_a_broken_event_says_before_its_fault_is_read() {
     assert_eq!(event.event_id, Some(4624));
     assert!(matches!(reject, Some(Reject::Broken(_))));
     assert_eq!(winevent::decode(br#"{"a":1}"#).reject, Some(Reject::NoEvent));
+    assert_eq!(winevent::decode(b"<14>Nov 21 20:15:07 h MSWinEventLog#0111").reject, Some(Reject::NoEvent));
+    let Reading { reject, .. } = winevent::decode(b"\xef\xbb\xbf {\"EventID\":4624");
+    assert!(matches!(reject, Some(Reject::Broken(fault)) if fault.at == 19));
 }
 
 fn refused(body: &[u8]) -> (usize, Reason) {

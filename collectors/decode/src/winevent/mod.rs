@@ -39,6 +39,7 @@ pub use split::{EVENT_MAX, EVENTS_MAX, Reason, Refusal, Shape, Split, split};
 use collect::Collector;
 use path::Path;
 use raven_model::query::Assumed;
+use scan_json::Fault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -104,38 +105,31 @@ impl fmt::Display for Reject {
 
 /// Reads one event, in whatever shape it was sent.
 pub fn decode(raw: &[u8]) -> Reading {
-    let whole = raw;
-    let raw = raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw).trim_ascii();
-    let broken = |at, reason| Some(Reject::Broken(Refusal { at, reason }));
+    let behind_mark = raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw).trim_ascii_start();
+    let start = raw.len() - behind_mark.len();
     let mut collector = Collector::default();
     let mut take = |path: &Path, value: Option<&str>| collector.take(path, value);
-    let walked = match raw {
-        [] => return Reading { event: WinEvent::default(), reject: broken(0, Reason::Empty) },
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
-            return Reading { event: WinEvent::default(), reject: broken(0, Reason::Utf16) };
-        }
-        [b'{' | b'[', ..] => json::walk(raw, &mut take),
-        [b'<', second, ..] if !second.is_ascii_digit() => from_xml::walk(raw, &mut take),
-        _ => return plain(raw),
+    let walked = match behind_mark.trim_ascii_end() {
+        [] => return unread(Reason::Empty),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => return unread(Reason::Utf16),
+        text @ [b'{' | b'[', ..] => json::walk(text, &mut take),
+        text @ [b'<', second, ..] if !second.is_ascii_digit() => from_xml::walk(text, &mut take),
+        text => match snare::read(text) {
+            Some(event) => return reading(event, None),
+            None => return Reading { event: rendered::read(text), reject: Some(Reject::TextOnly) },
+        },
     };
-    let event = collector.finish(0);
-    let reject = match walked {
-        Err(mut fault) => {
-            fault.at += whole.len() - whole.trim_ascii_start().len();
-            Some(Reject::Broken(fault.into()))
-        }
-        Ok(()) if event.provider.is_none() && event.event_id.is_none() && event.channel.is_none() => {
-            Some(Reject::NoEvent)
-        }
-        Ok(()) => None,
-    };
-    Reading { event, reject }
+    let fault = walked.err().map(|fault| Refusal::from(Fault { at: start + fault.at, ..fault }));
+    reading(collector.finish(0), fault)
 }
 
-/// Snare's lines, and texts.
-fn plain(raw: &[u8]) -> Reading {
-    match snare::read(raw) {
-        Some(event) => Reading { event, reject: None },
-        None => Reading { event: rendered::read(raw), reject: Some(Reject::TextOnly) },
-    }
+fn unread(reason: Reason) -> Reading {
+    Reading { event: WinEvent::default(), reject: Some(Reject::Broken(Refusal { at: 0, reason })) }
+}
+
+/// What has no fault can still be something else than an event.
+fn reading(event: WinEvent, fault: Option<Refusal>) -> Reading {
+    let is_event = event.provider.is_some() || event.event_id.is_some() || event.channel.is_some();
+    let reject = fault.map(Reject::Broken).or((!is_event).then_some(Reject::NoEvent));
+    Reading { event, reject }
 }
