@@ -28,6 +28,8 @@ mod device;
 mod key_value;
 mod rfc3164;
 mod rfc5424;
+/// SNMP traps and informs: what is in their messages.
+pub mod snmp;
 mod stamp;
 mod structured;
 mod zone;
