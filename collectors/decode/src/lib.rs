@@ -28,7 +28,7 @@ mod device;
 mod key_value;
 mod rfc3164;
 mod rfc5424;
-/// SNMP traps and informs: what is in their messages.
+/// SNMP traps and informs: `snmp::check` lets them in, `snmp::decode` shows them.
 pub mod snmp;
 mod stamp;
 mod structured;
