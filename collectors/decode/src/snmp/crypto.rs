@@ -46,7 +46,7 @@ macro_rules! with_hash {
 pub fn hash(auth: AuthProtocol, parts: &[&[u8]]) -> Key {
     with_hash!(auth, Hash => {
         let mut hash = Hash::new();
-        parts.iter().for_each(|part| hash.update(part));
+        for part in parts { hash.update(part); }
         Key::new(hash.finalize().to_vec())
     })
 }
@@ -74,7 +74,7 @@ pub fn hash_of_a_mebibyte(auth: AuthProtocol, password: &[u8]) -> Key {
 pub fn digest(auth: AuthProtocol, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     with_hash!(auth, Hash => {
         let mut mac = Hmac::<Hash>::new_from_slice(key).expect("HMAC takes keys of any length");
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts { mac.update(part); }
         mac.finalize().into_bytes().iter().take(auth.digest_length()).copied().collect()
     })
 }
@@ -84,7 +84,7 @@ pub fn digest_fits(auth: AuthProtocol, key: &[u8], parts: &[&[u8]], found: &[u8]
     found.len() == auth.digest_length()
         && with_hash!(auth, Hash => {
             let mut mac = Hmac::<Hash>::new_from_slice(key).expect("HMAC takes keys of any length");
-            parts.iter().for_each(|part| mac.update(part));
+            for part in parts { mac.update(part); }
             mac.verify_truncated_left(found).is_ok()
         })
 }
@@ -126,7 +126,9 @@ pub fn decrypt(privacy: PrivProtocol, key: &[u8], nonce: Nonce, data: &mut [u8])
             let (key, pre_iv) = key.split_at_checked(8)?;
             let mut cipher = cbc::Decryptor::<des::Des>::new_from_slices(key, &nonce.des(pre_iv)).ok()?;
             let (blocks, []) = data.as_chunks_mut::<8>() else { return None };
-            blocks.iter_mut().for_each(|block| cipher.decrypt_block(block.into()));
+            for block in blocks {
+                cipher.decrypt_block(block.into());
+            }
         }
         PrivProtocol::Aes128 => cfb_mode::Decryptor::<Aes128>::new_from_slices(key, &iv).ok()?.decrypt(data),
         PrivProtocol::Aes192 | PrivProtocol::Aes192C => {
@@ -148,7 +150,9 @@ pub fn encrypt(privacy: PrivProtocol, key: &[u8], nonce: Nonce, data: &mut Vec<u
             let mut cipher = cbc::Encryptor::<des::Des>::new_from_slices(key, &nonce.des(pre_iv)).ok()?;
             data.resize(data.len().next_multiple_of(8), 0);
             let (blocks, []) = data.as_chunks_mut::<8>() else { return None };
-            blocks.iter_mut().for_each(|block| cipher.encrypt_block(block.into()));
+            for block in blocks {
+                cipher.encrypt_block(block.into());
+            }
         }
         PrivProtocol::Aes128 => cfb_mode::Encryptor::<Aes128>::new_from_slices(key, &iv).ok()?.encrypt(data),
         PrivProtocol::Aes192 | PrivProtocol::Aes192C => {

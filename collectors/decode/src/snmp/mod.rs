@@ -8,7 +8,7 @@
 //!
 //! Read `message.rs` and `pdu.rs` for what a message is, `usm.rs` for how one of version 3 is let in, `users.rs` and
 //! `engine.rs` for what that depends on, `reply.rs` for what is sent back, `view.rs` for what is shown, and `names.rs`
-//! and `mib.rs` for where names come from. Every value of BER is read by `ber.rs`.
+//! and `mib/` for where names come from. Every value of BER is read by `ber.rs`.
 //!
 //! # What a caller can rely on
 //!
@@ -20,30 +20,39 @@
 
 pub mod ber;
 mod check;
+mod convert;
 mod crypto;
 mod engine;
 mod engine_id;
 mod keys;
 mod message;
+pub mod mib;
+mod names;
 mod oid;
 mod pdu;
 mod protocol;
 mod refused;
 mod reply;
+mod shape;
 pub mod users;
 mod usm;
 mod value;
+mod view;
 mod write;
 
 pub use check::{Accepted, Access, Communities, Outcome, Sender, answer, check};
+pub use convert::to_v2c;
 pub use engine::{Engines, Learned, LocalEngine, Seconds, TIME_WINDOW};
 pub use engine_id::{EngineId, NotAnEngineId};
 pub use keys::Secret;
 pub use message::{Community, Data, Level, Message, Notification, Scoped, V3, Version};
+pub use names::Names;
 pub use oid::{MAX_PARTS, NotAnOid, Oid, OidRef};
 pub use pdu::{Common, MAX_VARBINDS, Pdu, PduKind, TrapV1, Varbind, Varbinds};
 pub use protocol::{AuthProtocol, PrivProtocol, UnknownProtocol};
 pub use refused::Refused;
 pub use reply::Report;
+pub use shape::Shape;
 pub use users::{Engine, User, UserError, Users};
 pub use value::Value;
+pub use view::{Reading, Shown, Trap, VarbindView, decode};

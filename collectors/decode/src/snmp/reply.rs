@@ -4,7 +4,7 @@ use super::ber::{INTEGER, OCTETS, SEQUENCE};
 use super::crypto::{Nonce, digest, encrypt};
 use super::engine::{LocalEngine, Seconds};
 use super::keys::Keys;
-use super::message::{Community, Data, Level, Notification, Scoped, V3, Version};
+use super::message::{Community, Data, Level, Notification, Scoped, V3};
 use super::oid::Oid;
 use super::pdu::{Common, Pdu, PduKind};
 use super::refused::Refused;
@@ -92,7 +92,7 @@ pub(super) fn respond_2c(to: &Community<'_>) -> Result<Vec<u8>, Refused> {
     let start = w.mark();
     response(&mut w, &pdu, 0);
     w.octets(to.community);
-    w.integer(i32::from(to.version != Version::V1));
+    w.integer(1);
     w.wrap(SEQUENCE, start);
     Ok(w.finish())
 }

@@ -205,6 +205,17 @@ impl Users {
         }
     }
 
+    /// All entries that a user of this name on this engine could be, its own first.
+    pub(super) fn candidates(&self, engine: &EngineId, name: &[u8]) -> Vec<usize> {
+        let of_name = std::str::from_utf8(name).ok().and_then(|name| self.by_name.get(name));
+        let engine_of = |entry: &usize| self.entries[*entry].user.engine;
+        let is_own = |entry: &usize| engine_of(entry) == Engine::Id(*engine);
+        let mut candidates: Vec<usize> = of_name.into_iter().flatten().copied().collect();
+        candidates.retain(|entry| is_own(entry) || !matches!(engine_of(entry), Engine::Id(_)));
+        candidates.sort_by_key(|entry| !is_own(entry));
+        candidates
+    }
+
     fn has_entry(&self, engine: &EngineId) -> bool {
         self.entries.iter().any(|entry| entry.user.engine == Engine::Id(*engine))
     }

@@ -49,6 +49,26 @@ pub(super) fn authenticate(
     Ok(Authentic { engine, keys: users.keys(found.entry, &engine) })
 }
 
+/// Keys for a view: of the first user of this name whose secret made the digest, approved or not. None are needed for a
+/// message without a digest.
+pub(super) fn keys_for_view(raw: &[u8], v3: &V3<'_>, users: &mut Users) -> Result<Option<Arc<Keys>>, Refused> {
+    if v3.level == Level::NoAuth {
+        return Ok(None);
+    }
+    let engine = EngineId::new(v3.engine_id).ok_or(Refused::Malformed(Fault::Value))?;
+    let user = || String::from_utf8_lossy(v3.user).into_owned();
+    let candidates = users.candidates(&engine, v3.user);
+    if candidates.is_empty() {
+        return Err(Refused::UnknownUser { user: user(), engine });
+    }
+    let parts = without_digest(raw, v3).ok_or(Refused::Malformed(Fault::Value))?;
+    let fits = |entry: &usize| {
+        users.auth_key(*entry, &engine).is_some_and(|(auth, key)| digest_fits(auth, &key, &parts, v3.digest))
+    };
+    let entry = candidates.into_iter().find(fits).ok_or_else(|| Refused::Digest { user: user(), engine })?;
+    Ok(users.keys(entry, &engine))
+}
+
 /// The message with zeros where its digest is, in three parts. `None` for a digest that cannot be one.
 fn without_digest<'a>(raw: &'a [u8], v3: &V3<'_>) -> Option<[&'a [u8]; 3]> {
     let Range { start, end } = place(raw, v3.digest)?;

@@ -3,7 +3,8 @@
 use super::ber::{self, Fault};
 use super::oid::OidRef;
 
-const IP_ADDRESS: u8 = 0x40;
+/// IpAddress.
+pub(super) const IP_ADDRESS: u8 = 0x40;
 const COUNTER32: u8 = 0x41;
 const GAUGE32: u8 = 0x42;
 /// TimeTicks.

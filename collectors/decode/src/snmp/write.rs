@@ -30,14 +30,13 @@ impl Writer {
     /// Makes all that was written since `mark` the content of a value.
     pub fn wrap(&mut self, tag: u8, mark: usize) {
         let length = self.reversed.len().saturating_sub(mark);
-        match u8::try_from(length) {
-            Ok(short @ 0..0x80) => self.reversed.push(short),
-            _ => {
-                let digits = length.to_le_bytes();
-                let count = digits.len() - digits.iter().rev().take_while(|digit| **digit == 0).count();
-                self.reversed.extend(&digits[..count]);
-                self.reversed.push(0x80 | count as u8);
-            }
+        if length < 0x80 {
+            self.reversed.push(length as u8);
+        } else {
+            let digits = length.to_le_bytes();
+            let count = digits.len() - digits.iter().rev().take_while(|digit| **digit == 0).count();
+            self.reversed.extend(&digits[..count]);
+            self.reversed.push(0x80 | count as u8);
         }
         self.reversed.push(tag);
     }
