@@ -41,6 +41,8 @@ pub enum Fault {
     Oid,
     /// An IpAddress is not four bytes, or a NULL is not empty.
     Value,
+    /// A field of the header of version 3 is out of its range (RFC 3412, 6; RFC 3414, 2.4).
+    Header,
     /// Bytes behind the end of a sequence.
     Trailing,
     /// A tag that stands for no SMI type.
@@ -58,6 +60,7 @@ impl fmt::Display for Fault {
             Self::Number => f.write_str("a number is empty or does not fit its type"),
             Self::Oid => f.write_str("an OID has more than 128 parts, a part over 32 bits, or an end within a part"),
             Self::Value => f.write_str("an address is not four bytes, or a NULL is not empty"),
+            Self::Header => f.write_str("a field of the header of version 3 is out of its range"),
             Self::Trailing => f.write_str("bytes behind the end of a sequence"),
             Self::Type(tag) => write!(f, "0x{tag:02x} is no type of SMI"),
             Self::TooMany => f.write_str("more than 1024 varbinds"),

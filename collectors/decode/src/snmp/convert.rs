@@ -66,6 +66,8 @@ fn varbind(w: &mut Writer, oid: &[u8], value: impl FnOnce(&mut Writer)) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::message::{Message, Version};
     use super::*;
 

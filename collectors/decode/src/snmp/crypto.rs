@@ -167,6 +167,8 @@ pub fn encrypt(privacy: PrivProtocol, key: &[u8], nonce: Nonce, data: &mut Vec<u
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::engine_id::unhex;
     use super::*;
 

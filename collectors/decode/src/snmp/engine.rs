@@ -166,6 +166,8 @@ impl Engines {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn id(number: u32) -> EngineId {

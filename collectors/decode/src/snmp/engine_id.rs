@@ -92,6 +92,8 @@ impl<'de> Deserialize<'de> for EngineId {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -94,6 +94,8 @@ pub(super) fn privacy_key(auth: AuthProtocol, privacy: PrivProtocol, mut key: Ke
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn engine() -> EngineId {
@@ -101,7 +103,11 @@ mod tests {
     }
 
     fn hex(key: &[u8]) -> String {
-        key.iter().map(|byte| format!("{byte:02x}")).collect()
+        use std::fmt::Write as _;
+        key.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
     }
 
     #[test]

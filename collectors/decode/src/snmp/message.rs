@@ -116,15 +116,18 @@ pub struct Scoped<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads all that is not encrypted.
+    /// Reads all that is not encrypted. Bytes behind a message of version 1 or 2c are passed over, as net-snmp does; of
+    /// version 3 they would be bytes that no digest covers.
     pub fn read(raw: &'a [u8]) -> Result<Self, Refused> {
         let mut outer = Reader::new(raw);
         let mut message = outer.inside(ber::SEQUENCE)?;
-        outer.end()?;
         let read = match message.integer()? {
             0 => Self::Community(Community::read(Version::V1, &mut message)?),
             1 => Self::Community(Community::read(Version::V2c, &mut message)?),
-            3 => Self::V3(V3::read(&mut message)?),
+            3 => {
+                outer.end()?;
+                Self::V3(V3::read(&mut message)?)
+            }
             other => return Err(Refused::Version(other)),
         };
         message.end()?;
@@ -153,7 +156,7 @@ impl<'a> V3<'a> {
         let (id, max_size) = (global.integer()?, global.integer()?);
         let flags = match global.octets()? {
             [flags] => *flags,
-            _ => return Err(Fault::Value.into()),
+            _ => return Err(Fault::Header.into()),
         };
         match global.integer()? {
             3 => {}
@@ -189,7 +192,7 @@ impl<'a> V3<'a> {
         // RFC 3412, 6.1 to 6.2, and RFC 3414, 2.4.
         let sizes_fit = read.engine_id.len() <= 32 && read.user.len() <= 32;
         if !sizes_fit || id < 0 || max_size < 484 || read.boots < 0 || read.time < 0 {
-            return Err(Fault::Value.into());
+            return Err(Fault::Header.into());
         }
         Ok(read)
     }

@@ -135,6 +135,8 @@ impl<'de> Deserialize<'de> for Oid {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn shown(content: &[u8]) -> String {

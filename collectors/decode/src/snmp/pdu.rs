@@ -231,6 +231,8 @@ fn varbind<'a>(list: &mut Reader<'a>) -> Result<Varbind<'a>, Fault> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

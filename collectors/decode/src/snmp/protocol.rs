@@ -177,6 +177,8 @@ impl fmt::Display for PrivProtocol {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

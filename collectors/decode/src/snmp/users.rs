@@ -284,6 +284,8 @@ fn check_secret(user: &User, secret: &Secret, expected: usize, hash: usize) -> R
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const OURS: &str = "80000000056f757273";

@@ -55,13 +55,13 @@ pub(super) fn keys_for_view(raw: &[u8], v3: &V3<'_>, users: &mut Users) -> Resul
     if v3.level == Level::NoAuth {
         return Ok(None);
     }
-    let engine = EngineId::new(v3.engine_id).ok_or(Refused::Malformed(Fault::Value))?;
+    let engine = EngineId::new(v3.engine_id).ok_or(Refused::Malformed(Fault::Header))?;
     let user = || String::from_utf8_lossy(v3.user).into_owned();
     let candidates = users.candidates(&engine, v3.user);
     if candidates.is_empty() {
         return Err(Refused::UnknownUser { user: user(), engine });
     }
-    let parts = without_digest(raw, v3).ok_or(Refused::Malformed(Fault::Value))?;
+    let parts = without_digest(raw, v3).ok_or(Refused::Malformed(Fault::Header))?;
     let fits = |entry: &usize| {
         users.auth_key(*entry, &engine).is_some_and(|(auth, key)| digest_fits(auth, &key, &parts, v3.digest))
     };
@@ -118,7 +118,7 @@ fn decrypt_in_place(v3: &V3<'_>, keys: Option<&Keys>, data: &mut [u8]) -> Option
 fn undecrypted(v3: &V3<'_>) -> Refused {
     match EngineId::new(v3.engine_id) {
         Some(engine) => Refused::Decryption { user: String::from_utf8_lossy(v3.user).into_owned(), engine },
-        None => Refused::Malformed(Fault::Value),
+        None => Refused::Malformed(Fault::Header),
     }
 }
 

@@ -108,6 +108,8 @@ fn wrapped(content: &[u8]) -> Option<Value<'_>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

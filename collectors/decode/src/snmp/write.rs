@@ -96,6 +96,8 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::ber::{self, Reader};
     use super::*;
 

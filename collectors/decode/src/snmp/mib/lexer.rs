@@ -82,6 +82,7 @@ fn kind(word: &str, first: char) -> Option<(Kind, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use super::Kind::{Bits, Number, Sign, Text, Word};
     use super::*;
 
     #[test]
@@ -90,7 +91,6 @@ mod tests {
             "foo-Bar ::= { iso 3 } -- a comment -- and more\n\"two\nlines\" 'ff'H -5 (0..9)\n802dot1--x\n\u{fc}\"open";
         let found: Vec<(Kind, &str, u32)> =
             tokens(text).iter().map(|token| (token.kind, token.text, token.line)).collect();
-        use Kind::{Bits, Number, Sign, Text, Word};
         assert_eq!(
             found,
             [

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::super::value::Value;
 use super::*;
 
@@ -141,11 +143,10 @@ fn circles_end() {
     let (_, loaded) = load_all(&[("c.mib", circle)]);
     assert_eq!(loaded.problems.len(), 3, "{:?}", loaded.problems);
     assert_eq!(loaded.names, 1);
-    let mut chain = "D DEFINITIONS ::= BEGIN n0 OBJECT IDENTIFIER ::= { n1 1 }\n".to_owned();
-    for number in 1..5000 {
-        chain += &format!("n{number} OBJECT IDENTIFIER ::= {{ n{} 1 }}\n", number + 1);
-    }
-    let (_, loaded) = load_all(&[("d.mib", &(chain + "END"))]);
+    let link = |number: u32| format!("n{number} OBJECT IDENTIFIER ::= {{ n{} 1 }}\n", number + 1);
+    let chain: Vec<String> = (0..5000).map(link).collect();
+    let chain = format!("D DEFINITIONS ::= BEGIN {} END", chain.concat());
+    let (_, loaded) = load_all(&[("d.mib", &chain)]);
     assert_eq!(loaded.names, 0);
 }
 
