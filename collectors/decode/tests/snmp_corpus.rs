@@ -36,8 +36,7 @@ fn as_snmptrapd(varbind: &VarbindView) -> String {
                 (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
             format!("Hex-STRING: {}", spaced(&bytes))
         }
-        ("Float", Shown::Float(number)) => format!("Opaque: Float: {number:.6}"),
-        ("Double", Shown::Float(number)) => format!("Opaque: Float: {number:.6}"),
+        ("Float" | "Double", Shown::Float(number)) => format!("Opaque: Float: {number:.6}"),
         ("Integer64", _) => number("Opaque: Int64"),
         ("Unsigned64", _) => number("Opaque: UInt64"),
         other => panic!("{other:?}"),
