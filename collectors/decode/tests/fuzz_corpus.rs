@@ -2,18 +2,44 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../fuzz/snmp_receiver.rs"]
+mod snmp_receiver;
+
 use raven_model::units::UnixNanos;
 use std::path::Path;
 
+/// Name and content of each input of a target.
+fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
+}
+
 #[test]
 fn every_fuzz_input_is_read() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/syslog");
     let mut count = 0;
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let raw = std::fs::read(entry.unwrap().path()).unwrap();
+    for (_, raw) in inputs("syslog") {
         let reading = raven_decode::syslog(&raw, UnixNanos(1_795_301_060_000_000_000));
         assert!(reading.syslog.rfc.is_some() || reading.reject.is_some());
         count += 1;
     }
     assert!(count >= 20, "{count} inputs");
+}
+
+/// Seeds that are called `trap-` or `inform-` are sound: they lead a mutation to where it can do harm.
+#[test]
+fn every_snmp_fuzz_input_is_looked_at() {
+    let mut receiver = snmp_receiver::Receiver::new();
+    let (mut sound, mut others) = (0, 0);
+    for (name, raw) in inputs("snmp") {
+        let is_accepted = receiver.look(&raw);
+        if name.starts_with("trap-") || name.starts_with("inform-") {
+            assert!(is_accepted, "{name}");
+            sound += 1;
+        } else if name.starts_with("bad-") {
+            assert!(!is_accepted, "{name}");
+            others += 1;
+        }
+    }
+    assert!(sound >= 14 && others >= 14, "{sound} {others}");
 }
