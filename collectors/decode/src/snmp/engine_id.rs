@@ -69,13 +69,19 @@ impl FromStr for EngineId {
     }
 }
 
-/// Bytes of a text in hex: `0x` in front and colons between are passed over. At most 128.
+/// Bytes of a text in hex: `0x` in front and colons between are passed over. At most 128. It may be a secret, so that
+/// nothing is left behind but what is given back.
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
-    let digits: Option<Vec<u8>> =
-        text.chars().filter(|c| *c != ':').take(257).map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0 && digits.len() <= 256)?;
-    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |sum, digit| (sum << 4) | digit)).collect())
+    let mut digits = text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16).map(|digit| digit as u8));
+    let mut bytes = Vec::with_capacity(128);
+    while let Some(high) = digits.next() {
+        if bytes.len() == bytes.capacity() {
+            return None;
+        }
+        bytes.push((high? << 4) | digits.next()??);
+    }
+    Some(bytes)
 }
 
 impl Serialize for EngineId {

@@ -10,9 +10,9 @@
 use super::crypto::Key;
 use super::engine_id::EngineId;
 use super::keys::{Keys, Master, Secret, privacy_key};
-use super::message::Level;
 use super::protocol::{AuthProtocol, PrivProtocol};
 use super::refused::Refused;
+use super::user::{self, Engine, User, UserError, UserFault};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -21,97 +21,6 @@ use std::sync::Arc;
 pub const MAX_USERS: usize = 4096;
 /// Keys that are remembered; when there are more, all are worked out anew.
 const MAX_REMEMBERED: usize = 8192;
-/// Bytes of a password, at least (RFC 3414, 11.2).
-const MIN_PASSWORD: usize = 8;
-
-/// Which engines an entry is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// This one only.
-    Id(EngineId),
-    /// Those that were approved, and ours: informs are sent to our engine.
-    Approved,
-    /// Any that comes along: `engine = "any"`.
-    Any,
-}
-
-/// One entry of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// 1 to 32 bytes.
-    pub name: String,
-    /// Whose user it is.
-    pub engine: Engine,
-    /// How messages have to be authenticated; `None` takes them as they come.
-    pub auth: Option<(AuthProtocol, Secret)>,
-    /// How they have to be encrypted; needs `auth`.
-    pub priv_: Option<(PrivProtocol, Secret)>,
-}
-
-impl User {
-    /// The level that its messages have to have: that of all its secrets. Less is refused, so that nobody gets past a
-    /// secret by leaving it out.
-    pub const fn level(&self) -> Level {
-        match (&self.auth, &self.priv_) {
-            (Some(_), Some(_)) => Level::AuthPriv,
-            (Some(_), None) => Level::Auth,
-            (None, _) => Level::NoAuth,
-        }
-    }
-}
-
-/// What is wrong with an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// A name of no or of more than 32 bytes.
-    Name,
-    /// Privacy without authentication.
-    PrivacyWithoutAuthentication,
-    /// A password of fewer than 8 bytes.
-    PasswordTooShort,
-    /// A localized key for more than one engine.
-    LocalizedForMany,
-    /// A localized key that does not have as many bytes as its protocol wants.
-    KeyLength {
-        /// As many as it wants.
-        expected: usize,
-        /// As many as there are.
-        found: usize,
-    },
-    /// Another entry has this name for these engines.
-    Twice,
-    /// More than [`MAX_USERS`].
-    TooMany,
-}
-
-/// An entry that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserError {
-    /// The entry's name.
-    pub user: String,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-impl fmt::Display for UserError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SNMP user `{}`: ", self.user)?;
-        match self.fault {
-            Fault::Name => f.write_str("a name has 1 to 32 bytes"),
-            Fault::PrivacyWithoutAuthentication => f.write_str("privacy needs authentication too"),
-            Fault::PasswordTooShort => f.write_str("a password has at least 8 bytes (RFC 3414, 11.2)"),
-            Fault::LocalizedForMany => f.write_str("a localized key belongs to one engine: give its engine id"),
-            Fault::KeyLength { expected, found } => {
-                write!(f, "the localized key has {found} bytes, expected {expected}")
-            }
-            Fault::Twice => f.write_str("another entry has this name for the same engine"),
-            Fault::TooMany => write!(f, "more than {MAX_USERS} users"),
-        }
-    }
-}
-
-impl std::error::Error for UserError {}
-
 struct Entry {
     user: User,
     auth: Option<Master>,
@@ -153,14 +62,14 @@ impl Users {
 
     fn add(&mut self, user: User) -> Result<(), UserError> {
         let error = |fault| UserError { user: user.name.chars().take(64).collect(), fault };
-        check(&user).map_err(error)?;
+        user::check(&user).map_err(error)?;
         if self.entries.len() >= MAX_USERS {
-            return Err(error(Fault::TooMany));
+            return Err(error(UserFault::TooMany));
         }
         let at = self.entries.len();
         let same_name = self.by_name.entry(user.name.clone()).or_default();
         if same_name.iter().any(|other| self.entries[*other].user.engine == user.engine) {
-            return Err(error(Fault::Twice));
+            return Err(error(UserFault::Twice));
         }
         same_name.push(at);
         let hash = user.auth.as_ref().map(|(auth, _)| *auth);
@@ -258,30 +167,6 @@ impl Users {
     }
 }
 
-fn check(user: &User) -> Result<(), Fault> {
-    if user.name.is_empty() || user.name.len() > 32 {
-        return Err(Fault::Name);
-    }
-    let Some((auth, secret)) = &user.auth else {
-        return user.priv_.as_ref().map_or(Ok(()), |_| Err(Fault::PrivacyWithoutAuthentication));
-    };
-    check_secret(user, secret, auth.key_length(), auth.key_length())?;
-    user.priv_
-        .as_ref()
-        .map_or(Ok(()), |(privacy, secret)| check_secret(user, secret, privacy.key_length(), auth.key_length()))
-}
-
-/// A localized key is as long as the cipher's, or as the hash's, from which the cipher's can be made.
-fn check_secret(user: &User, secret: &Secret, expected: usize, hash: usize) -> Result<(), Fault> {
-    match secret {
-        Secret::Password(password) if password.len() < MIN_PASSWORD => Err(Fault::PasswordTooShort),
-        Secret::Password(_) => Ok(()),
-        Secret::Localized(_) if !matches!(user.engine, Engine::Id(_)) => Err(Fault::LocalizedForMany),
-        Secret::Localized(key) if key.len() == expected || key.len() == hash => Ok(()),
-        Secret::Localized(key) => Err(Fault::KeyLength { expected, found: key.len() }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -349,7 +234,7 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         let twice = Users::new([user("net", Engine::Any), user("net", Engine::Any)]).unwrap_err();
-        assert_eq!(twice.fault, Fault::Twice);
+        assert_eq!(twice.fault, UserFault::Twice);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod lexer;
 mod parse;
 mod resolve;
+mod words;
 
 use super::names::Names;
 use std::fmt;

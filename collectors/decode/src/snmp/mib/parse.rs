@@ -3,6 +3,7 @@
 //! One definition that cannot be read costs itself: reading goes on where the next one begins.
 
 use super::lexer::{Kind, Token, tokens};
+use super::words::{Fault, Words};
 use std::collections::BTreeMap;
 
 /// Faults that are reported of one file.
@@ -59,13 +60,6 @@ pub struct Syntax<'a> {
     pub hint: Option<&'a str>,
 }
 
-/// Something else was expected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    pub line: u32,
-    pub expected: String,
-}
-
 /// Macros whose uses end in `::= { … }`.
 const MACROS: [&str; 10] = [
     "OBJECT-TYPE",
@@ -83,7 +77,7 @@ const MACROS: [&str; 10] = [
 /// All modules of a text, and what in it could not be read.
 pub fn modules(text: &str) -> (Vec<Module<'_>>, Vec<Fault>) {
     let tokens = tokens(text);
-    let mut parser = Parser { tokens: &tokens, at: 0 };
+    let mut parser = Words { tokens: &tokens, at: 0 };
     let (mut modules, mut faults) = (Vec::new(), Vec::new());
     while !parser.is_done() {
         let start = parser.at;
@@ -103,73 +97,7 @@ pub fn modules(text: &str) -> (Vec<Module<'_>>, Vec<Fault>) {
     (modules, faults)
 }
 
-struct Parser<'t, 'a> {
-    tokens: &'t [Token<'a>],
-    at: usize,
-}
-
-impl<'a> Parser<'_, 'a> {
-    const fn is_done(&self) -> bool {
-        self.at >= self.tokens.len()
-    }
-
-    fn peek(&self, ahead: usize) -> &'a str {
-        self.tokens.get(self.at + ahead).filter(|token| token.kind != Kind::Text).map_or("", |token| token.text)
-    }
-
-    fn line(&self) -> u32 {
-        self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |token| token.line)
-    }
-
-    fn fault(&self, expected: &str) -> Fault {
-        let found = self.tokens.get(self.at).map_or("the end of the file", |token| token.text);
-        let found: String = found.chars().take(40).collect();
-        Fault { line: self.line(), expected: format!("{expected}, found `{}`", found.escape_debug()) }
-    }
-
-    fn eat(&mut self, text: &str) -> Result<(), Fault> {
-        if self.peek(0) != text || self.is_done() {
-            return Err(self.fault(&format!("`{text}`")));
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    fn eat_kind(&mut self, kind: Kind, expected: &str) -> Result<&'a str, Fault> {
-        let token = self.tokens.get(self.at).filter(|token| token.kind == kind);
-        let text = token.map(|token| token.text).ok_or_else(|| self.fault(expected))?;
-        self.at += 1;
-        Ok(text)
-    }
-
-    fn eat_if(&mut self, text: &str) -> bool {
-        self.eat(text).is_ok()
-    }
-
-    fn number<T: std::str::FromStr>(&mut self) -> Result<T, Fault> {
-        let fault = self.fault("a number");
-        self.eat_kind(Kind::Number, "a number")?.parse().map_err(|_| fault)
-    }
-
-    /// Over what stands between brackets, the opening one read already.
-    fn skip_brackets(&mut self, open: &str, close: &str) -> Result<(), Fault> {
-        let mut depth = 1_usize;
-        while depth > 0 {
-            if self.is_done() {
-                return Err(self.fault(&format!("`{close}`")));
-            }
-            depth = if self.eat_if(open) {
-                depth + 1
-            } else if self.eat_if(close) {
-                depth - 1
-            } else {
-                self.at += 1;
-                depth
-            };
-        }
-        Ok(())
-    }
-
+impl<'a> Words<'_, 'a> {
     /// `NAME [{ … }] DEFINITIONS ::= BEGIN`.
     fn header(&mut self) -> Result<(&'a str, u32), Fault> {
         let line = self.line();
@@ -221,14 +149,19 @@ impl<'a> Parser<'_, 'a> {
     }
 
     fn begins(&self) -> bool {
-        let is_word = self.tokens.get(self.at).is_some_and(|token| token.kind == Kind::Word);
-        let keyword = self.peek(0) == "OBJECT" || MACROS.contains(&self.peek(0));
+        self.begins_macro() || (self.is_name() && self.peek(1) == "::=")
+    }
+
+    /// Within a definition: `mandatory ::= { … }` is the end of this one, not the beginning of the next.
+    fn begins_macro(&self) -> bool {
         let next = self.peek(1);
-        is_word
-            && !keyword
-            && (next == "::="
-                || MACROS.contains(&next)
-                || (next == "OBJECT" && self.peek(2) == "IDENTIFIER" && self.peek(3) == "::="))
+        let is_oid = next == "OBJECT" && self.peek(2) == "IDENTIFIER" && self.peek(3) == "::=";
+        self.is_name() && (is_oid || MACROS.contains(&next))
+    }
+
+    fn is_name(&self) -> bool {
+        let is_word = self.tokens.get(self.at).is_some_and(|token| token.kind == Kind::Word);
+        is_word && self.peek(0) != "OBJECT" && !MACROS.contains(&self.peek(0))
     }
 
     /// One definition; false at the end of the module.
@@ -307,7 +240,7 @@ impl<'a> Parser<'_, 'a> {
     fn clauses(&mut self, word: &str) -> Result<What<'a>, Fault> {
         let (mut syntax, mut enterprise) = (None, Vec::new());
         while !self.eat_if("::=") {
-            if self.is_done() || self.begins() || self.peek(0) == "END" {
+            if self.is_done() || self.begins_macro() || self.peek(0) == "END" {
                 return Err(self.fault(&format!("`::=` at the end of this {word}")));
             }
             match self.peek(0) {

@@ -59,6 +59,7 @@ IMPORTS enterprises FROM SNMPv2-SMI TRAP-TYPE FROM RFC-1215;
 venueRoot OBJECT IDENTIFIER ::= { enterprises 99999 }
 DoorState ::= INTEGER { shut(1), open(2) }
 FOO MACRO ::= BEGIN TYPE NOTATION ::= "x" VALUE NOTATION ::= value(VALUE INTEGER) END
+oldDoor OBJECT-TYPE SYNTAX INTEGER ACCESS read-only STATUS mandatory ::= { venueRoot 5 }
 doorForced TRAP-TYPE ENTERPRISE venueRoot VARIABLES { doorState } DESCRIPTION "Old style." ::= 7
 veryCold TRAP-TYPE ENTERPRISE { iso org(3) dod(6) internet(1) mgmt(2) mib-2(1) snmp(11) } ::= 0
 END
@@ -86,6 +87,7 @@ fn a_vendor_s_modules_give_names() {
         ("1.3.6.1.4.1.99999.1.1.1.1.2.5", "doorState.5"),
         ("1.3.6.1.4.1.99999.1.0.1", "doorOpened"),
         ("1.3.6.1.4.1.99999.0.7", "doorForced"),
+        ("1.3.6.1.4.1.99999.5.0", "oldDoor.0"),
         ("1.3.6.1.4.1.99999.99", "venueRoot.99"),
         ("1.3.6.1.6.3.1.1.5.1", "veryCold"),
     ] {
