@@ -30,6 +30,8 @@ mod device;
 mod key_value;
 mod rfc3164;
 mod rfc5424;
+/// SNMP traps and informs: `snmp::check` lets them in, `snmp::decode` shows them.
+pub mod snmp;
 mod stamp;
 mod structured;
 pub mod winevent;
