@@ -25,6 +25,8 @@
 
 mod cursor;
 mod device;
+/// NetFlow, IPFIX and sFlow.
+pub mod flow;
 mod key_value;
 mod rfc3164;
 mod rfc5424;
