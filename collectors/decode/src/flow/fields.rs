@@ -4,6 +4,7 @@
 //! fill the same one (an IPv4 and an IPv6 address, a delta and a total), the first counts that is not zero.
 
 use super::elements::Registry;
+use super::packet;
 use super::scan::Header;
 use super::template::Record;
 use super::wire::unsigned;
@@ -217,8 +218,18 @@ impl Flow {
     /// Reads what a record gives. `header` dates what is counted from the exporter's start or from the export.
     pub fn read(record: &Record<'_, '_>, header: &Header) -> Self {
         let mut flow = Self::default();
+        let mut section = None;
         for field in record.fields() {
-            flow.take(field.spec.slot, field.bytes, header);
+            match field.spec.slot {
+                Slot::None => {}
+                slot @ (Slot::FrameSection | Slot::IpSection) => section = Some((slot, field.bytes)),
+                slot => flow.take(slot, field.bytes, header),
+            }
+        }
+        match section {
+            Some((Slot::FrameSection, bytes)) => flow.complete(bytes, packet::ethernet),
+            Some((_, bytes)) => flow.complete(bytes, packet::ip),
+            None => {}
         }
         flow.date(header);
         flow
@@ -228,7 +239,7 @@ impl Flow {
         let is_number = !bytes.is_empty() && bytes.len() <= 8;
         let n = if is_number { unsigned(bytes) } else { 0 };
         match slot {
-            Slot::None => {}
+            Slot::None | Slot::FrameSection | Slot::IpSection => {}
             Slot::SrcAddr => fill_addr(&mut self.src_addr, bytes),
             Slot::DstAddr => fill_addr(&mut self.dst_addr, bytes),
             Slot::NextHop => fill_addr(&mut self.next_hop, bytes),
@@ -236,13 +247,12 @@ impl Flow {
             Slot::PostNatDst => fill_addr(&mut self.post_nat_dst, bytes),
             Slot::SrcMac => self.src_mac = self.src_mac.or(bytes.try_into().ok()),
             Slot::DstMac => self.dst_mac = self.dst_mac.or(bytes.try_into().ok()),
-            Slot::StartNtp => fill(&mut self.start_ms, ntp_ms(bytes)),
-            Slot::EndNtp => fill(&mut self.end_ms, ntp_ms(bytes)),
-            Slot::FrameSection => super::packet::ethernet(bytes, self),
-            Slot::IpSection => super::packet::ip(bytes, self),
+            Slot::StartNtp => refine(&mut self.start_ms, ntp_ms(bytes)),
+            Slot::EndNtp => refine(&mut self.end_ms, ntp_ms(bytes)),
             _ if !is_number => {}
-            Slot::SrcPort => fill(&mut self.src_port, u16::try_from(n).ok()),
-            Slot::DstPort => fill(&mut self.dst_port, u16::try_from(n).ok()),
+            // 0 is a port here: of what has none.
+            Slot::SrcPort => self.src_port = self.src_port.or(u16::try_from(n).ok()),
+            Slot::DstPort => self.dst_port = self.dst_port.or(u16::try_from(n).ok()),
             Slot::Proto => fill(&mut self.proto, u8::try_from(n).ok()),
             Slot::InIf => fill(&mut self.in_if, Some(n)),
             Slot::OutIf => fill(&mut self.out_if, Some(n)),
@@ -252,8 +262,8 @@ impl Flow {
             Slot::TcpFlags => fill(&mut self.tcp_flags, u16::try_from(n).ok()),
             Slot::StartSeconds => fill(&mut self.start_ms, n.checked_mul(1_000)),
             Slot::EndSeconds => fill(&mut self.end_ms, n.checked_mul(1_000)),
-            Slot::StartMs => fill(&mut self.start_ms, Some(n)),
-            Slot::EndMs => fill(&mut self.end_ms, Some(n)),
+            Slot::StartMs => refine(&mut self.start_ms, Some(n)),
+            Slot::EndMs => refine(&mut self.end_ms, Some(n)),
             Slot::StartDelta => fill(&mut self.start_ms, before_export(header, n)),
             Slot::EndDelta => fill(&mut self.end_ms, before_export(header, n)),
             Slot::StartUptime => fill(&mut self.start_uptime_ms, Some(n)),
@@ -278,6 +288,27 @@ impl Flow {
                 fill(&mut self.icmp_type, u8::try_from(n >> 8).ok());
                 fill(&mut self.icmp_code, Some(n as u8));
             }
+        }
+    }
+
+    /// A section of the packet gives what the record's own elements do not.
+    fn complete(&mut self, section: &[u8], read: fn(&[u8], &mut Self)) {
+        let mut packet = Self::default();
+        read(section, &mut packet);
+        self.src_addr = self.src_addr.or(packet.src_addr);
+        self.dst_addr = self.dst_addr.or(packet.dst_addr);
+        self.src_port = self.src_port.or(packet.src_port);
+        self.dst_port = self.dst_port.or(packet.dst_port);
+        self.proto = self.proto.or(packet.proto);
+        self.tos = self.tos.or(packet.tos);
+        self.tcp_flags = self.tcp_flags.or(packet.tcp_flags);
+        self.vlan = self.vlan.or(packet.vlan);
+        self.src_mac = self.src_mac.or(packet.src_mac);
+        self.dst_mac = self.dst_mac.or(packet.dst_mac);
+        self.icmp_type = self.icmp_type.or(packet.icmp_type);
+        self.icmp_code = self.icmp_code.or(packet.icmp_code);
+        if self.mpls.as_slice().is_empty() {
+            self.mpls = packet.mpls;
         }
     }
 
@@ -323,6 +354,14 @@ fn before_export(header: &Header, microseconds: u64) -> Option<u64> {
 fn ntp_ms(bytes: &[u8]) -> Option<u64> {
     let value = super::value::Value::read(super::elements::Type::Micros, bytes);
     value.as_unsigned().map(|micros| micros / 1_000)
+}
+
+/// As [`fill`], but a time in milliseconds stands for the same time in seconds.
+fn refine(place: &mut Option<u64>, value: Option<u64>) {
+    if value.is_some_and(|value| *place == Some(value - value % 1_000)) {
+        *place = value;
+    }
+    fill(place, value);
 }
 
 /// The first value that is not zero counts; if all are zero, zero does.
