@@ -1,7 +1,9 @@
 //! JSON, written as it comes: no tree is built, whatever a datagram says.
 
+use super::elements::Name;
 use super::value::text;
 use std::fmt::{Display, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Appends to a text. Commas are put where a value follows another.
 #[derive(Debug)]
@@ -34,13 +36,19 @@ impl<'o> Json<'o> {
         self.out.push(']');
     }
 
-    /// A key; names of elements and of ours need no escapes.
-    pub(super) fn key(&mut self, name: impl Display) -> &mut Self {
-        self.comma();
-        let _ = write!(self.out, "\"{name}\":");
-        self
+    /// The name of an element as a key.
+    pub(super) fn key(&mut self, name: Name) -> &mut Self {
+        match name.element {
+            Some(element) if !name.reverse => self.name(element.name),
+            _ => {
+                self.comma();
+                let _ = write!(self.out, "\"{name}\":");
+                self
+            }
+        }
     }
 
+    /// A key of ours; needs no escapes.
     pub(super) fn name(&mut self, name: &'static str) -> &mut Self {
         self.comma();
         self.out.push('"');
@@ -57,6 +65,10 @@ impl<'o> Json<'o> {
 
     pub(super) fn number(&mut self, n: u64) {
         self.comma();
+        self.digits(n);
+    }
+
+    fn digits(&mut self, n: u64) {
         let mut digits = [0; 20];
         let mut at = digits.len();
         let mut rest = n;
@@ -68,7 +80,32 @@ impl<'o> Json<'o> {
                 break;
             }
         }
-        self.out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+        self.out.push_str(str::from_utf8(&digits[at..]).unwrap_or_default());
+    }
+
+    pub(super) fn v4(&mut self, addr: Ipv4Addr) {
+        self.comma();
+        let [a, b, c, d] = addr.octets();
+        self.out.push('"');
+        for (end, octet) in [('.', a), ('.', b), ('.', c), ('"', d)] {
+            self.digits(octet.into());
+            self.out.push(end);
+        }
+    }
+
+    pub(super) fn addr(&mut self, addr: IpAddr) {
+        match addr {
+            IpAddr::V4(addr) => self.v4(addr),
+            IpAddr::V6(addr) => self.plain(addr),
+        }
+    }
+
+    /// A word of ours.
+    pub(super) fn word(&mut self, word: &'static str) {
+        self.comma();
+        self.out.push('"');
+        self.out.push_str(word);
+        self.out.push('"');
     }
 
     pub(super) fn signed(&mut self, n: i64) {
@@ -138,7 +175,7 @@ mod tests {
         let mut out = String::new();
         Json::new(&mut out).object(|json| {
             json.name("a").number(u64::MAX);
-            json.key(format_args!("e{}.{}", 1, 2)).text(b"\"\\\n\x01\xff\xc3\xa9\0\0");
+            json.key(Name { element: None, reverse: false, enterprise: 1, id: 2 }).text(b"\"\\\n\x01\xff\xc3\xa9\0\0");
             json.name("l").array(|json| {
                 json.number(0);
                 json.float(f64::NAN);

@@ -28,6 +28,7 @@ use super::scan::{Header, scan};
 use super::template::{Record, TemplateKind};
 use super::templates::Exporter;
 use super::value::Value;
+use std::net::IpAddr;
 
 /// What is known besides the datagram.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,9 +103,9 @@ pub fn to_json(raw: &[u8], view: &View<'_>, templates: &dyn TemplateSource, out:
 }
 
 fn head(json: &mut Json<'_>, header: &Header, view: &View<'_>) {
-    json.name("version").plain(header.version);
+    json.name("version").word(header.version.name());
     if let Some(exporter) = view.exporter {
-        json.name("exporter").plain(exporter.addr);
+        json.name("exporter").addr(exporter.addr);
     }
     if let Some(agent) = header.agent {
         json.name("agent").plain(agent);
@@ -164,22 +165,22 @@ fn show_record(
     view: &View<'_>,
 ) {
     if let Some(exporter) = view.exporter {
-        json.name("exporter").plain(exporter.addr);
+        json.name("exporter").addr(exporter.addr);
     }
-    json.name("version").plain(header.version);
+    json.name("version").word(header.version.name());
     number(json, "domain", header.domain);
     number(json, "set", set);
     let mut flow = Flow::read(record, header);
     match record.template.kind() {
         TemplateKind::Data => {
-            json.name("kind").plain("flow");
+            json.name("kind").word("flow");
             let rate = rate(&flow, header, view);
             flow.sampling = rate.rate;
             show_flow(json, &flow);
-            json.name("sampling_source").plain(rate.source);
+            json.name("sampling_source").word(rate.source.name());
         }
         TemplateKind::Options => {
-            json.name("kind").plain("option");
+            json.name("kind").word("option");
             flow.sampling = Said::of(record).rate().or(flow.sampling);
             show_flow(json, &flow);
         }
@@ -199,6 +200,12 @@ fn number(json: &mut Json<'_>, name: &'static str, value: Option<impl Into<u64>>
     }
 }
 
+fn addr(json: &mut Json<'_>, name: &'static str, value: Option<IpAddr>) {
+    if let Some(value) = value {
+        json.name(name).addr(value);
+    }
+}
+
 fn plain(json: &mut Json<'_>, name: &'static str, value: Option<impl std::fmt::Display>) {
     if let Some(value) = value {
         json.name(name).plain(value);
@@ -207,8 +214,8 @@ fn plain(json: &mut Json<'_>, name: &'static str, value: Option<impl std::fmt::D
 
 /// The fields that all versions share.
 fn show_flow(json: &mut Json<'_>, flow: &Flow) {
-    plain(json, "src_addr", flow.src_addr);
-    plain(json, "dst_addr", flow.dst_addr);
+    addr(json, "src_addr", flow.src_addr);
+    addr(json, "dst_addr", flow.dst_addr);
     number(json, "src_port", flow.src_port);
     number(json, "dst_port", flow.dst_port);
     number(json, "proto", flow.proto);
@@ -226,7 +233,7 @@ fn show_flow(json: &mut Json<'_>, flow: &Flow) {
     number(json, "dst_as", flow.dst_as);
     number(json, "src_mask", flow.src_mask);
     number(json, "dst_mask", flow.dst_mask);
-    plain(json, "next_hop", flow.next_hop);
+    addr(json, "next_hop", flow.next_hop);
     number(json, "direction", flow.direction);
     number(json, "sampling", flow.sampling);
     number(json, "sampler_id", flow.sampler_id);
@@ -241,8 +248,8 @@ fn show_flow(json: &mut Json<'_>, flow: &Flow) {
     if !flow.mpls.as_slice().is_empty() {
         json.name("mpls").array(|json| flow.mpls.as_slice().iter().for_each(|label| json.number((*label).into())));
     }
-    plain(json, "post_nat_src", flow.post_nat_src);
-    plain(json, "post_nat_dst", flow.post_nat_dst);
+    addr(json, "post_nat_src", flow.post_nat_src);
+    addr(json, "post_nat_dst", flow.post_nat_dst);
     number(json, "icmp_type", flow.icmp_type);
     number(json, "icmp_code", flow.icmp_code);
 }
@@ -283,7 +290,7 @@ fn show_value(json: &mut Json<'_>, value: Value<'_>, known: &Known<'_>, depth: u
         Value::Float(n) => json.float(n),
         Value::Bool(value) => json.boolean(value),
         Value::Mac(bytes) => json.hex(&bytes),
-        Value::V4(addr) => json.plain(addr),
+        Value::V4(addr) => json.v4(addr),
         Value::V6(addr) => json.plain(addr),
         Value::Text(bytes) => json.text(bytes),
         Value::Octets(bytes) => json.hex(bytes),
