@@ -6,7 +6,7 @@
 //!
 //! Start at [`syslog`]: PRI, then RFC 5424 (`rfc5424.rs`) where VERSION and TIMESTAMP say so, else RFC 3164
 //! (`rfc3164.rs`) in the shapes that devices send (`device.rs`, `key_value.rs`, `stamp.rs`). How that compares with
-//! other decoders, message by message: `tests/corpus.rs`.
+//! other decoders, message by message: `tests/corpus.rs`. NetFlow, IPFIX and sFlow are in [`flow`].
 //!
 //! # What a reader can rely on
 //!
@@ -25,7 +25,6 @@
 
 mod cursor;
 mod device;
-/// NetFlow, IPFIX and sFlow.
 pub mod flow;
 mod key_value;
 mod rfc3164;

@@ -234,14 +234,14 @@ fn hostile_datagrams_take_no_more_than_linear_time_and_room() {
     let many_templates: Vec<u8> =
         (256..7_000_u16).flat_map(|id| [id, 1, 8, 4].map(u16::to_be_bytes).concat()).collect();
     let datagrams = [
-        message(&[(2, &fields(0)), (256, &[1; 60_000])]),
-        message(&[(2, &fields(1)), (256, &[1; 60_000])]),
-        message(&[(2, &fields(0xffff)), (256, &[0; 60_000])]),
+        message(&[(2, &fields(0)), (256, &vec![1; 60_000])]),
+        message(&[(2, &fields(1)), (256, &vec![1; 60_000])]),
+        message(&[(2, &fields(0xffff)), (256, &vec![0; 60_000])]),
         message(&[(2, &lists), (256, &nested)]),
-        message(&[(2, &one_byte), (256, &[1; 64_000])]),
+        message(&[(2, &one_byte), (256, &vec![1; 64_000])]),
         message(&[(2, &many_templates), (256, &[1; 4_000])]),
         message(&vec![(300, &[1_u8][..]); 13_000]),
-        [&[0, 0, 0, 5, 0, 0, 0, 0][..], &[0; 12], &[0xff; 4], &[0; 65_000]].concat(),
+        [&[0, 0, 0, 5, 0, 0, 0, 0][..], &[0; 12], &[0xff; 4], &vec![0; 65_000]].concat(),
         [&[0, 0, 0, 5, 0, 0, 0, 0][..], &[0; 12], &[0xff; 4], &[0, 0, 0, 1, 0, 0, 0, 32].repeat(8_000)].concat(),
     ];
     let start = Instant::now();
@@ -252,7 +252,7 @@ fn hostile_datagrams_take_no_more_than_linear_time_and_room() {
         }
     }
     // A debug build takes some seconds; quadratic work would take minutes.
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
 }
 
 proptest! {

@@ -82,7 +82,8 @@ fn read_v4(wire: &mut Wire<'_>, flow: &mut Flow) -> Option<()> {
     flow.src_addr = Some(IpAddr::from([s0, s1, s2, s3]));
     flow.dst_addr = Some(IpAddr::from([d0, d1, d2, d3]));
     wire.take((usize::from(first & 15) * 4).checked_sub(head.len())?)?;
-    let is_first = u16::from_be_bytes(fragment) & 0x1fff == 0;
+    // The offset is the lower 13 bits.
+    let is_first = u16::from_be_bytes(fragment) << 3 == 0;
     if is_first { read_transport(wire, proto, flow) } else { None }
 }
 

@@ -56,6 +56,7 @@ impl<'a> Sflow<'a> {
 }
 
 /// An address with its type in front. Type 0 is "unknown" and has no bytes.
+#[expect(clippy::option_option, reason = "none is an end of bytes, some none an address that is not known")]
 pub(super) fn address(wire: &mut Wire<'_>) -> Option<Option<IpAddr>> {
     match wire.u32()? {
         0 => Some(None),

@@ -83,7 +83,7 @@ pub fn to_json(raw: &[u8], view: &View<'_>, templates: &dyn TemplateSource, out:
     let scan = scan(raw)?;
     let header = *scan.header();
     let mut lists = Lists::default();
-    walk(&scan, templates, &mut |item| lists.add(item, &header, view));
+    walk(&scan, templates, &mut |item| lists.add(&item, &header, view));
     let Lists { flows, options, counters, drops, undescribed, faults, shown } = lists;
     Json::new(out).object(|json| {
         head(json, &header, view);
@@ -118,8 +118,8 @@ fn head(json: &mut Json<'_>, header: &Header, view: &View<'_>) {
 }
 
 impl Lists {
-    fn add(&mut self, item: Item<'_, '_>, header: &Header, view: &View<'_>) {
-        match item {
+    fn add(&mut self, item: &Item<'_, '_>, header: &Header, view: &View<'_>) {
+        match *item {
             Item::Set { set, template, body, known } => {
                 for record in template.records(body) {
                     let (list, count) = match template.kind() {
@@ -130,7 +130,7 @@ impl Lists {
                     Json::new(list).object(|json| show_record(json, set, &record, known, header, view));
                 }
             }
-            Item::Sample(sample) => self.sample(&sample, header),
+            Item::Sample(ref sample) => self.sample(sample, header),
             Item::Undescribed(set) => {
                 self.shown.undescribed += 1;
                 Json::new(&mut self.undescribed).object(|json| {

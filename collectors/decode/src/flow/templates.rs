@@ -169,7 +169,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let limits = Limits { per_exporter: 4_096, total: 65_536, bytes_per_exporter: 8 << 20, bytes: 64 << 20 };
-        Self { limits, lifetime: Duration::from_secs(24 * 60 * 60) }
+        Self { limits, lifetime: Duration::from_hours(24) }
     }
 }
 

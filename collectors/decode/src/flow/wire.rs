@@ -64,11 +64,13 @@ impl<'a> Wire<'a> {
 /// A number of up to eight bytes. Longer ones are cut to their last eight; callers look at the length before.
 #[inline]
 pub(crate) fn unsigned(bytes: &[u8]) -> u64 {
+    if let Ok(eight) = <[u8; 8]>::try_from(bytes) {
+        return u64::from_be_bytes(eight);
+    }
     match *bytes {
         [a] => u64::from(a),
         [a, b] => u64::from(u16::from_be_bytes([a, b])),
         [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
-        [a, b, c, d, e, f, g, h] => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
         _ => bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
     }
 }

@@ -101,11 +101,14 @@ fn packet_of(link: usize, frame: &[u8]) -> Option<&[u8]> {
 
 /// Pieces of packets, by sender, receiver and number.
 #[derive(Default)]
-struct Fragments(HashMap<Vec<u8>, Vec<(usize, Vec<u8>, bool)>>);
+struct Fragments(HashMap<Vec<u8>, Vec<Piece>>);
+
+/// Offset, bytes, whether more follow.
+type Piece = (usize, Vec<u8>, bool);
 
 impl Fragments {
-    fn add(&mut self, key: Vec<u8>, at: usize, more: bool, data: &[u8]) -> Option<Vec<u8>> {
-        let pieces = self.0.entry(key.clone()).or_default();
+    fn add(&mut self, key: &[u8], at: usize, more: bool, data: &[u8]) -> Option<Vec<u8>> {
+        let pieces = self.0.entry(key.to_vec()).or_default();
         pieces.push((at, data.to_vec(), more));
         pieces.sort();
         let mut whole = Vec::new();
@@ -115,7 +118,7 @@ impl Fragments {
             }
             whole.extend_from_slice(data);
             if !*more {
-                self.0.remove(&key);
+                self.0.remove(key);
                 return Some(whole);
             }
         }
@@ -131,11 +134,11 @@ fn udp(packet: &[u8], fragments: &mut Fragments) -> Option<Datagram> {
             let data = &packet[usize::from(packet[0] & 15) * 4..end];
             let fragment = usize::from(be16(packet, 6));
             let from: [u8; 4] = packet[12..16].try_into().unwrap();
-            let whole = if fragment & 0x3fff == 0 {
+            let whole = if (fragment as u16) << 2 == 0 {
                 data.to_vec()
             } else {
                 let key = [&packet[12..20], &packet[4..6], &[packet[9]]].concat();
-                fragments.add(key, (fragment & 0x1fff) * 8, fragment & 0x2000 != 0, data)?
+                fragments.add(&key, (fragment & 0x1fff) * 8, fragment & 0x2000 != 0, data)?
             };
             (Ipv4Addr::from(from).into(), packet[9], whole)
         }
@@ -149,7 +152,7 @@ fn udp(packet: &[u8], fragments: &mut Fragments) -> Option<Datagram> {
                 data = if next == 44 {
                     let fragment = usize::from(be16(&data, 2));
                     let key = [&packet[8..40], &data[4..8]].concat();
-                    fragments.add(key, fragment & 0xfff8, fragment & 1 != 0, &data[8..])?
+                    fragments.add(&key, fragment & 0xfff8, fragment & 1 != 0, &data[8..])?
                 } else {
                     data[(usize::from(data[1]) + 1) * 8..].to_vec()
                 };
