@@ -96,6 +96,13 @@ pub enum Reject {
         /// Template id.
         id: u16,
     },
+    /// Bytes at the end of a data set that are no record of its template, and no padding either.
+    Leftover {
+        /// Set id.
+        set: u16,
+        /// How many.
+        bytes: u32,
+    },
     /// A template of more fields than [`sets::MAX_FIELDS`].
     TemplateFields {
         /// Template id.
@@ -137,6 +144,7 @@ impl fmt::Display for Reject {
             Self::Template { id } => {
                 write!(f, "template {id} cannot be: its number, its counts or its length are wrong")
             }
+            Self::Leftover { set, bytes } => write!(f, "{bytes} bytes at the end of set {set} are no record"),
             Self::TemplateFields { id, fields } => {
                 write!(f, "template {id} has {fields} fields, more than {} are not taken", sets::MAX_FIELDS)
             }

@@ -1,6 +1,6 @@
 //! The fields that all versions share, under one name each.
 //!
-//! An element fills a [`Slot`]; which one is known when a template is compiled. Where several elements of a record
+//! An element fills a slot; which one is known when a template is compiled. Where several elements of a record
 //! fill the same one (an IPv4 and an IPv6 address, a delta and a total), the first counts that is not zero.
 
 use super::elements::Registry;
@@ -207,7 +207,7 @@ impl Slot {
             176 | 178 => Self::IcmpType,
             177 | 179 => Self::IcmpCode,
             32 | 139 => Self::IcmpTypeCode,
-            315 => Self::FrameSection,
+            104 | 315 => Self::FrameSection,
             313 => Self::IpSection,
             _ => Self::None,
         }

@@ -248,8 +248,10 @@ impl<'a> Iterator for TemplateRecords<'a> {
     type Item = Result<TemplateRecord<'a>, Reject>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // Zeros at the end are padding: there is no template 0.
-        if self.broken || self.wire.rest().iter().take(4).all(|byte| *byte == 0) {
+        // Zeros at the end are padding: there is no template 0. So are fewer bytes than the least record has, whatever
+        // they are (Cisco WLC).
+        let padding = self.wire.len() < 4 || self.wire.rest().iter().take(4).all(|byte| *byte == 0);
+        if self.broken || padding {
             return None;
         }
         let id = { self.wire }.u16().unwrap_or_default();
@@ -331,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_template_that_cannot_be_ends_its_set() {
-        for body in [&[0, 5, 0, 1, 0, 8, 0, 4][..], &[1, 0, 0, 2, 0, 8, 0, 4], &[1, 0, 0xff, 0xff], &[1]] {
+        for body in [&[0, 5, 0, 1, 0, 8, 0, 4][..], &[1, 0, 0, 2, 0, 8, 0, 4], &[1, 0, 0xff, 0xff]] {
             let records = templates(Family::Ipfix, 2, body);
             assert!(matches!(records[..], [Err(Reject::Template { .. })]), "{body:?}: {records:?}");
         }

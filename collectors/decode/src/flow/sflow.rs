@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_flow_sample_and_its_expanded_form_say_the_same() {
-        let plain = samples(&[1, 36, 9, 7, 100, 1000, 0, 1 << 30 | 2, 2 << 30 | 10, 0, 0]);
+        let plain = samples(&[1, 36, 9, 7, 100, 1000, 0, 0x4000_0002, 0x8000_000a, 0, 0]);
         let expanded = samples(&[3, 44, 9, 0, 7, 100, 1000, 0, 1, 2, 2, 10, 0]);
         for raw in [plain, expanded] {
             let sflow = Sflow::read(&raw).unwrap();

@@ -1,13 +1,13 @@
 //! A datagram as one JSON object.
 //!
 //! ```json
-//! {"version":"netflow9","exporter":"192.0.2.1","domain":1,"sequence":7,"export_ms":1,"flows":[],"options":[],
+//! {"version":"netflow9","exporter":"192.0.2.1","domain":1,"sequence":7,"export_time":1,"flows":[],"options":[],
 //!  "counters":[],"drops":[],"undescribed":[],"faults":[]}
 //! ```
 //!
 //! - A flow has the fields of [`Flow`] that its record gives, and `fields`: every element under its own name. One that
 //!   a record has several times is an array.
-//! - Times are integers since 1970, in the unit of their element; `…_ms` are milliseconds. Hardware addresses and
+//! - Times are integers since 1970, in the unit of their element; `…_ms` and `export_time` are milliseconds. Hardware addresses and
 //!   bytes are hex digits.
 //! - `sampling` is packets per sampled packet, `sampling_source` says who says so. Counters stay as they were sent.
 //! - `undescribed` are data sets without a template, and samples of unknown formats; `faults` is what could not be read.
@@ -112,7 +112,7 @@ fn head(json: &mut Json<'_>, header: &Header, view: &View<'_>) {
     }
     number(json, "domain", header.domain);
     number(json, "sequence", header.sequence);
-    number(json, "export_ms", header.export_ms);
+    number(json, "export_time", header.export_ms);
     number(json, "uptime_ms", header.uptime_ms);
     number(json, "count", header.count);
 }
@@ -121,13 +121,19 @@ impl Lists {
     fn add(&mut self, item: &Item<'_, '_>, header: &Header, view: &View<'_>) {
         match *item {
             Item::Set { set, template, body, known } => {
-                for record in template.records(body) {
+                let mut records = template.records(body);
+                for record in records.by_ref() {
                     let (list, count) = match template.kind() {
                         TemplateKind::Data => (&mut self.flows, &mut self.shown.flows),
                         TemplateKind::Options => (&mut self.options, &mut self.shown.options),
                     };
                     *count += 1;
                     Json::new(list).object(|json| show_record(json, set, &record, known, header, view));
+                }
+                // Padding is up to three bytes of whatever, or zeros.
+                let left = records.left();
+                if left.len() > 3 && left.iter().any(|byte| *byte != 0) {
+                    self.fault(Reject::Leftover { set: template.id(), bytes: left.len() as u32 });
                 }
             }
             Item::Sample(ref sample) => self.sample(sample, header),

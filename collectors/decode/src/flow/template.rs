@@ -202,6 +202,13 @@ pub struct Records<'t, 'a> {
     wire: Wire<'a>,
 }
 
+impl<'a> Records<'_, 'a> {
+    /// What has not been read. After the last record: padding, or bytes that are no record.
+    pub const fn left(&self) -> &'a [u8] {
+        self.wire.rest()
+    }
+}
+
 impl<'t, 'a> Iterator for Records<'t, 'a> {
     type Item = Record<'t, 'a>;
 
@@ -214,11 +221,11 @@ impl<'t, 'a> Iterator for Records<'t, 'a> {
         if !template.variable {
             return self.wire.take(template.min_len).map(|bytes| Record { template, bytes });
         }
-        let start = self.wire;
+        let mut wire = self.wire;
         for field in &template.fields {
-            field.take(&mut self.wire)?;
+            field.take(&mut wire)?;
         }
-        let bytes = start.rest().get(..start.len() - self.wire.len())?;
+        let bytes = self.wire.take(self.wire.len() - wire.len())?;
         Some(Record { template, bytes })
     }
 }
