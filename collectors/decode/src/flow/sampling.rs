@@ -146,7 +146,9 @@ impl Sampling {
     }
 
     fn elsewhere(&self, exporter: Exporter, sampler: Option<u64>) -> Option<u64> {
-        let mut rates = self.rates.group(&exporter).filter(|(key, _)| key.id == sampler).map(|(_, rate)| *rate);
+        // Of the samplers learned last: this is asked for each flow.
+        let mut rates =
+            self.rates.group(&exporter).take(64).filter(|(key, _)| key.id == sampler).map(|(_, rate)| *rate);
         let first = rates.next()?;
         rates.all(|rate| rate == first).then_some(first)
     }
