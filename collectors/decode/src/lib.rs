@@ -6,7 +6,8 @@
 //!
 //! Start at [`syslog`]: PRI, then RFC 5424 (`rfc5424.rs`) where VERSION and TIMESTAMP say so, else RFC 3164
 //! (`rfc3164.rs`) in the shapes that devices send (`device.rs`, `key_value.rs`, `stamp.rs`). How that compares with
-//! other decoders, message by message: `tests/corpus.rs`. Windows events have a module of their own: [`winevent`].
+//! other decoders, message by message: `tests/corpus.rs`. The others have modules of their own: [`flow`] (NetFlow, IPFIX,
+//! sFlow), [`snmp`] (notifications) and [`winevent`] (Windows events).
 //!
 //! # What a reader can rely on
 //!
@@ -27,6 +28,7 @@
 
 mod cursor;
 mod device;
+pub mod flow;
 mod key_value;
 mod rfc3164;
 mod rfc5424;

@@ -5,9 +5,15 @@
 #[path = "../fuzz/snmp_receiver.rs"]
 mod snmp_receiver;
 
+use raven_decode::flow::sampling::Sampling;
+use raven_decode::flow::scan::{Scan, scan};
+use raven_decode::flow::show::{Shown, View, to_json};
+use raven_decode::flow::templates::{Exporter, Scope, Templates};
 use raven_decode::winevent;
 use raven_model::units::UnixNanos;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 /// Name and content of each input of a target; at least 20, so that an empty folder does not pass.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -56,4 +62,50 @@ fn every_snmp_fuzz_input_is_looked_at() {
         }
     }
     assert!(sound >= 14 && others >= 14, "{sound} {others}");
+}
+
+/// As the fuzz target does: datagrams of one exporter, each behind its length.
+fn flows(input: &[u8]) -> Vec<Shown> {
+    let exporter = Exporter::new([192, 0, 2, 1].into());
+    let (mut templates, mut sampling) = (Templates::default(), Sampling::default());
+    let (mut rest, mut all) = (input, Vec::new());
+    while let Some((length, behind)) = rest.split_first_chunk::<2>() {
+        let (raw, after) = behind.split_at(usize::from(u16::from_be_bytes(*length)).min(behind.len()));
+        rest = after;
+        let mut json = String::new();
+        let view = View { exporter: Some(exporter), sampling: Some(&sampling), configured: None };
+        all.push(to_json(raw, &view, &templates.of(exporter), &mut json).unwrap_or_default());
+        assert!(json.is_empty() || serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
+        let Ok(found) = scan(raw) else { continue };
+        sampling.learn(exporter, &found, &templates.of(exporter));
+        if let Scan::Sets(message) = found {
+            let scope = Scope { exporter, family: message.family, domain: message.domain };
+            for set in message.sets().flatten() {
+                let _ = templates.learn(scope, &set, Duration::ZERO, |_| {});
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_fuzz_input_of_flows_is_read() {
+    let all: BTreeMap<_, _> = inputs("flow").into_iter().map(|(name, raw)| (name, flows(&raw))).collect();
+    let read = |name: &str| &all[name];
+    let of = |name: &str| {
+        read(name).iter().map(|shown| [shown.flows, shown.options, shown.undescribed, shown.faults]).collect::<Vec<_>>()
+    };
+    assert_eq!(of("v1"), [[1, 0, 0, 0]]);
+    assert_eq!(of("v5"), [[2, 0, 0, 0]]);
+    assert_eq!(of("v7"), [[1, 0, 0, 0]]);
+    assert_eq!(of("v9-late"), [[0, 0, 1, 0], [0; 4], [1, 0, 0, 0]]);
+    assert_eq!(of("v9-before"), [[1, 0, 0, 0]]);
+    assert_eq!(of("v9-options"), [[0; 4], [0, 1, 0, 0], [1, 0, 0, 0]]);
+    assert_eq!(of("ipfix-variable"), [[2, 0, 0, 0]]);
+    assert_eq!(of("ipfix-withdraw"), [[0; 4], [0, 0, 1, 0]]);
+    assert_eq!(of("ipfix-lists"), [[1, 0, 0, 0]]);
+    assert_eq!(of("sflow-flow"), [[1, 0, 0, 0]]);
+    assert_eq!(of("sflow-count"), [[1, 0, 0, 1]]);
+    assert_eq!(read("sflow-drop")[0].drops, 1);
+    assert_eq!(read("sflow-counters")[0].counters, 1);
 }

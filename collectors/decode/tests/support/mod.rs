@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod flow;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -25,17 +27,18 @@ pub fn windows() -> Option<PathBuf> {
     part("windows")
 }
 
-fn part(name: &str) -> Option<PathBuf> {
+/// Where a part of the corpus lies.
+pub fn part(name: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let root = std::env::var_os("RAVEN_CORPUS").map_or(beside, PathBuf::from);
-    let dir = root.join(name);
-    if !dir.is_dir() {
+    let part = root.join(name);
+    if !part.is_dir() {
         // Not `eprintln!`: the test harness would keep that of a passing test to itself.
         let _ =
             writeln!(std::io::stderr(), "SKIPPED: no corpus at {}; RAVEN_CORPUS names another place", root.display());
         return None;
     }
-    Some(dir)
+    Some(part)
 }
 
 /// Every message, by file name and line.

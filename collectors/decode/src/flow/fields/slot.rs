@@ -1,0 +1,108 @@
+//! Which element fills which of the fields that all versions share.
+
+use crate::flow::elements::Registry;
+
+/// What an element is in the words of all versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::flow) enum Slot {
+    None,
+    SrcAddr,
+    DstAddr,
+    SrcPort,
+    DstPort,
+    Proto,
+    InIf,
+    OutIf,
+    Bytes,
+    Packets,
+    Tos,
+    TcpFlags,
+    StartSeconds,
+    EndSeconds,
+    StartMs,
+    EndMs,
+    StartNtp,
+    EndNtp,
+    StartDelta,
+    EndDelta,
+    StartUptime,
+    EndUptime,
+    Init,
+    SrcAs,
+    DstAs,
+    SrcMask,
+    DstMask,
+    NextHop,
+    Direction,
+    Sampling,
+    SamplerId,
+    Vlan,
+    OutVlan,
+    SrcMac,
+    DstMac,
+    Mpls,
+    PostNatSrc,
+    PostNatDst,
+    IcmpType,
+    IcmpCode,
+    IcmpTypeCode,
+    FrameSection,
+    IpSection,
+}
+
+impl Slot {
+    pub(in crate::flow) const fn of(registry: Registry, id: u16) -> Self {
+        match (registry, id) {
+            (Registry::Ipfix(0) | Registry::V9, _) => Self::of_iana(id),
+            _ => Self::None,
+        }
+    }
+
+    const fn of_iana(id: u16) -> Self {
+        match id {
+            8 | 27 => Self::SrcAddr,
+            12 | 28 => Self::DstAddr,
+            7 | 180 | 182 => Self::SrcPort,
+            11 | 181 | 183 => Self::DstPort,
+            4 => Self::Proto,
+            10 => Self::InIf,
+            14 => Self::OutIf,
+            1 | 85 => Self::Bytes,
+            2 | 86 => Self::Packets,
+            5 => Self::Tos,
+            6 => Self::TcpFlags,
+            150 => Self::StartSeconds,
+            151 => Self::EndSeconds,
+            152 => Self::StartMs,
+            153 => Self::EndMs,
+            154 | 156 => Self::StartNtp,
+            155 | 157 => Self::EndNtp,
+            158 => Self::StartDelta,
+            159 => Self::EndDelta,
+            22 => Self::StartUptime,
+            21 => Self::EndUptime,
+            160 => Self::Init,
+            16 => Self::SrcAs,
+            17 => Self::DstAs,
+            9 | 29 => Self::SrcMask,
+            13 | 30 => Self::DstMask,
+            15 | 62 => Self::NextHop,
+            61 => Self::Direction,
+            34 | 50 => Self::Sampling,
+            48 | 302 => Self::SamplerId,
+            58 | 243 => Self::Vlan,
+            59 | 254 => Self::OutVlan,
+            56 => Self::SrcMac,
+            80 => Self::DstMac,
+            70..=79 => Self::Mpls,
+            225 | 281 | 40_001 => Self::PostNatSrc,
+            226 | 282 | 40_002 => Self::PostNatDst,
+            176 | 178 => Self::IcmpType,
+            177 | 179 => Self::IcmpCode,
+            32 | 139 => Self::IcmpTypeCode,
+            104 | 315 => Self::FrameSection,
+            313 => Self::IpSection,
+            _ => Self::None,
+        }
+    }
+}
