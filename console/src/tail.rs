@@ -7,7 +7,7 @@ use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::time;
 use clap::Args;
-use raven_model::query::{Decoded, Query, RecordView, Select, Syslog};
+use raven_model::query::{Query, RecordView, Select, Syslog};
 use raven_model::units::UnixNanos;
 use std::net::IpAddr;
 
@@ -98,7 +98,10 @@ pub fn human(line: &[u8]) -> String {
 fn human_record(view: &RecordView) -> String {
     let raw = view.raw_bytes().unwrap_or_default();
     let text = match &view.decoded {
-        Some(Decoded::Syslog(syslog)) => human_syslog(syslog, &raw),
+        Some(decoded) => match decoded.read::<Syslog>() {
+            Some(syslog) => human_syslog(&syslog, &raw),
+            None => escape::text(decoded.text()),
+        },
         None => format!("- {}", message(&raw)),
     };
     let marks = [(view.piece, " [goes on in the next record]"), (view.unparsed, " [kept unparsed]")];

@@ -40,7 +40,7 @@ pub mod winevent;
 mod zone;
 
 use cursor::{Cursor, text};
-use raven_model::query::{Decoded, Syslog};
+use raven_model::query::Syslog;
 use raven_model::units::UnixNanos;
 use std::fmt;
 
@@ -89,15 +89,6 @@ impl fmt::Display for Reject {
             Self::MixedTag => f.write_str("RFC 5424 header up to HOSTNAME, then an RFC 3164 tag"),
         }
     }
-}
-
-/// Reads one record of `stream` for a view: the fields, and why they are not all there.
-pub fn decode(stream: &str, raw: &[u8], received: UnixNanos) -> (Option<Decoded>, Option<String>) {
-    if stream != "syslog" {
-        return (None, Some(format!("no decoder for stream `{stream}`")));
-    }
-    let Reading { syslog, reject } = syslog(raw, received);
-    (Some(Decoded::Syslog(syslog)), reject.map(|reject| reject.to_string()))
 }
 
 /// Reads a syslog message. `received` dates the stamps that have no year.
@@ -215,13 +206,5 @@ mod tests {
         let Reading { syslog, reject } = syslog(b"<13>1 2026-13-01T00:00:00Z h a - - - x", RECEIVED);
         assert_eq!(reject, Some(Reject::Timestamp));
         assert_eq!((syslog.severity, syslog.message.as_deref()), (Some(5), Some("2026-13-01T00:00:00Z h a - - - x")));
-    }
-
-    #[test]
-    fn only_the_syslog_stream_has_a_decoder() {
-        assert_eq!(decode("flow", b"", RECEIVED), (None, Some("no decoder for stream `flow`".to_owned())));
-        let (decoded, reject) = decode("syslog", b"no header", RECEIVED);
-        assert!(decoded.is_some());
-        assert_eq!(reject.as_deref(), Some("no PRI and no timestamp: not RFC 5424 or RFC 3164"));
     }
 }

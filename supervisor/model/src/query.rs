@@ -6,7 +6,9 @@
 
 use crate::units::{Seq, UnixNanos};
 use base64::Engine as _;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -116,9 +118,12 @@ pub struct RecordView {
     /// True when a collector died twice over it and nobody looked inside.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unparsed: bool,
-    /// Fields read from the message.
+    /// True when the collector does not vouch for it: its sender or its credentials were not allowed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+    /// Fields read from the message: those of [`Syslog`] for the stream `syslog`, and so on by stream.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub decoded: Option<Decoded>,
+    pub decoded: Option<Json>,
     /// Why there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reject: Option<String>,
@@ -135,12 +140,37 @@ impl RecordView {
     }
 }
 
-/// What a decoder read from a record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Decoded {
-    /// A syslog message.
-    Syslog(Syslog),
+/// What a decoder read from a record: JSON, taken apart only by those who want to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// Of text that is JSON.
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
+
+    /// Of what has a JSON form.
+    pub fn of(value: &impl Serialize) -> Option<Self> {
+        serde_json::value::to_raw_value(value).ok().map(Self)
+    }
+
+    /// As a type; `None` when it is not of that shape.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.0.get()).ok()
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
 }
 
 /// A syslog message, by RFC 5424, RFC 3164 or as much as could be read. What the message does not give is null.
@@ -197,7 +227,7 @@ pub struct SourceView {
     pub last_seen_ns: UnixNanos,
     /// Records that matched no grammar.
     pub not_understood: u64,
-    /// The hostname that it last called itself.
+    /// The name that it last called itself: hostname, computer, or SNMPv3 engine.
     pub hostname: Option<String>,
     /// The newest message that was not understood, cut to 200 bytes, lossy UTF-8.
     pub sample: Option<String>,

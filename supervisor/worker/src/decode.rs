@@ -17,16 +17,22 @@ pub use lines::{Line, Lines};
 pub use ring::{Blocks, Clock, Got};
 pub use walk::{SLACK_NS, Step, Walk, Walked};
 
+use crate::decoder::Knowledge;
 use anyhow::{Context, bail};
 use client::Client;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use raven_buffer::tail::TailClient;
+use raven_decode::snmp::{Names, mib};
 use raven_jail::channel::{Channel, ChannelError};
+use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use ring::Ring;
 use serde_json::value::RawValue;
+use std::fs::File;
 use std::io::ErrorKind;
+use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -55,6 +61,7 @@ impl Pulse {
 pub struct Decode {
     pulse: Pulse,
     ring: Ring,
+    knowledge: Rc<Knowledge>,
     clients: Vec<Client>,
     stopping: bool,
     packet: Vec<u8>,
@@ -65,7 +72,12 @@ impl Decode {
     pub fn new(start: &Start, fds: Vec<OwnedFd>, channel: Channel) -> anyhow::Result<Self> {
         let tail = start.fds.iter().zip(fds).find_map(|(name, fd)| matches!(name, Fd::Tail { .. }).then_some(fd));
         let tail = TailClient::new(tail.context("ravend passed no way to the store")?);
+        let knowledge = Knowledge::new(start.data.join("ring"));
+        if let Some(config) = &start.config {
+            know(&knowledge, config);
+        }
         Ok(Self {
+            knowledge,
             pulse: Pulse { channel, next: Instant::now() },
             ring: Ring::new(start.data.join("ring"), tail),
             clients: Vec::new(),
@@ -86,7 +98,7 @@ impl Decode {
             // Clients that were just taken in have no entry in `ready`.
             for (n, client) in self.clients.iter_mut().enumerate() {
                 let readable = ready.get(n + 1).copied().unwrap_or(false);
-                client.serve(readable, &mut self.ring, &mut self.pulse);
+                client.serve(readable, &self.knowledge, &mut self.ring, &mut self.pulse);
                 self.pulse.beat()?;
             }
             self.clients.retain(|client| !client.is_done());
@@ -120,7 +132,9 @@ impl Decode {
                         self.welcome(socket);
                     }
                 }
-                Ok(Some((ToWorker::Configure(_) | ToWorker::Secrets(_) | ToWorker::Mibs, _))) => {}
+                Ok(Some((ToWorker::Configure(config), _))) => know(&self.knowledge, &config),
+                Ok(Some((ToWorker::Mibs, fds))) => fds.into_iter().for_each(|fd| name_oids(&self.knowledge, fd)),
+                Ok(Some((ToWorker::Secrets(_), _))) => {}
                 Ok(Some((ToWorker::Stop, _)) | None) => {
                     self.stopping = true;
                     return Ok(());
@@ -144,4 +158,46 @@ impl Decode {
         }
         self.clients.push(Client::new(socket));
     }
+}
+
+/// What the configuration states of senders.
+fn know(knowledge: &Knowledge, config: &Config) {
+    let rates = config.collect.flow.sampling.iter();
+    let rates = rates.filter_map(|(address, rate)| Some((address.parse().ok()?, u64::from(*rate))));
+    *knowledge.sampling.borrow_mut() = rates.collect();
+}
+
+/// Names of OIDs from the operator's MIB modules, besides the standard ones.
+fn name_oids(knowledge: &Knowledge, fd: OwnedFd) {
+    let mut all = Vec::new();
+    if let Err(error) = File::from(fd).read_to_end(&mut all) {
+        return eprintln!("raven-worker decode: the MIB modules cannot be read: {error}");
+    }
+    let modules = modules(&all);
+    let files: Vec<_> = modules.iter().map(|(name, text)| mib::MibFile { name, text }).collect();
+    let mut names = Names::standard();
+    let loaded = mib::load(&files, &mut names);
+    for problem in loaded.problems.iter().chain(&loaded.unresolved).take(20) {
+        eprintln!("raven-worker decode: {problem}");
+    }
+    *knowledge.names.borrow_mut() = names;
+}
+
+/// `{ name_len u16, name, text_len u32, text } …`, as `ravend` passes them.
+fn modules(mut run: &[u8]) -> Vec<(String, String)> {
+    fn item<'a>(run: &mut &'a [u8], wide: bool) -> Option<&'a [u8]> {
+        let (len, rest) = if wide {
+            run.split_first_chunk::<4>().map(|(len, rest)| (u32::from_le_bytes(*len) as usize, rest))?
+        } else {
+            run.split_first_chunk::<2>().map(|(len, rest)| (usize::from(u16::from_le_bytes(*len)), rest))?
+        };
+        let (item, rest) = rest.split_at_checked(len)?;
+        *run = rest;
+        Some(item)
+    }
+    let mut modules = Vec::new();
+    while let Some((name, text)) = item(&mut run, false).and_then(|name| Some((name, item(&mut run, true)?))) {
+        modules.push((String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(text).into_owned()));
+    }
+    modules
 }

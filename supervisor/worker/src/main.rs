@@ -6,6 +6,7 @@
 
 mod config;
 mod decode;
+mod decoder;
 mod select;
 mod sources;
 mod store;

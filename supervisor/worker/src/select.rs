@@ -4,15 +4,18 @@
 //! end on a site that is busy.
 
 use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
+use crate::decoder::{Decoder, Knowledge};
 use base64::Engine as _;
 use memchr::memmem::Finder;
 use raven_buffer::Block;
+use raven_buffer::block::Entry;
 use raven_model::query::{RecordView, Select};
 use raven_model::record::{Record, plain_address};
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Duration;
 
 const STORE_BUSY: Duration = Duration::from_millis(100);
@@ -27,6 +30,7 @@ const SLACK: u64 = crate::decode::SLACK_NS;
 /// A search under way.
 pub struct Records {
     select: Select,
+    decoder: Option<Decoder>,
     filter: Filter,
     phase: Phase,
 }
@@ -68,14 +72,15 @@ struct Count {
 
 impl Records {
     /// Prepares the search.
-    pub fn new(select: Select) -> Self {
+    pub fn new(select: Select, knowledge: &Rc<Knowledge>) -> Self {
+        let decoder = select.decoded.then(|| Decoder::new(&select.stream, Rc::clone(knowledge)));
         let filter = Filter {
             since: select.since,
             until: select.until,
             source: select.source.map(plain_address),
             text: select.grep.as_ref().map(|text| Finder::new(text.as_bytes()).into_owned()),
         };
-        Self { select, filter, phase: Phase::Start }
+        Self { select, decoder, filter, phase: Phase::Start }
     }
 
     /// Does a piece of work, at most a block.
@@ -139,9 +144,19 @@ impl Records {
         Ok(match walked {
             Walked::Block(block, _) if self.is_past(&block) => Step::Done,
             Walked::Block(block, range) => {
-                let decode_as = self.select.decoded.then_some(self.select.stream.as_str());
-                for (seq, record) in self.filter.of(&block, range) {
-                    lines.line(&Line::Record(&view(seq, &record, &block, decode_as)));
+                if let Some(decoder) = &mut self.decoder {
+                    decoder.block();
+                }
+                for entry in block.entries() {
+                    match (entry, &mut self.decoder) {
+                        (Entry::Context(_, context), Some(decoder)) => decoder.context(&context),
+                        (Entry::Record(seq, record), decoder)
+                            if range.contains(&seq) && self.filter.matches(&record) =>
+                        {
+                            lines.line(&Line::Record(&view(seq, &record, &block, decoder.as_mut())));
+                        }
+                        _ => {}
+                    }
                 }
                 Step::Again
             }
@@ -226,18 +241,14 @@ impl Count {
     }
 }
 
-/// A record as it is shown; decoded when `decode_as` names its stream.
-pub fn view(seq: Seq, record: &Record<'_>, block: &Block, decode_as: Option<&str>) -> RecordView {
+/// A record as it is shown; decoded when there is a decoder.
+pub fn view(seq: Seq, record: &Record<'_>, block: &Block, decoder: Option<&mut Decoder>) -> RecordView {
     let received = record.received;
     let (raw, raw_b64) = match std::str::from_utf8(record.raw) {
         Ok(text) => (Some(text.to_owned()), None),
         Err(_) => (None, Some(base64::engine::general_purpose::STANDARD.encode(record.raw))),
     };
-    let (decoded, reject) = match decode_as {
-        Some(_) if received.is_unparsed() => (None, Some("a collector died twice over it: not looked at".to_owned())),
-        Some(stream) => raven_decode::decode(stream, record.raw, UnixNanos(received.wall.0)),
-        None => (None, None),
-    };
+    let (decoded, reject) = decoder.map_or((None, None), |decoder| decoder.decode(record));
     RecordView {
         seq,
         received_ns: received.wall,
@@ -247,6 +258,7 @@ pub fn view(seq: Seq, record: &Record<'_>, block: &Block, decode_as: Option<&str
         raw_b64,
         piece: received.piece,
         unparsed: received.is_unparsed(),
+        refused: received.is_refused(),
         decoded,
         reject,
     }
@@ -259,11 +271,15 @@ mod tests {
     use crate::decode::fake::{Fake, Message, Place, encoded};
     use raven_model::query::Reply;
 
+    fn knowledge() -> Rc<Knowledge> {
+        Knowledge::new("/nonexistent".into())
+    }
+
     const SECOND: u64 = 1_000_000_000;
 
     /// Runs to the end, or to the first pause of a follower: seqs, and notes.
     fn answer(select: Select, fake: &mut Fake) -> (Vec<u64>, Vec<String>) {
-        let (mut records, mut lines) = (Records::new(select), Lines::default());
+        let (mut records, mut lines) = (Records::new(select, &knowledge()), Lines::default());
         while matches!(records.step(fake, &mut lines).unwrap(), Step::Again) {}
         let (mut seqs, mut notes) = (Vec::new(), Vec::new());
         for line in lines.text().lines() {
@@ -346,8 +362,10 @@ mod tests {
         let messages: [Message<'_>; 3] =
             [(1, "192.0.2.7:5", &raw), (1, "192.0.2.7:5", &bytes), (1, "192.0.2.7:5", b"")];
         let mut fake = Fake::new(vec![encoded(Seq(1), &messages)]);
-        let (mut records, mut lines) =
-            (Records::new(Select { stream: "syslog".into(), decoded: true, ..Select::default() }), Lines::default());
+        let (mut records, mut lines) = (
+            Records::new(Select { stream: "syslog".into(), decoded: true, ..Select::default() }, &knowledge()),
+            Lines::default(),
+        );
         while records.step(&mut fake, &mut lines).unwrap() != Step::Done {}
         let views: Vec<RecordView> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let raws: Vec<Vec<u8>> = views.iter().map(|view| view.raw_bytes().unwrap()).collect();
@@ -357,7 +375,7 @@ mod tests {
     #[test]
     fn an_answer_ends_where_the_ring_ended_when_it_was_asked_for() {
         let mut fake = Fake::with_blocks(Seq(1), 2, 10, |_| UnixNanos(1));
-        let (mut records, mut lines) = (Records::new(Select::default()), Lines::default());
+        let (mut records, mut lines) = (Records::new(Select::default(), &knowledge()), Lines::default());
         records.step(&mut fake, &mut lines).unwrap();
         fake.places.extend(Fake::with_blocks(Seq(21), 2, 10, |_| UnixNanos(1)).places);
         while records.step(&mut fake, &mut lines).unwrap() != Step::Done {}
@@ -368,7 +386,7 @@ mod tests {
     fn a_follower_goes_on_with_what_comes() {
         let mut fake = Fake::with_blocks(Seq(1), 2, 10, |_| UnixNanos(1));
         let select = Select { follow: true, last: Some(1), ..Select::default() };
-        let (mut records, mut lines) = (Records::new(select), Lines::default());
+        let (mut records, mut lines) = (Records::new(select, &knowledge()), Lines::default());
         while records.step(&mut fake, &mut lines).unwrap() == Step::Again {}
         assert_eq!(lines.text().lines().count(), 1);
         fake.places.extend(Fake::with_blocks(Seq(21), 2, 10, |_| UnixNanos(1)).places);

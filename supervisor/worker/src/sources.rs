@@ -2,8 +2,11 @@
 
 use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
 use raven_buffer::Block;
-use raven_model::query::{Decoded, SourceView};
+use raven_decode::flow::scan::scan;
+use raven_decode::{snmp, winevent};
+use raven_model::query::SourceView;
 use raven_model::record::Record;
+use raven_model::stream::Stream;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,7 +29,7 @@ const STORE_BUSY: Duration = Duration::from_millis(100);
 
 /// A count under way.
 pub struct Sources {
-    stream: String,
+    stream: Option<Stream>,
     since: UnixNanos,
     now: UnixNanos,
     phase: Phase,
@@ -66,7 +69,7 @@ impl Sources {
 
     fn at(stream: &str, since: Option<UnixNanos>, now: UnixNanos) -> Self {
         Self {
-            stream: stream.to_owned(),
+            stream: Stream::named(stream),
             since: since.unwrap_or(UnixNanos(now.0.saturating_sub(WINDOW))),
             now,
             phase: Phase::Start,
@@ -92,7 +95,8 @@ impl Sources {
 
     fn start(&mut self, blocks: &mut impl Blocks) -> anyhow::Result<Step> {
         let Some(next) = blocks.next_seq()? else { return Ok(Step::Later(STORE_BUSY)) };
-        let (first, enough) = (blocks.first(), Seq(next.0.saturating_sub(RECORDS_MAX)));
+        let most = if self.stream == Some(Stream::Syslog) { RECORDS_MAX } else { RECORDS_MAX / 10 };
+        let (first, enough) = (blocks.first(), Seq(next.0.saturating_sub(most)));
         let walk = Walk::new(first.max(enough), Some(next), Some(self.since));
         self.phase = Phase::Count(walk, enough > first);
         Ok(Step::Again)
@@ -104,7 +108,7 @@ impl Sources {
         walk.notes.drain(..).for_each(|note| lines.note(note));
         if std::mem::take(&mut walk.begins_late) {
             lines.note(if *cut {
-                format!("only the newest {RECORDS_MAX} records were counted")
+                "there is more than can be counted in a few seconds: only the newest records were".to_owned()
             } else {
                 "the time asked for begins before the oldest record held".to_owned()
             });
@@ -141,22 +145,14 @@ impl Sources {
         source.records += 1;
         source.bytes += record.raw.len() as u64;
         source.last_seen = source.last_seen.max(record.received.wall);
-        // A record that ended a collector twice is looked at by nobody.
-        let (decoded, reject) = if record.received.is_unparsed() {
-            (None, Some(String::new()))
-        } else {
-            raven_decode::decode(&self.stream, record.raw, record.received.wall)
-        };
-        if reject.is_some() {
+        let (understood, name) = glance(self.stream, record);
+        if !understood || record.received.is_refused() {
             source.not_understood += 1;
             let sample = source.sample.get_or_insert_default();
             sample.clear();
             sample.extend_from_slice(&record.raw[..record.raw.len().min(SAMPLE)]);
         }
-        if let Some(Decoded::Syslog(syslog)) = decoded {
-            let name = syslog.hostname.filter(|name| name.len() <= NAME);
-            source.hostname = name.or(source.hostname.take());
-        }
+        source.hostname = name.filter(|name| name.len() <= NAME).or(source.hostname.take());
     }
 
     fn finish(&mut self, lines: &mut Lines) {
@@ -186,6 +182,27 @@ impl Source {
             hostname: self.hostname,
             sample: self.sample.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
         }
+    }
+}
+
+/// Whether a record is understood, as far as that can be told by itself, and the name that its sender gives itself.
+fn glance(stream: Option<Stream>, record: &Record<'_>) -> (bool, Option<String>) {
+    // A record that ended a collector twice is looked at by nobody.
+    if record.received.is_unparsed() {
+        return (false, None);
+    }
+    match stream {
+        Some(Stream::Syslog) => {
+            let reading = raven_decode::syslog(record.raw, record.received.wall);
+            (reading.reject.is_none(), reading.syslog.hostname)
+        }
+        Some(Stream::Flow) => (scan(record.raw).is_ok(), None),
+        Some(Stream::Trap) => (snmp::Message::read(record.raw).is_ok(), None),
+        Some(Stream::Winevent) => {
+            let reading = winevent::decode(record.raw);
+            (reading.reject.is_none(), reading.event.computer)
+        }
+        Some(Stream::Host) | None => (true, None),
     }
 }
 

@@ -163,7 +163,8 @@ impl Store {
     // ---- waiting ----
 
     fn wait(&mut self) -> anyhow::Result<()> {
-        let more = self.kept.iter().fold(false, |more, kept| kept.wait() || more);
+        // All are told, also when one of them has more already.
+        let more = self.kept.iter().filter(|kept| kept.wait()).count() > 0;
         let timeout = if more { Duration::ZERO } else { self.timeout() };
         let ready = self.poll(timeout)?;
         for (n, kept) in self.kept.iter_mut().enumerate() {

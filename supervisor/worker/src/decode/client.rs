@@ -2,6 +2,7 @@
 
 use super::{Line, Lines, Pulse, Step};
 use crate::decode::ring::Ring;
+use crate::decoder::Knowledge;
 use crate::select::Records;
 use crate::sources::Sources;
 use anyhow::{Context, bail};
@@ -16,6 +17,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How long a client may take to ask.
@@ -94,8 +96,8 @@ impl Client {
     }
 
     /// Goes on with its question, at most one block. What goes wrong here is told to this client and ends it alone.
-    pub fn serve(&mut self, ready: bool, ring: &mut Ring, pulse: &mut Pulse) {
-        let Err(error) = self.try_serve(ready, ring, pulse) else { return };
+    pub fn serve(&mut self, ready: bool, knowledge: &Rc<Knowledge>, ring: &mut Ring, pulse: &mut Pulse) {
+        let Err(error) = self.try_serve(ready, knowledge, ring, pulse) else { return };
         if matches!(self.job, Job::Finished) || error.downcast_ref::<HungUp>().is_some() {
             self.lines = Lines::default();
         } else {
@@ -107,13 +109,19 @@ impl Client {
         }
     }
 
-    fn try_serve(&mut self, ready: bool, ring: &mut Ring, pulse: &mut Pulse) -> anyhow::Result<()> {
+    fn try_serve(
+        &mut self,
+        ready: bool,
+        knowledge: &Rc<Knowledge>,
+        ring: &mut Ring,
+        pulse: &mut Pulse,
+    ) -> anyhow::Result<()> {
         self.send()?;
         if !self.lines.is_sent() {
             return Ok(());
         }
         if ready {
-            self.read(ring)?;
+            self.read(knowledge, ring)?;
         }
         if Instant::now() < self.not_before {
             return Ok(());
@@ -144,7 +152,7 @@ impl Client {
     }
 
     /// Takes in the question, or the end of the client.
-    fn read(&mut self, ring: &mut Ring) -> anyhow::Result<()> {
+    fn read(&mut self, knowledge: &Rc<Knowledge>, ring: &mut Ring) -> anyhow::Result<()> {
         let mut chunk = [0; 4096];
         let n = match recv(self.socket.as_fd(), &mut chunk, &mut Vec::new(), nix::libc::MSG_DONTWAIT) {
             Ok(0) => return Err(HungUp.into()),
@@ -159,7 +167,7 @@ impl Client {
         }
         let Some(end) = text.iter().position(|&b| b == b'\n') else { return Ok(()) };
         let query: Query = serde_json::from_slice(&text[..end]).context("not a question that this raven knows")?;
-        self.job = job(query, ring)?;
+        self.job = job(query, knowledge, ring)?;
         self.lines.reply(&Reply::Ok);
         Ok(())
     }
@@ -196,11 +204,11 @@ impl Client {
     }
 }
 
-fn job(query: Query, ring: &Ring) -> anyhow::Result<Job> {
+fn job(query: Query, knowledge: &Rc<Knowledge>, ring: &Ring) -> anyhow::Result<Job> {
     Ok(match query {
         Query::Records(select) => {
             let (stream, reader) = (select.stream.clone(), ring.reader(&select.stream)?);
-            Job::Records(Box::new(Records::new(select)), stream, reader)
+            Job::Records(Box::new(Records::new(select, knowledge)), stream, reader)
         }
         Query::Sources { stream, since } => {
             let reader = ring.reader(&stream)?;
@@ -261,7 +269,8 @@ mod tests {
 
     impl Bench {
         fn serve(&mut self, ready: bool) {
-            self.client.serve(ready, &mut self.ring, &mut self.pulse);
+            let knowledge = Knowledge::new("/nonexistent".into());
+            self.client.serve(ready, &knowledge, &mut self.ring, &mut self.pulse);
         }
 
         fn answer(mut self) -> String {
