@@ -5,6 +5,7 @@
 //! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them.
 
 pub mod framing;
+pub mod inbox;
 pub mod receiver;
 pub mod syslog;
 
