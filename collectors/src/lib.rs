@@ -6,6 +6,7 @@
 
 pub mod framing;
 pub mod inbox;
+pub mod keygen;
 pub mod receiver;
 pub mod syslog;
 
