@@ -7,8 +7,13 @@
 pub mod framing;
 pub mod inbox;
 pub mod keygen;
+pub mod session;
+pub mod relp;
 pub mod receiver;
 pub mod syslog;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;
 
 /// Why a collector ended.
 #[derive(Debug, thiserror::Error)]
