@@ -9,6 +9,7 @@ pub mod inbox;
 pub mod keygen;
 pub mod session;
 pub mod relp;
+pub mod tls;
 pub mod receiver;
 pub mod syslog;
 #[cfg(test)]
