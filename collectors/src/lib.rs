@@ -7,14 +7,14 @@
 pub mod framing;
 pub mod inbox;
 pub mod keygen;
-pub mod session;
-pub mod relp;
-pub mod tls;
 pub mod receiver;
+pub mod relp;
+pub mod session;
 pub mod syslog;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;
+pub mod tls;
 
 /// Why a collector ended.
 #[derive(Debug, thiserror::Error)]
