@@ -92,6 +92,10 @@ impl Kind for Syslog {
     }
 
     fn secrets(&mut self, secrets: BTreeMap<String, OwnedFd>) {
+        if secrets.is_empty() {
+            // No listener speaks TLS.
+            return;
+        }
         let wrong = self.credentials.renew(secrets).err().map(|error| error.to_string());
         if let Some(wrong) = &wrong {
             eprintln!("raven-worker syslog: {wrong}");

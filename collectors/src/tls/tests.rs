@@ -130,6 +130,25 @@ fn say(link: &mut Link, bytes: &[u8]) {
     link.client.writer().write_all(bytes).unwrap();
 }
 
+/// A client hello of TLS 1.1 without extensions.
+const OLD_HELLO: [u8; 50] = {
+    let mut hello = [7; 50];
+    let head = [0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
+    let mut at = 0;
+    while at < head.len() {
+        hello[at] = head[at];
+        at += 1;
+    }
+    // No session, one cipher (ECDHE-ECDSA-AES128-SHA), no compression.
+    let tail = [0, 0, 2, 0xc0, 0x09, 1, 0];
+    let mut at = 0;
+    while at < tail.len() {
+        hello[43 + at] = tail[at];
+        at += 1;
+    }
+    hello
+};
+
 fn appliance() -> Pair {
     keys("raven").unwrap()
 }
@@ -346,6 +365,8 @@ fn what_speaks_no_tls_is_told_apart() {
         (b"16 <13>plain syslog", "tls_plain_text"),
         (b"GET / HTTP/1.1\r\n", "tls_not_tls"),
         (b"\x80\x2e\x01\x03\x01\x00\x15", "tls_old_version"),
+        // As OpenSSL says hello with TLS 1.1, one cipher, no extension.
+        (&OLD_HELLO, "tls_old_version"),
         (b"\x16\x03\x01\xff\xff\x01\x00\x00\x00", "tls_broken"),
     ] {
         let mut collector = Collector::new();

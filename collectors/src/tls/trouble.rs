@@ -64,6 +64,8 @@ const BROKEN: Trouble = trouble(
 pub fn of(error: &Error, opening: &Opening) -> Trouble {
     match error {
         Error::InvalidMessage(_) => of_opening(opening).unwrap_or(BROKEN),
+        // What the library misses first in an old hello is some extension.
+        Error::PeerIncompatible(_) if is_old_hello(opening.bytes()) => VERSION,
         Error::PeerIncompatible(incompatible) => of_incompatible(incompatible),
         Error::NoCertificatesPresented => NO_CERTIFICATE,
         Error::InvalidCertificate(wrong) => of_certificate(wrong),
@@ -81,6 +83,11 @@ pub fn of_opening(opening: &Opening) -> Option<Trouble> {
         _ if opening.is_syslog() => Some(PLAIN),
         _ => Some(OTHER),
     }
+}
+
+/// A client hello (RFC 8446, 4.1.2) whose version is below TLS 1.2; 1.3 says 1.2 there.
+const fn is_old_hello(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x16, 3, _, _, _, 1, _, _, _, 3, 0..=2, ..])
 }
 
 const fn of_incompatible(incompatible: &PeerIncompatible) -> Trouble {
