@@ -2,9 +2,10 @@
 //! rsyslog, logger. A program that is not installed is named, and its scenario does not run.
 //!
 //! Without a harness: the collector is this program again, which enters its jail as the only thread of its process.
-//! `peers bench` measures the CPU of the collector.
+//! `peers bench` measures CPU and memory of the collector.
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod collector;
 mod programs;
 mod scenarios;
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("--collector") => collector::run(),
         Some("--keygen") => collector::run_keygen(),
-        Some("bench") => scenarios::bench(),
+        Some("bench") => bench::run(),
         // What tools ask that look for tests.
         Some("--list") => {}
         name => scenarios::all(name.filter(|name| !name.starts_with('-'))),
