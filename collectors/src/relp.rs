@@ -16,7 +16,7 @@ pub use answers::WINDOW;
 
 use crate::inbox::{From, Trouble};
 use crate::receiver::{Session, Standing};
-use crate::session::{HANDSHAKE, Opening, READS, Shared, Socket, now, read};
+use crate::session::{HANDSHAKE, Opening, READS, Shared, Socket, now, read, slim};
 use answers::{Answer, Answers};
 use frame::{FrameError, Place, Said, Step, step};
 use raven_jail::receive::{Arrived, CollectorMemory, Inspect};
@@ -127,6 +127,7 @@ impl RelpSession {
         if at < buffer.len() && stopped != Stopped::Ended {
             self.buffer = buffer;
             self.buffer.drain(..at);
+            slim(&mut self.buffer);
         }
         stopped
     }
@@ -194,6 +195,8 @@ impl RelpSession {
                 if !self.open {
                     self.opening.add(&scratch[..n]);
                 }
+                // Doubled instead, a thousand of these would not fit into the memory of the role.
+                self.buffer.reserve_exact(n);
                 self.buffer.extend_from_slice(&scratch[..n]);
             }
             Err(_) => self.ended = true,

@@ -76,6 +76,14 @@ pub fn read(socket: &OwnedFd, into: &mut [u8]) -> io::Result<Option<usize>> {
     }
 }
 
+/// Gives back what a buffer took for a read and needs no more: a thousand connections in the middle of a message hold
+/// their messages alone.
+pub fn slim(buffer: &mut Vec<u8>) {
+    if buffer.len() < buffer.capacity() / 4 {
+        buffer.shrink_to_fit();
+    }
+}
+
 /// A socket as `std::io` wants it: `write` by itself, since a collector may not call `send`.
 #[derive(Debug, Clone, Copy)]
 pub struct Socket<'a>(pub &'a OwnedFd);

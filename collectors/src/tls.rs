@@ -16,7 +16,7 @@ pub use credentials::{CredentialError, Credentials};
 use crate::framing::SyslogFraming;
 use crate::inbox::{From, Trouble};
 use crate::receiver::{Session, Standing};
-use crate::session::{HANDSHAKE, Opening, READS, Shared, Socket, now, read};
+use crate::session::{HANDSHAKE, Opening, READS, Shared, Socket, now, read, slim};
 use raven_jail::receive::{Arrived, CollectorMemory, Framing, Inspect};
 use rustls::{ServerConfig, ServerConnection};
 use std::io;
@@ -27,6 +27,9 @@ use std::time::Instant;
 
 /// Longest handshake, bytes; certificate chains are some KiB.
 const HANDSHAKE_MAX: usize = 256 * 1024;
+
+/// Longest TLS record, bytes (RFC 5246, 6.2.3, with its header): so much may wait in the library for its end.
+const RECORD_MAX: usize = 5 + (1 << 14) + 2048;
 
 /// A connection.
 pub struct TlsSession {
@@ -80,6 +83,7 @@ impl TlsSession {
     /// Frames what was decrypted; false when the ring had no room.
     fn frame(&mut self, memory: &mut CollectorMemory, inspect: &mut dyn Inspect) -> bool {
         if self.plain.is_empty() {
+            slim(&mut self.plain);
             return true;
         }
         let From { peer, listener } = self.from;
@@ -91,10 +95,7 @@ impl TlsSession {
             !full
         });
         self.plain.drain(..used);
-        if self.plain.is_empty() {
-            // A thousand idle connections hold no buffers.
-            self.plain = Vec::new();
-        }
+        slim(&mut self.plain);
         !full
     }
 
@@ -131,6 +132,8 @@ impl TlsSession {
                 return Err(trouble);
             }
         }
+        // Doubled instead, a thousand of these would not fit into the memory of the role.
+        self.plain.reserve_exact(bytes.len() + RECORD_MAX);
         while !bytes.is_empty() && !self.ended {
             // It takes some KiB at a time; what it decrypted is fetched at once, so that there is room again.
             let read = self.tls.read_tls(&mut bytes);
