@@ -2,11 +2,20 @@
 //!
 //! A collector owns no capability, opens no file and makes no socket: it reads from the descriptors that `ravend`
 //! gave it and writes into the receive memory. It decodes nothing: what arrived is handed to the store as it arrived,
-//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them.
+//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them, and its
+//! sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`].
 
 pub mod framing;
+pub mod inbox;
+pub mod keygen;
 pub mod receiver;
+pub mod relp;
+pub mod session;
 pub mod syslog;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;
+pub mod tls;
 
 /// Why a collector ended.
 #[derive(Debug, thiserror::Error)]

@@ -117,7 +117,8 @@ pub trait Session {
     /// is to be answered at once.
     fn serve(&mut self, memory: &mut CollectorMemory, inspect: &mut dyn Inspect) -> Standing;
 
-    /// Answers what has become durable; called in every round while [`Session::awaits`].
+    /// Answers what has become durable; called in every round while [`Session::awaits`]. `Full` when that made room for
+    /// what it had read before.
     fn answer(&mut self, memory: &CollectorMemory) -> Standing;
 
     /// True while the sender waits for something to become durable.
@@ -128,6 +129,28 @@ pub trait Session {
 
     /// The socket.
     fn as_fd(&self) -> BorrowedFd<'_>;
+
+    /// Bytes that [`Session::serve`] last took from the socket; 0 only when the socket was empty.
+    fn taken(&self) -> usize {
+        1
+    }
+
+    /// True when it took too long, such as over a handshake: it is closed. Asked about once a second.
+    fn overdue(&mut self, now: Instant) -> bool {
+        let _ = now;
+        false
+    }
+
+    /// True when its sender repeats nothing: at a graceful stop it is read until nothing more is there.
+    fn drains(&self) -> bool {
+        false
+    }
+
+    /// The collector stops: keeps a message that was begun and says goodbye. False when the ring has no room.
+    fn finish(&mut self, memory: &mut CollectorMemory, inspect: &mut dyn Inspect) -> bool {
+        let _ = (memory, inspect);
+        true
+    }
 }
 
 /// A bound UDP socket.
@@ -327,8 +350,11 @@ impl<K: Kind> Receiver<K> {
         connected.waiting = false;
         let standing = match &mut connected.link {
             Link::Session(session) => {
-                round.bytes += 1;
-                session.serve(&mut self.memory, self.kind.parts().1)
+                let standing = session.serve(&mut self.memory, self.kind.parts().1);
+                let n = session.taken();
+                round.bytes += n;
+                round.more |= n >= 128 * 1024;
+                standing
             }
             Link::Plain(socket) => {
                 let (framing, inspect) = self.kind.parts();
@@ -411,11 +437,16 @@ impl<K: Kind> Receiver<K> {
         for (&slot, connected) in &mut self.connected {
             let Link::Session(session) = &mut connected.link else { continue };
             if session.awaits() {
-                if session.answer(&self.memory) == Standing::Closed {
-                    over.push((slot, connected.connection.id));
-                    continue;
+                match session.answer(&self.memory) {
+                    Standing::Closed => {
+                        over.push((slot, connected.connection.id));
+                        continue;
+                    }
+                    Standing::Full => connected.waiting = true,
+                    Standing::Open => {}
                 }
-                self.awaited |= session.awaits();
+                // What waits in the session is not announced by the socket.
+                self.awaited |= session.awaits() || connected.waiting;
             }
         }
         for (slot, id) in over {
@@ -445,6 +476,7 @@ impl<K: Kind> Receiver<K> {
             return Ok(());
         }
         self.next_heartbeat = now + HEARTBEAT;
+        self.close_overdue(now)?;
         self.memory.recall(self.kind.parts().1);
         let mut connections = BTreeMap::new();
         for connected in self.connected.values() {
@@ -466,6 +498,15 @@ impl<K: Kind> Receiver<K> {
         self.kind.report(&mut report, &self.memory, &self.listeners);
         let report = serde_json::value::to_raw_value(&report).map_err(|e| CollectorError::Setup(e.to_string()))?;
         Ok(self.channel.send_json(&FromWorker::Heartbeat { report }, &[])?)
+    }
+
+    fn close_overdue(&mut self, now: Instant) -> Result<(), CollectorError> {
+        let overdue = self.connected.iter_mut().filter_map(|(&slot, connected)| match &mut connected.link {
+            Link::Session(session) => session.overdue(now).then_some((slot, connected.connection.id)),
+            Link::Plain(_) => None,
+        });
+        let overdue: Vec<_> = overdue.collect();
+        overdue.into_iter().try_for_each(|(slot, id)| self.close(slot, id))
     }
 
     /// Takes in what `ravend` says.
@@ -624,11 +665,14 @@ impl<K: Kind> Receiver<K> {
 
     /// Messages that were begun are kept as far as they came.
     fn finish_connections(&mut self) {
-        for connected in self.connected.values() {
+        for connected in self.connected.values_mut() {
             let Connection { slot, listener, peer, .. } = connected.connection;
             let (framing, inspect) = self.kind.parts();
-            let plain = matches!(connected.link, Link::Plain(_));
-            if plain && !self.memory.finish(slot, listener, peer, framing, inspect) {
+            let finished = match &mut connected.link {
+                Link::Plain(_) => self.memory.finish(slot, listener, peer, framing, inspect),
+                Link::Session(session) => session.finish(&mut self.memory, inspect),
+            };
+            if !finished {
                 eprintln!(
                     "raven-worker {}: stopped with a message of {peer} that the store had no room for",
                     self.role
@@ -643,8 +687,8 @@ impl<K: Kind> Receiver<K> {
         for id in self.udp.keys().copied().collect::<Vec<_>>() {
             self.receive(id, &mut round)?;
         }
-        let plain = |(&slot, connected): (&u16, &Connected)| matches!(connected.link, Link::Plain(_)).then_some(slot);
-        for slot in self.connected.iter().filter_map(plain).collect::<Vec<_>>() {
+        let drains = |(&slot, connected): (&u16, &Connected)| connected.drains().then_some(slot);
+        for slot in self.connected.iter().filter_map(drains).collect::<Vec<_>>() {
             self.read(slot, &mut round)?;
         }
         self.hand_over(&mut round);
@@ -657,6 +701,13 @@ impl Connected {
         match &self.link {
             Link::Plain(socket) => socket.as_fd(),
             Link::Session(session) => session.as_fd(),
+        }
+    }
+
+    fn drains(&self) -> bool {
+        match &self.link {
+            Link::Plain(_) => true,
+            Link::Session(session) => session.drains(),
         }
     }
 

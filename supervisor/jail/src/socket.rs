@@ -43,7 +43,8 @@ pub fn tcp_listen(addr: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The next connection, non-blocking and closed on exec, and its peer (IPv4 as IPv4, also on a dual-stack socket).
+/// The next connection, non-blocking, without delay (an answer of a few bytes would otherwise wait up to 40 ms for the
+/// acknowledgement of the one before it) and closed on exec, and its peer (IPv4 as IPv4, also on a dual-stack socket).
 ///
 /// # Errors
 /// `WouldBlock` when there is none; `ConnectionAborted` and the like concern only that connection.
@@ -62,6 +63,8 @@ pub fn accept(listener: BorrowedFd) -> io::Result<(OwnedFd, SocketAddr)> {
     })?;
     // SAFETY: a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // One that was reset already refuses this; reading tells.
+    let _ = set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
     let peer = from_storage(&storage)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a peer that is neither IPv4 nor IPv6"))?;
     Ok((socket, peer))

@@ -209,14 +209,16 @@ impl CollectorMemory {
         loop {
             let raw = pieces.next().unwrap_or_default();
             let piece = pieces.peek().is_some();
-            self.append_piece(&Arrived { raw, ..*arrived }, piece, inspect)?;
+            let batch = self.append_piece(&Arrived { raw, ..*arrived }, piece, inspect)?;
             if !piece {
-                return Some(self.published + 1);
+                return Some(batch);
             }
         }
     }
 
-    fn append_piece(&mut self, arrived: &Arrived<'_>, piece: bool, inspect: &mut dyn Inspect) -> Option<()> {
+    /// As [`Self::append`], for a message that its framing may have cut already: `piece` says that it goes on in the
+    /// next one. It has 65,536 bytes at most.
+    pub fn append_piece(&mut self, arrived: &Arrived<'_>, piece: bool, inspect: &mut dyn Inspect) -> Option<u64> {
         if !self.open_building() {
             self.stalls += 1;
             return None;
@@ -231,7 +233,7 @@ impl CollectorMemory {
             self.count_drop(reason);
         }
         // An open batch has room for the longest piece.
-        (!matches!(added, Added::NoRoom)).then_some(())
+        (!matches!(added, Added::NoRoom)).then_some(self.published + 1)
     }
 
     /// Reads what is there. A buffer without room counts as one byte: look again when it was framed.
