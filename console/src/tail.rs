@@ -99,7 +99,7 @@ fn human_record(view: &RecordView) -> String {
     let raw = view.raw_bytes().unwrap_or_default();
     let text = match &view.decoded {
         Some(Decoded::Syslog(syslog)) => human_syslog(syslog, &raw),
-        None => format!("- {}", message(&raw)),
+        Some(Decoded::Host(_)) | None => format!("- {}", message(&raw)),
     };
     let marks = [(view.piece, " [goes on in the next record]"), (view.unparsed, " [kept unparsed]")];
     let marks: String = marks.iter().filter(|(set, _)| *set).map(|(_, mark)| *mark).collect();

@@ -6,7 +6,7 @@
 //!
 //! Start at [`syslog`]: PRI, then RFC 5424 (`rfc5424.rs`) where VERSION and TIMESTAMP say so, else RFC 3164
 //! (`rfc3164.rs`) in the shapes that devices send (`device.rs`, `key_value.rs`, `stamp.rs`). How that compares with
-//! other decoders, message by message: `tests/corpus.rs`.
+//! other decoders, message by message: `tests/corpus.rs`. [`mod@host`] reads back what Raven itself wrote.
 //!
 //! # What a reader can rely on
 //!
@@ -25,6 +25,7 @@
 
 mod cursor;
 mod device;
+pub mod host;
 mod key_value;
 mod rfc3164;
 mod rfc5424;
@@ -86,11 +87,17 @@ impl fmt::Display for Reject {
 
 /// Reads one record of `stream` for a view: the fields, and why they are not all there.
 pub fn decode(stream: &str, raw: &[u8], received: UnixNanos) -> (Option<Decoded>, Option<String>) {
-    if stream != "syslog" {
-        return (None, Some(format!("no decoder for stream `{stream}`")));
+    match stream {
+        "syslog" => {
+            let Reading { syslog, reject } = syslog(raw, received);
+            (Some(Decoded::Syslog(syslog)), reject.map(|reject| reject.to_string()))
+        }
+        "host" => match host::decode(raw) {
+            Ok(record) => (Some(Decoded::Host(record)), None),
+            Err(why) => (None, Some(why)),
+        },
+        _ => (None, Some(format!("no decoder for stream `{stream}`"))),
     }
-    let Reading { syslog, reject } = syslog(raw, received);
-    (Some(Decoded::Syslog(syslog)), reject.map(|reject| reject.to_string()))
 }
 
 /// Reads a syslog message. `received` dates the stamps that have no year.
@@ -210,10 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_syslog_stream_has_a_decoder() {
+    fn a_stream_without_a_decoder_says_so() {
         assert_eq!(decode("flow", b"", RECEIVED), (None, Some("no decoder for stream `flow`".to_owned())));
         let (decoded, reject) = decode("syslog", b"no header", RECEIVED);
-        assert!(decoded.is_some());
+        assert!(matches!(decoded, Some(Decoded::Syslog(_))));
+        let (decoded, _) = decode("host", br#"{"t":7,"event":"oom_kill","count":2}"#, RECEIVED);
+        assert!(matches!(decoded, Some(Decoded::Host(_))));
+        assert!(decode("host", b"no JSON", RECEIVED).1.is_some_and(|why| why.starts_with("not a record of the host")));
         assert_eq!(reject.as_deref(), Some("no PRI and no timestamp: not RFC 5424 or RFC 3164"));
     }
 }

@@ -4,6 +4,7 @@
 //! JSON: one [`RecordView`], [`SourceView`] or [`VerifyView`] each, with [`Reply::Note`]s between them. The last line
 //! of a whole answer is [`Reply::Done`]: an answer that ends without it broke off.
 
+use crate::host::HostRecord;
 use crate::units::{Seq, UnixNanos};
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,8 @@ impl RecordView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Decoded {
+    /// What the appliance says of itself. Goes before syslog, none of whose fields must be there.
+    Host(HostRecord),
     /// A syslog message.
     Syslog(Syslog),
 }
@@ -220,6 +223,16 @@ mod tests {
 
     fn line(value: &impl Serialize) -> Vec<u8> {
         serde_json::to_vec(value).unwrap()
+    }
+
+    #[test]
+    fn decoded_records_are_told_apart_by_their_fields() {
+        let sample = HostRecord::Sample(Box::default());
+        let event = HostRecord::read(br#"{"t":7,"event":"oom_kill","count":2}"#).unwrap();
+        let syslog = Decoded::Syslog(Syslog { message: Some("x".into()), ..Syslog::default() });
+        for decoded in [Decoded::Host(sample), Decoded::Host(event), syslog, Decoded::Syslog(Syslog::default())] {
+            assert_eq!(serde_json::from_slice::<Decoded>(&line(&decoded)).unwrap(), decoded);
+        }
     }
 
     #[test]
