@@ -485,7 +485,7 @@ mod tests {
         assert!(HostRecord::read(b"").unwrap_err().starts_with("not a record of the host"));
         assert!(HostRecord::read(br#"{"t":1}"#).unwrap_err().contains("monotonic_ns"));
         assert!(HostRecord::read(br#"{"t":1,"event":"party"}"#).unwrap_err().starts_with("not an event"));
-        assert!(HostRecord::read(&[b'['; RAW_MAX]).is_err());
+        assert!(HostRecord::read(&"[".repeat(RAW_MAX).into_bytes()).is_err());
         assert!(HostRecord::read(&vec![b' '; RAW_MAX + 1]).unwrap_err().contains("65537 bytes"));
     }
 }
