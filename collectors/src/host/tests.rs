@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::Host;
+use super::sample::{Fixed, line, sample as look};
 use super::source::{Machine, Scripted, Source};
+use super::step::step;
 use crate::CollectorError;
 use raven_jail::channel::Channel;
 use raven_jail::receive::{StoreMemory, Waiting, create};
@@ -189,4 +191,56 @@ fn messages_that_it_does_not_need_are_passed_over_and_a_closed_channel_ends_it()
     drop(rig.ravend);
     // With heartbeats that nobody has read the kernel says that the connection was reset.
     let _ = rig.role.join().unwrap();
+}
+
+/// Files that a sample looks at.
+const FILES: [&str; 22] = [
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/pressure/cpu",
+    "/proc/pressure/io",
+    "/proc/meminfo",
+    "/proc/vmstat",
+    "/proc/diskstats",
+    "/proc/self/mounts",
+    "/proc/net/dev",
+    "/proc/net/snmp",
+    "/proc/net/snmp6",
+    "/proc/sys/net/netfilter/nf_conntrack_count",
+    "/proc/sys/net/netfilter/nf_conntrack_max",
+    "/proc/7/stat",
+    "/sys/block/sda",
+    "/sys/class/net/eth0/carrier",
+    "/sys/class/net/eth0/speed",
+    "/sys/class/hwmon/hwmon0/temp1_input",
+    "/sys/class/hwmon/hwmon0/temp1_crit",
+    "/sys/class/hwmon/hwmon0/power1_input",
+    "/sys/class/thermal/thermal_zone0/temp",
+    "/sys/class/power_supply/BAT0/capacity",
+];
+
+proptest::proptest! {
+    /// Whatever the files and clocks say, what comes of it is a record that reads back.
+    #[test]
+    fn any_machine_is_sampled_and_its_records_read_back(
+        texts in proptest::collection::vec("(cpu |eth0:|some avg10=|7 \\(ravend\\) S|[0-9.\n -]{1,9}|\\PC){0,40}", 44),
+        clocks in proptest::collection::vec(proptest::prelude::any::<u64>(), 4),
+    ) {
+        let fixed = Fixed { boot_id: texts[0].clone(), data: "/".to_owned(), page: u64::MAX };
+        let mut before = None;
+        for (texts, clocks) in texts.chunks(22).zip(clocks.chunks(2)) {
+            let mut source = Scripted { clocks: (UnixNanos(clocks[0]), clocks[1]), ..Scripted::default() };
+            for (file, text) in FILES.iter().zip(texts) {
+                source.set(file, text);
+            }
+            let (now, events) = step(before.take(), look(&source, &fixed));
+            for event in events {
+                let text = serde_json::to_vec(&event).unwrap();
+                proptest::prop_assert_eq!(HostRecord::read(&text), Ok(HostRecord::Event(event)));
+            }
+            let text = line(now.sample());
+            proptest::prop_assert_eq!(HostRecord::read(&text), Ok(HostRecord::Sample(Box::new(now.sample().clone()))));
+            before = Some(now);
+        }
+    }
 }
