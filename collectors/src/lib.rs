@@ -3,9 +3,11 @@
 //! A collector owns no capability, opens no file and makes no socket: it reads from the descriptors that `ravend`
 //! gave it and writes into the receive memory. It decodes nothing: what arrived is handed to the store as it arrived,
 //! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them, and its
-//! sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`].
+//! sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`host`] is the exception: it listens to
+//! nobody, and reads `/proc` and `/sys`.
 
 pub mod framing;
+pub mod host;
 pub mod inbox;
 pub mod keygen;
 pub mod receiver;

@@ -116,21 +116,21 @@ mod tests {
 
     const LIMITS: Limits = Limits { total: 3, per_source: 2 };
 
-    fn socket() -> Option<OwnedFd> {
-        Some(std::fs::File::open("/dev/null").unwrap().into())
+    fn socket() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
     }
 
     #[test]
     fn a_source_takes_no_more_than_its_share() {
         let mut connections = Connections::default();
         let (a, b): (SocketAddr, SocketAddr) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:1".parse().unwrap());
-        let first = connections.add(1, a, socket(), LIMITS).unwrap().connection.clone();
-        assert!(connections.add(1, a, socket(), LIMITS).is_some());
-        assert!(connections.add(1, a, socket(), LIMITS).is_none(), "third of one source");
-        assert!(connections.add(1, b, socket(), LIMITS).is_some());
-        assert!(connections.add(1, b, socket(), LIMITS).is_none(), "fourth in all");
+        let first = connections.add(1, a, Some(socket()), LIMITS).unwrap().connection.clone();
+        assert!(connections.add(1, a, Some(socket()), LIMITS).is_some());
+        assert!(connections.add(1, a, Some(socket()), LIMITS).is_none(), "third of one source");
+        assert!(connections.add(1, b, Some(socket()), LIMITS).is_some());
+        assert!(connections.add(1, b, Some(socket()), LIMITS).is_none(), "fourth in all");
         assert!(connections.remove(first.id).is_some());
-        let again = connections.add(1, a, socket(), LIMITS).unwrap().connection.clone();
+        let again = connections.add(1, a, Some(socket()), LIMITS).unwrap().connection.clone();
         assert!(again.id != first.id && again.slot != first.slot);
         assert!(connections.add(1, "192.0.2.3:1".parse().unwrap(), None, Limits { total: 9, per_source: 9 }).is_some());
         connections.forget_sessions();

@@ -81,11 +81,10 @@ impl Secrets {
             }
         }
         let certificate = format!("collect.{role}.certificate");
-        if config.collect.speaks_tls(role) && !names.contains(&certificate) {
-            if let Some((own_certificate, own_key)) = &self.own {
-                names.extend([certificate, format!("collect.{role}.key")]);
-                fds.extend([dup(own_certificate)?, dup(own_key)?]);
-            }
+        let needs_own = config.collect.speaks_tls(role) && !names.contains(&certificate);
+        if let Some((own_certificate, own_key)) = self.own.as_ref().filter(|_| needs_own) {
+            names.extend([certificate, format!("collect.{role}.key")]);
+            fds.extend([dup(own_certificate)?, dup(own_key)?]);
         }
         Ok((names, fds))
     }

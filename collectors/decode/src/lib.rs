@@ -7,7 +7,8 @@
 //! Start at [`syslog`]: PRI, then RFC 5424 (`rfc5424.rs`) where VERSION and TIMESTAMP say so, else RFC 3164
 //! (`rfc3164.rs`) in the shapes that devices send (`device.rs`, `key_value.rs`, `stamp.rs`). How that compares with
 //! other decoders, message by message: `tests/corpus.rs`. The others have modules of their own: [`flow`] (NetFlow, IPFIX,
-//! sFlow), [`snmp`] (notifications) and [`winevent`] (Windows events).
+//! sFlow), [`snmp`] (notifications) and [`winevent`] (Windows events), and
+//! [`mod@host`] reads back what Raven itself wrote.
 //!
 //! # What a reader can rely on
 //!
@@ -29,6 +30,7 @@
 mod cursor;
 mod device;
 pub mod flow;
+pub mod host;
 mod key_value;
 mod rfc3164;
 mod rfc5424;

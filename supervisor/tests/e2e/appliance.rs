@@ -235,7 +235,8 @@ impl Appliance {
         let mut found = None;
         eventually(&format!("status shows `{name}` in {list}"), || {
             let entries = self.status()[list].clone();
-            found = entries.as_array().and_then(|entries| entries.iter().find(|e| e["name"] == name)).cloned();
+            let ours = |entry: &&Value| entry["name"] == name && entry.get("stream").is_none_or(|s| s == "syslog");
+            found = entries.as_array().and_then(|entries| entries.iter().find(ours)).cloned();
             found.is_some()
         });
         found.unwrap()

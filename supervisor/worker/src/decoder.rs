@@ -113,9 +113,9 @@ impl Decoder {
                 let reading = winevent::decode(record.raw);
                 (Json::of(&reading.event), reading.reject.map(|reject| reject.to_string()))
             }
-            Some(Stream::Host) => match std::str::from_utf8(record.raw).ok().and_then(Json::parse) {
-                Some(sample) => (Some(sample), None),
-                None => (None, Some("not JSON".to_owned())),
+            Some(Stream::Host) => match raven_decode::host::decode(record.raw) {
+                Ok(sample) => (Json::of(&sample), None),
+                Err(why) => (None, Some(why)),
             },
             None => (None, Some("no decoder for this stream".to_owned())),
         };

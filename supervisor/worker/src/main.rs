@@ -44,13 +44,20 @@ fn run(role: Role) -> anyhow::Result<()> {
     }
     match role {
         Role::Syslog => {
-            // Random, so that batch numbers of another life of the memory are not taken for ours.
-            let epoch = RandomState::new().hash_one(std::process::id());
             let kind = raven_collectors::syslog::Syslog::new(&start);
-            let collector = Receiver::new(&start, fds, channel, epoch, kind)?;
+            let collector = Receiver::new(&start, fds, channel, epoch(), kind)?;
             jail(&start, |ready| collector.ready(ready))?.run()?;
         }
-        Role::Flow | Role::Trap | Role::Winevent | Role::Host | Role::Keygen => bail!("role {role} is not built"),
+        Role::Host => {
+            let host = raven_collectors::host::Host::new(&start, fds, channel, epoch())?;
+            jail(&start, |ready| host.ready(ready))?.run()?;
+        }
+        Role::Keygen => {
+            enter(&start)?;
+            let (certificate, key) = raven_collectors::keygen::keys(&start.device)?;
+            channel.send_json(&FromWorker::Keys { certificate, key }, &[])?;
+        }
+        Role::Flow | Role::Trap | Role::Winevent => bail!("role {role} is not built"),
         Role::Store => {
             let missing = enter(&start)?;
             store::Store::new(&start, fds, channel)?.run(missing)?;
@@ -72,6 +79,11 @@ fn run(role: Role) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Random, so that batch numbers of another life of a receive memory are not taken for ours.
+fn epoch() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 fn first_message(channel: &Channel) -> anyhow::Result<(Start, Vec<OwnedFd>)> {

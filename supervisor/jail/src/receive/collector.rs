@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicU64, fence};
 /// The store is woken while it is filling only when it is so many bytes behind.
 const BEHIND: u32 = 256 * 1024;
 
+/// The part of the ring that [`CollectorMemory::rewind`] keeps, whole pages.
+const SMALL: usize = 256 << 10;
+
 /// Deaths over the same bytes after which they are kept without being looked at.
 pub(super) const POISON: u64 = 2;
 
@@ -82,13 +85,35 @@ impl CollectorMemory {
         epoch: u64,
         inspect: &mut dyn Inspect,
     ) -> io::Result<(Self, Recovered)> {
+        let mut this = Self::map(memory, words)?;
+        this.map.populate_write(0..POPULATE)?;
+        this.map.populate_write(RING_AT..RING_AT + RING_SOFT)?;
+        this.recall(inspect);
+        let recovered = this.take_over(epoch, inspect);
+        Ok((this, recovered))
+    }
+
+    /// As [`Self::open`], for a role that appends a record now and then: pages are taken as they are needed, 0.3 MiB
+    /// instead of 5 MiB. Such a role must not receive datagrams: a page fault could come between the kernel's taking of
+    /// one and its `msg_len`. Call [`Self::rewind`] before each record, so that it stays so small.
+    pub fn open_small(
+        memory: &OwnedFd,
+        words: &OwnedFd,
+        epoch: u64,
+        inspect: &mut dyn Inspect,
+    ) -> io::Result<(Self, Recovered)> {
+        let mut this = Self::map(memory, words)?;
+        this.recall(inspect);
+        let recovered = this.take_over(epoch, inspect);
+        Ok((this, recovered))
+    }
+
+    fn map(memory: &OwnedFd, words: &OwnedFd) -> io::Result<Self> {
         expect_len(memory, MEMORY_SIZE)?;
         expect_len(words, WORDS_SIZE)?;
         let map = Mapping::shared(memory, MEMORY_SIZE)?;
         let words = Mapping::read_only(words, WORDS_SIZE)?;
-        map.populate_write(0..POPULATE)?;
-        map.populate_write(RING_AT..RING_AT + RING_SOFT)?;
-        let mut this = Self {
+        Ok(Self {
             map,
             words,
             published: 0,
@@ -103,10 +128,7 @@ impl CollectorMemory {
             intents: Vec::with_capacity(64),
             stalls: 0,
             peak: Cell::new(0),
-        };
-        this.recall(inspect);
-        let recovered = this.take_over(epoch, inspect);
-        Ok((this, recovered))
+        })
     }
 
     /// Tells `inspect` what the store knows of context, when that has changed.
@@ -275,6 +297,18 @@ impl CollectorMemory {
         let taken = word(&self.words, words::TAKEN).load(Relaxed) as u32;
         let behind = self.bytes.wrapping_sub(taken) >= BEHIND;
         waiting == Waiting::Filling as u64 && (behind || self.word(head::AWAITED).load(Relaxed) > self.durable())
+    }
+
+    /// Begins at the front of the ring again when all is durable, and gives back what an outage of the store had made it
+    /// grow to: a ring that is walked through takes all its pages.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        if !self.is_drained() || self.building.is_some() {
+            return Ok(());
+        }
+        let grown = self.head > SMALL;
+        self.head = 0;
+        self.peak.set(0);
+        if grown { self.map.punch(RING_AT + SMALL..RING_AT + RING) } else { Ok(()) }
     }
 
     /// Gives pages back that the ring, long datagrams and connections took. Call after a calm minute.

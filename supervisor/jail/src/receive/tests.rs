@@ -8,4 +8,5 @@ mod kills;
 mod order;
 mod poison;
 mod protocol;
+mod small;
 mod support;
