@@ -371,7 +371,9 @@ mod tests {
     fn a_run_of_contexts_reads_up_to_what_does_not() {
         let contexts = [Context { key: b"a", value: b"one" }, Context { key: b"", value: b"" }];
         let mut run = Vec::new();
-        contexts.iter().for_each(|context| context.write_run(&mut run));
+        for context in &contexts {
+            context.write_run(&mut run);
+        }
         assert_eq!(run.len(), contexts.iter().map(Context::run_len).sum::<usize>());
         assert_eq!(Contexts::new(&run).collect::<Vec<_>>(), contexts);
         assert_eq!(Contexts::new(&run[..run.len() - 1]).collect::<Vec<_>>(), contexts[..1]);
