@@ -6,19 +6,21 @@
 //!
 //! Start at [`syslog`]: PRI, then RFC 5424 (`rfc5424.rs`) where VERSION and TIMESTAMP say so, else RFC 3164
 //! (`rfc3164.rs`) in the shapes that devices send (`device.rs`, `key_value.rs`, `stamp.rs`). How that compares with
-//! other decoders, message by message: `tests/corpus.rs`.
+//! other decoders, message by message: `tests/corpus.rs`. Windows events have a module of their own: [`winevent`].
 //!
 //! # What a reader can rely on
 //!
 //! - What the message does not give is null: no receive time for a missing stamp, no sender's address for a missing
 //!   hostname, no default facility for a missing PRI.
 //! - `timestamp` has the precision and the offset that were given; `Z` where no zone was given. A year that was not
-//!   given is the one nearest to the time of receipt. Zones by name count where the name has one meaning.
+//!   given is the one nearest to the time of receipt. Zones by name count where the name has one meaning. `assumed`
+//!   says which of the two the message did not give.
 //! - `app_name` of RFC 3164 is the tag up to `[`, `:` or space, slashes included (`postfix/smtpd`). Of a Cisco message
 //!   it is the `%FACILITY-SEVERITY-MNEMONIC` unless a program's name stands before that.
 //! - `message` of RFC 3164 has no space at its start, though one or more stood behind the tag. That of RFC 5424 is MSG
 //!   exactly, without its byte order mark.
-//! - Bytes that are not UTF-8 become U+FFFD. LF, CR and NUL at the end of the message belong to framing and are left
+//! - Bytes that are not UTF-8 become U+FFFD: of Latin-1 and GBK the ASCII stays readable, and of UTF-16 each second
+//!   character is NUL. A byte order mark before the PRI is left out. LF, CR and NUL at the end of the message belong to framing and are left
 //!   out.
 //! - A message of neither form has `rfc` null and a [`Reject`]; so has one that is RFC 5424 with a fault. Both still
 //!   carry what could be read.
@@ -30,6 +32,7 @@ mod rfc3164;
 mod rfc5424;
 mod stamp;
 mod structured;
+pub mod winevent;
 mod zone;
 
 use cursor::{Cursor, text};
@@ -96,7 +99,8 @@ pub fn decode(stream: &str, raw: &[u8], received: UnixNanos) -> (Option<Decoded>
 /// Reads a syslog message. `received` dates the stamps that have no year.
 pub fn syslog(raw: &[u8], received: UnixNanos) -> Reading {
     let end = raw.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r' | 0)).map_or(0, |last| last + 1);
-    let whole = Cursor::new(&raw[..end]);
+    let raw = &raw[..end];
+    let whole = Cursor::new(raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw));
     if whole.is_empty() {
         return Reading { syslog: Syslog::default(), reject: Some(Reject::Empty) };
     }

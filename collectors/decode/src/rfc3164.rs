@@ -43,7 +43,9 @@ pub fn read(mut c: Cursor<'_>, pri: bool, received: UnixNanos) -> Syslog {
     c.skip_spaces();
     if let Some(header) = device::header(&mut c) {
         syslog.hostname = header.hostname.and_then(text);
-        syslog.timestamp = header.stamp.map(|stamp| stamp.to_rfc3339(received));
+        if let Some(stamp) = header.stamp {
+            stamp.put(&mut syslog, received);
+        }
         c.skip_spaces();
         syslog.app_name = header.app_name.and_then(text);
         match syslog.app_name {
@@ -51,13 +53,15 @@ pub fn read(mut c: Cursor<'_>, pri: bool, received: UnixNanos) -> Syslog {
             None => tag_and_message(c, &mut syslog),
         }
     } else if let Some(stamp) = leading_stamp(&mut c, pri) {
-        syslog.timestamp = Some(stamp.to_rfc3339(received));
+        stamp.put(&mut syslog, received);
         c.skip_spaces();
         syslog.hostname = hostname(&mut c).and_then(text);
         tag_and_message(c, &mut syslog);
     } else if let Some(found) = key_value::read(c) {
         syslog.hostname = found.hostname.and_then(text);
-        syslog.timestamp = found.stamp.map(|stamp| stamp.to_rfc3339(received));
+        if let Some(stamp) = found.stamp {
+            stamp.put(&mut syslog, received);
+        }
         syslog.message = text(c.rest());
     } else {
         if let Some(tag) = c.attempt(colon_tag) {

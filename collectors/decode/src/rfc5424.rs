@@ -36,7 +36,7 @@ fn version_and_timestamp(c: &mut Cursor<'_>, syslog: &mut Syslog, received: Unix
     }
     c.eat(b' ')?;
     if nil(c).is_none() {
-        syslog.timestamp = Some(stamp::rfc3339(c)?.to_rfc3339(received));
+        stamp::rfc3339(c)?.put(syslog, received);
     }
     c.eat(b' ')
 }

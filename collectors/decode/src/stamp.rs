@@ -3,6 +3,7 @@
 use crate::cursor::Cursor;
 use crate::zone::{self, Zone};
 use raven_model::calendar::{date_of, days_in_month, days_since_1970};
+use raven_model::query::{Assumed, Syslog};
 use raven_model::units::UnixNanos;
 
 /// A point in time as a message gives it.
@@ -55,6 +56,18 @@ impl<'a> Stamp<'a> {
         }
         out.push_str(&self.zone.unwrap_or(Zone::Utc).to_string());
         out
+    }
+
+    /// What the message leaves out of it.
+    pub fn assumed(&self) -> Vec<Assumed> {
+        let missing = [(self.year.is_none(), Assumed::Year), (self.zone.is_none(), Assumed::Zone)];
+        missing.into_iter().filter_map(|(is_missing, part)| is_missing.then_some(part)).collect()
+    }
+
+    /// Makes it the message's timestamp.
+    pub fn put(self, syslog: &mut Syslog, received: UnixNanos) {
+        syslog.assumed = self.assumed();
+        syslog.timestamp = Some(self.to_rfc3339(received));
     }
 
     fn nearest_year(&self, received: UnixNanos) -> i64 {

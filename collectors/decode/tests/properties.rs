@@ -31,17 +31,10 @@ fn check(raw: &[u8]) -> Reading {
     );
     assert!(fields.rfc.is_some() || reading.reject.is_some(), "what matches no grammar says why: {reading:?}");
     if let Some(stamp) = &fields.timestamp {
-        assert!(is_rfc3339(stamp), "{stamp}");
+        assert!(support::is_rfc3339(stamp), "{stamp}");
     }
+    assert!(fields.timestamp.is_some() || fields.assumed.is_empty());
     reading
-}
-
-/// By shape (RFC 3339, 5.6): digits where digits belong, a fraction or none, an offset.
-fn is_rfc3339(stamp: &str) -> bool {
-    let shape: String = stamp.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else { return false };
-    let rest = rest.strip_prefix('.').map_or(rest, |fraction| fraction.trim_start_matches('0'));
-    matches!(rest, "Z" | "+00:00" | "-00:00")
 }
 
 #[test]

@@ -167,6 +167,19 @@ pub struct Syslog {
     pub structured_data: Option<BTreeMap<String, BTreeMap<String, String>>>,
     /// The free text.
     pub message: Option<String>,
+    /// What of `timestamp` the message does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<Assumed>,
+}
+
+/// A part of a time that a message leaves out and that had to be assumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Assumed {
+    /// The one nearest to the receive time.
+    Year,
+    /// UTC.
+    Zone,
 }
 
 /// One sender.

@@ -17,16 +17,25 @@ pub struct Message {
 
 /// Where the syslog part of the corpus lies; `None` where there is none, which is said.
 pub fn corpus() -> Option<PathBuf> {
+    part("syslog")
+}
+
+/// Where its Windows events lie.
+pub fn windows() -> Option<PathBuf> {
+    part("windows")
+}
+
+fn part(name: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let root = std::env::var_os("RAVEN_CORPUS").map_or(beside, PathBuf::from);
-    let syslog = root.join("syslog");
-    if !syslog.is_dir() {
+    let dir = root.join(name);
+    if !dir.is_dir() {
         // Not `eprintln!`: the test harness would keep that of a passing test to itself.
         let _ =
             writeln!(std::io::stderr(), "SKIPPED: no corpus at {}; RAVEN_CORPUS names another place", root.display());
         return None;
     }
-    Some(syslog)
+    Some(dir)
 }
 
 /// Every message, by file name and line.
@@ -55,4 +64,12 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 
 fn stem(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.strip_suffix(".msgs.jsonl")?.to_owned())
+}
+
+/// By shape (RFC 3339, 5.6): digits where digits belong, a fraction or none, an offset.
+pub fn is_rfc3339(stamp: &str) -> bool {
+    let shape: String = stamp.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else { return false };
+    let rest = rest.strip_prefix('.').map_or(rest, |fraction| fraction.trim_start_matches('0'));
+    matches!(rest, "Z" | "+00:00" | "-00:00")
 }
