@@ -7,6 +7,7 @@
 pub mod framing;
 pub mod receiver;
 pub mod syslog;
+pub mod winevent;
 
 /// Why a collector ended.
 #[derive(Debug, thiserror::Error)]
