@@ -75,7 +75,9 @@ fn main() {
         }
     });
     let store = StoreMemory::open(&memory, &words).unwrap();
-    std::thread::spawn(move || keep(&store, &wake));
+    let kept = Arc::new(AtomicU64::new(0));
+    let counts = Arc::clone(&kept);
+    std::thread::spawn(move || keep(&store, &wake, &counts));
 
     let request = Arc::new(request(packing));
     let (stop, stored) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -98,14 +100,17 @@ fn main() {
     std::thread::sleep(Duration::from_secs(seconds));
     let (took, events, cpu) = (begun.elapsed().as_secs_f64(), stored.load(Relaxed) - before, cpu_of(child.id()) - cpu);
     stop.store(true, Relaxed);
-    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    for sender in senders {
+        sender.join().unwrap();
+    }
     println!(
-        "{packing}: {:.0} events/s over {connections} connections; the role: {:.2} CPU-s per million events, {:.0} % of a core; peak memory {}",
+        "{packing}: {:.0} events/s over {connections} connections; the role: {:.2} CPU-s per million events, {:.0} % of a core; {} of data",
         events as f64 / took,
         cpu / events as f64 * 1e6,
         cpu / took * 100.0,
-        peak_of(child.id()),
+        data_of(child.id()),
     );
+    assert_eq!(kept.load(Relaxed), stored.load(Relaxed), "the store has what was answered");
     println!("last report: {}", reports.lock().unwrap());
     ours.send_json(&ToWorker::Stop, &[]).unwrap();
     assert!(child.wait().unwrap().success());
@@ -121,12 +126,13 @@ fn role() {
 }
 
 /// Takes what is published, and calls it durable.
-fn keep(memory: &StoreMemory, wake: &EventFd) {
+fn keep(memory: &StoreMemory, wake: &EventFd, kept: &AtomicU64) {
     let (mut taken, mut buffer) = (memory.durable(), Vec::new());
     loop {
         while taken < memory.published() {
             let batch = memory.take(taken + 1, &mut buffer).unwrap();
             memory.taken(batch.len);
+            kept.fetch_add(u64::from(batch.count), Relaxed);
             taken += 1;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -143,7 +149,7 @@ fn keep(memory: &StoreMemory, wake: &EventFd) {
 fn request(packing: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for number in 0..EVENTS {
-        let text = "An account was successfully logged on. ".repeat(12);
+        let text = "An account was successfully logged on. ".repeat(15);
         writeln!(
             body,
             "{{\"EventID\":4624,\"Channel\":\"Security\",\"Computer\":\"DC{number:02}.venue.local\",\"EventRecordID\":{number},\"TimeCreated\":\"2026-08-14T18:00:00.123Z\",\"Message\":\"{text}\\r\\n\",\"EventData\":{{\"TargetUserName\":\"operator{number}\",\"IpAddress\":\"10.1.2.{number}\",\"LogonType\":\"3\"}}}}"
@@ -186,14 +192,13 @@ fn send(stream: TcpStream, request: &[u8], stop: &AtomicBool, stored: &AtomicU64
     }
 }
 
-/// CPU seconds so far, user and system.
+/// CPU seconds so far, user and system, of a process with one thread.
 fn cpu_of(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
-fn peak_of(pid: u32) -> String {
+fn data_of(pid: u32) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     line.unwrap_or_default().trim().to_owned()

@@ -8,6 +8,8 @@ use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use std::error::Error;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -133,11 +135,20 @@ async fn next(incoming: &mut Incoming, begun: Instant, got: usize) -> Result<Opt
                 Err(_) => continue,
             },
             Ok(Some(Err(error))) => {
-                let reason = if error.is_incomplete_message() { Reason::CutOff } else { Reason::HttpMalformed };
+                let reason = if is_cut(&error) { Reason::CutOff } else { Reason::HttpMalformed };
                 Err(Refused::new(reason, format!("behind {got} bytes of the body: {error}")))
             }
         };
     }
+}
+
+/// The connection ended, and the body did not.
+fn is_cut(error: &hyper::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    error.is_incomplete_message()
+        || error.is_closed()
+        || matches!(source, Some(BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof))
 }
 
 fn too_long(limit: usize) -> Refused {

@@ -70,7 +70,6 @@ async fn http(
             .max_headers(HEADERS_MAX)
             .max_header_size(HEAD_MAX)
             .max_buf_size(READ_MAX)
-            .pipeline_flush(true)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut stopping = pin!(async move { stop.wait_for(|stop| *stop).await.map(drop) });
@@ -89,7 +88,7 @@ async fn http(
         // A body that broke off was counted by its request.
         if error.is_parse() {
             shared.refuse(Reason::HttpMalformed, &peer, &[]);
-        } else if error.is_incomplete_message() && peer.pulse.phase() == Phase::Head {
+        } else if peer.pulse.phase() == Phase::Head {
             shared.refuse(Reason::CutOff, &peer, &[]);
         }
     }

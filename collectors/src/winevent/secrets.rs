@@ -80,7 +80,8 @@ impl Secrets {
                 if self.asks {
                     self.tls = None;
                 }
-                eprintln!("raven-worker winevent: HTTPS goes on as before: {why}");
+                let then = if self.tls.is_some() { "goes on as before" } else { "serves nobody" };
+                eprintln!("raven-worker winevent: HTTPS {then}: {why}");
             }
         }
     }
@@ -111,7 +112,8 @@ fn read(fd: &OwnedFd) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     let mut part = [0; 4096];
     loop {
-        let read = nix::sys::uio::pread(fd, &mut part, content.len() as i64)?;
+        let at = i64::try_from(content.len()).unwrap_or(i64::MAX);
+        let read = nix::sys::uio::pread(fd, &mut part, at)?;
         if read == 0 {
             return Ok(content);
         }

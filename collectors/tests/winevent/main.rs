@@ -5,11 +5,13 @@
 //! thread.
 #![allow(clippy::unwrap_used)]
 
+mod client;
 mod curl;
 mod dialects;
 mod durability;
 mod hostile;
 mod limits;
+mod store;
 mod support;
 mod tls;
 

@@ -1,19 +1,19 @@
 //! What the tests share: `ravend` and the store played by threads, the role in a process of its own.
 
+pub use crate::client::{Client, event, request};
+pub use crate::store::{Kept, Mode, Store};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use raven_collectors::winevent::Winevent;
 use raven_jail::channel::{Channel, ChannelError, inherited};
 use raven_jail::memory::memfd_of;
-use raven_jail::receive::{StoreMemory, Waiting, create};
+use raven_jail::receive::{StoreMemory, create};
 use raven_jail::sandbox;
 use raven_model::config::{Config, Secret};
 use raven_model::control::{Connection, Fd, FromWorker, Listener, PACKET_MAX, Proto, Start, ToWorker};
-use raven_model::record::Frames;
 use raven_model::report::CollectorReport;
 use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -37,66 +37,6 @@ pub fn role() {
     let role = Winevent::new(&start, fds, channel, epoch).unwrap();
     let missing = sandbox::enter(table().spec(Role::Winevent), &table().base, Path::new("/")).unwrap();
     role.ready(missing).unwrap().run().unwrap();
-}
-
-/// A record as the store got it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    pub raw: Vec<u8>,
-    pub source: SocketAddr,
-    pub listener: u8,
-    pub piece: bool,
-}
-
-/// What the store is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    Commit,
-    /// Takes batches, commits none.
-    Hold,
-    End,
-}
-
-pub struct Store {
-    pub mode: Mutex<Mode>,
-    pub kept: Mutex<Vec<Kept>>,
-}
-
-impl Store {
-    fn run(&self, memory: &StoreMemory, wake: &EventFd) {
-        let (mut taken, mut buffer) = (memory.durable(), Vec::new());
-        loop {
-            let mode = *self.mode.lock().unwrap();
-            if mode == Mode::End {
-                return;
-            }
-            while taken < memory.published() {
-                let batch = memory.take(taken + 1, &mut buffer).unwrap();
-                for record in Frames::new(&buffer) {
-                    let record = record.unwrap();
-                    let (raw, received) = (record.raw.to_vec(), record.received);
-                    let kept =
-                        Kept { raw, source: received.source, listener: received.listener, piece: received.piece };
-                    self.kept.lock().unwrap().push(kept);
-                }
-                memory.taken(batch.len);
-                taken += 1;
-            }
-            if mode == Mode::Commit {
-                memory.set_durable(taken);
-            }
-            let idle = memory.durable() == memory.published();
-            if memory.wait(if idle { Waiting::Idle } else { Waiting::Filling }) == taken {
-                let mut poll = [nix::poll::PollFd::new(wake.as_fd(), nix::poll::PollFlags::POLLIN)];
-                // An idle store relies on being woken.
-                let timeout = if idle && mode == Mode::Commit { 250_u16 } else { 2 };
-                if nix::poll::poll(&mut poll, timeout).unwrap() > 0 {
-                    wake.read().unwrap();
-                }
-            }
-            memory.wait(Waiting::Busy);
-        }
-    }
 }
 
 /// What the role said.
@@ -260,9 +200,9 @@ impl Rig {
         eventually("a report that fits", || self.said.lock().unwrap().report.clone().filter(&fits))
     }
 
-    pub fn dropped(&self, reason: &str) -> u64 {
-        let found = self.report(|report| report.dropped.contains_key(reason));
-        found.dropped[reason]
+    /// Waits until `count` are reported as dropped for `reason`.
+    pub fn dropped(&self, reason: &str, count: u64) -> CollectorReport {
+        self.report(|report| report.dropped.get(reason) == Some(&count))
     }
 
     pub fn missing(&self) -> Vec<String> {
@@ -290,10 +230,6 @@ impl Rig {
     pub fn stop(&self) -> std::process::ExitStatus {
         self.tell(&ToWorker::Stop);
         self.stop_status()
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.lock().unwrap().id()
     }
 }
 
@@ -350,100 +286,6 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn secret(name: &str) -> Option<Secret> {
-    Some(format!("secret:{name}").parse().unwrap())
-}
-
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then_some(value.trim())
-        })
-    }
-}
-
-/// A sender that writes bytes as they are told.
-pub struct Client<S: Read + Write = TcpStream> {
-    stream: BufReader<S>,
-}
-
-impl Client {
-    pub fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream) }
-    }
-
-    pub fn socket(&self) -> &TcpStream {
-        self.stream.get_ref()
-    }
-
-    /// True when nothing comes for `time`.
-    pub fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.socket().set_read_timeout(Some(time)).unwrap();
-        let silent = self.stream.fill_buf().is_err();
-        self.socket().set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        silent
-    }
-}
-
-impl<S: Read + Write> Client<S> {
-    pub fn over(stream: S) -> Self {
-        Self { stream: BufReader::new(stream) }
-    }
-
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.get_mut().write_all(bytes)?;
-        self.stream.get_mut().flush()
-    }
-
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.write(bytes.as_ref()).unwrap();
-    }
-
-    /// A whole request with a Content-Length.
-    pub fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Answer {
-        self.send(request(path, headers, body));
-        self.answer()
-    }
-
-    pub fn answer(&mut self) -> Answer {
-        self.try_answer().expect("an answer")
-    }
-
-    /// `None` at the end of the connection.
-    pub fn try_answer(&mut self) -> Option<Answer> {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if self.stream.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        let mut answer = Answer { status, head, body: String::new() };
-        let len = answer.header("content-length").map_or(0, |len| len.parse().unwrap());
-        let mut body = vec![0; len];
-        self.stream.read_exact(&mut body).ok()?;
-        answer.body = String::from_utf8(body).unwrap();
-        Some(answer)
-    }
-}
-
-pub fn request(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: raven\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-    [head.as_bytes(), body].concat()
-}
-
-/// `{"EventID":N}` with a text as long as wished.
-pub fn event(number: usize, len: usize) -> String {
-    format!("{{\"EventID\":{number},\"Channel\":\"Security\",\"Message\":\"{}\"}}", "x".repeat(len))
+pub fn secret(name: &str) -> Secret {
+    format!("secret:{name}").parse().unwrap()
 }
