@@ -148,13 +148,26 @@ fn keep(memory: &StoreMemory, wake: &EventFd, kept: &AtomicU64) {
 
 fn request(packing: &str) -> Vec<u8> {
     let mut body = Vec::new();
+    let mut seed = 1_u64;
+    let mut dice = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed >> 33
+    };
     for number in 0..EVENTS {
-        let text = "An account was successfully logged on. ".repeat(15);
-        writeln!(
+        write!(
             body,
-            "{{\"EventID\":4624,\"Channel\":\"Security\",\"Computer\":\"DC{number:02}.venue.local\",\"EventRecordID\":{number},\"TimeCreated\":\"2026-08-14T18:00:00.123Z\",\"Message\":\"{text}\\r\\n\",\"EventData\":{{\"TargetUserName\":\"operator{number}\",\"IpAddress\":\"10.1.2.{number}\",\"LogonType\":\"3\"}}}}"
+            "{{\"EventID\":4624,\"Channel\":\"Security\",\"Computer\":\"DC{:02}.venue.local\",\"EventRecordID\":{number},\"TimeCreated\":\"2026-08-14T18:00:00.{:03}Z\",\"Message\":\"An account was successfully logged on.\\r\\n\\tSecurity ID:\\t\\tS-1-5-{}\",\"EventData\":{{",
+            dice() % 20,
+            dice() % 1000,
+            dice()
         )
         .unwrap();
+        // As many short members as a logon has.
+        for member in 0..21 {
+            let comma = if member == 0 { "" } else { "," };
+            write!(body, "{comma}\"TargetField{member}\":\"{:x}\"", dice()).unwrap();
+        }
+        body.extend_from_slice(b"}}\n");
     }
     println!("a body has {EVENTS} events of {} bytes", body.len() / EVENTS);
     let (body, header) = match packing {

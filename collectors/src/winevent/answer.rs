@@ -1,18 +1,28 @@
 //! What senders are told.
 
+use super::items::Items;
 use super::reason::{Reason, Refused};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 /// An answer.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Either<Full<Bytes>, Items>>;
 
 /// JSON. Clients of Elasticsearch look for the header before they believe anything.
 pub fn json(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(text.into()));
+    typed(status, Either::Left(Full::new(text.into())))
+}
+
+/// An item per action: all of it is durable.
+pub fn bulk(items: Items) -> Answer {
+    typed(StatusCode::OK, Either::Right(items))
+}
+
+fn typed(status: StatusCode, body: Either<Full<Bytes>, Items>) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -22,7 +32,7 @@ pub fn json(status: StatusCode, text: impl Into<Bytes>) -> Answer {
 
 /// For health checks.
 pub fn alive() -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from_static(b"raven\n")));
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from_static(b"raven\n"))));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     answer
 }

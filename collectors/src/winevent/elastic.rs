@@ -1,10 +1,10 @@
 //! What senders expect that take this for Elasticsearch: Winlogbeat, Logstash, and the like.
 
 use super::answer::{self, Answer};
+use super::items::{Item, Items};
 use hyper::StatusCode;
 use raven_decode::winevent::{Shape, Split};
 use serde_json::json;
-use std::fmt::Write as _;
 
 /// Beats of a later major version than the server refuse to send; 8.x is understood by 7.17 to 9.x with
 /// `allow_older_versions`, which is the default.
@@ -59,71 +59,33 @@ pub fn acknowledged() -> Answer {
 }
 
 /// An item for each action, in order; for each event where there are no actions.
-pub fn bulk(body: &[u8], split: &Split) -> Answer {
-    let mut items = Items { text: String::with_capacity(32 + 40 * split.events.len()), errors: false };
+pub fn bulk(body: &[u8], split: &Split) -> Items {
+    let mut items = Items::default();
     if split.shape == Shape::Bulk {
         let mut at = 0;
         for event in &split.events {
-            items.actions(&body[at..event.start], true);
+            actions(&mut items, &body[at..event.start], true);
             at = event.end;
         }
-        items.actions(&body[at..], false);
+        actions(&mut items, &body[at..], false);
     } else {
-        split.events.iter().for_each(|_| items.push("create", Outcome::Stored));
+        split.events.iter().for_each(|_| items.push(Item::Create));
     }
-    let Items { text, errors } = items;
-    answer::json(StatusCode::OK, format!("{{\"took\":0,\"errors\":{errors},\"items\":[{text}]}}"))
+    items
 }
 
-#[derive(Clone, Copy)]
-enum Outcome {
-    Stored,
-    NothingToDelete,
-    NoDocument,
-}
-
-struct Items {
-    text: String,
-    errors: bool,
-}
-
-impl Items {
-    /// The actions between two events. The last one's document is the event behind it, if there is one.
-    fn actions(&mut self, between: &[u8], event_follows: bool) {
-        let mut rest = between;
-        while let Some((name, behind)) = next_action(rest) {
-            rest = behind;
-            let outcome = match name {
-                "delete" => Outcome::NothingToDelete,
-                _ if event_follows && next_action(rest).is_none() => Outcome::Stored,
-                _ => Outcome::NoDocument,
-            };
-            self.push(name, outcome);
-        }
-    }
-
-    fn push(&mut self, name: &str, outcome: Outcome) {
-        if !self.text.is_empty() {
-            self.text.push(',');
-        }
-        let _ = match outcome {
-            Outcome::Stored => write!(self.text, "{{\"{name}\":{{\"status\":201}}}}"),
-            Outcome::NothingToDelete => {
-                write!(self.text, "{{\"{name}\":{{\"status\":404,\"result\":\"not_found\"}}}}")
-            }
-            Outcome::NoDocument => {
-                self.errors = true;
-                write!(
-                    self.text,
-                    "{{\"{name}\":{{\"status\":400,\"error\":{{\"type\":\"not_events\",\"reason\":\"an action without a document\"}}}}}}"
-                )
-            }
-        };
+/// The actions between two events. The last one's document is the event behind it, if there is one.
+fn actions(items: &mut Items, between: &[u8], event_follows: bool) {
+    let mut rest = between;
+    while let Some((item, behind)) = next_action(rest) {
+        rest = behind;
+        let alone = item != Item::Delete && !(event_follows && next_action(rest).is_none());
+        items.push(if alone { Item::Alone } else { item });
     }
 }
 
 /// The next action in bytes that hold nothing but actions: `split` has looked at them.
-fn next_action(bytes: &[u8]) -> Option<(&'static str, &[u8])> {
+fn next_action(bytes: &[u8]) -> Option<(Item, &[u8])> {
     let open = memchr::memchr(b'{', bytes)?;
     let mut depth = 0_usize;
     let mut at = open;
@@ -146,11 +108,14 @@ fn next_action(bytes: &[u8]) -> Option<(&'static str, &[u8])> {
         }
     };
     let key = bytes[open + 1..end].trim_ascii_start();
-    let name = ["index", "create", "update", "delete"]
-        .into_iter()
-        .find(|name| key.get(1..).is_some_and(|key| key.starts_with(name.as_bytes())))
-        .unwrap_or("create");
-    Some((name, &bytes[end..]))
+    let name = key.get(1..).unwrap_or_default();
+    let item = match name {
+        _ if name.starts_with(b"index") => Item::Index,
+        _ if name.starts_with(b"update") => Item::Update,
+        _ if name.starts_with(b"delete") => Item::Delete,
+        _ => Item::Create,
+    };
+    Some((item, &bytes[end..]))
 }
 
 #[cfg(test)]
@@ -159,34 +124,26 @@ mod tests {
     use super::*;
     use raven_decode::winevent::split;
 
-    fn items(body: &str) -> String {
-        let split = split(body.as_bytes()).unwrap();
-        let mut whole = Items { text: String::new(), errors: false };
-        let mut at = 0;
-        for event in &split.events {
-            whole.actions(&body.as_bytes()[at..event.start], true);
-            at = event.end;
-        }
-        whole.actions(&body.as_bytes()[at..], false);
-        format!("{} {}", whole.errors, whole.text)
+    fn items(body: &str) -> Vec<Item> {
+        bulk(body.as_bytes(), &split(body.as_bytes()).unwrap()).all().to_vec()
     }
 
     #[test]
     fn there_is_an_item_for_each_action() {
         assert_eq!(
             items("{\"create\":{\"_index\":\"a{b\"}}\n{\"EventID\":1}\n{ \"index\" : {}}\n{\"EventID\":2}\n"),
-            "false {\"create\":{\"status\":201}},{\"index\":{\"status\":201}}"
+            [Item::Create, Item::Index]
         );
         assert_eq!(
             items("{\"delete\":{\"_id\":\"1\"}}\n{\"index\":{}}\n{\"EventID\":2}\n"),
-            "false {\"delete\":{\"status\":404,\"result\":\"not_found\"}},{\"index\":{\"status\":201}}"
+            [Item::Delete, Item::Index]
         );
+        assert_eq!(items("[{\"EventID\":1},{\"EventID\":2}]"), [Item::Create, Item::Create]);
     }
 
     #[test]
     fn an_action_without_its_document_is_not_said_to_be_stored() {
-        let cut = items("{\"index\":{}}\n{\"EventID\":2}\n{\"index\":{}}\n");
-        assert!(cut.starts_with("true {\"index\":{\"status\":201}},{\"index\":{\"status\":400"), "{cut}");
+        assert_eq!(items("{\"index\":{}}\n{\"EventID\":2}\n{\"index\":{}}\n"), [Item::Index, Item::Alone]);
     }
 
     #[test]

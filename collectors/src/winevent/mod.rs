@@ -16,6 +16,7 @@ mod credentials;
 mod elastic;
 mod https;
 mod inbox;
+mod items;
 mod outbox;
 mod reason;
 mod request;

@@ -5,6 +5,7 @@ use super::body::{self, Whole};
 use super::credentials::Door;
 use super::elastic::{self, Purpose};
 use super::inbox::{ELASTIC_SETUP, EVENT_BROKEN, EVENT_LONG};
+use super::items::Items;
 use super::reason::{FIRST_BYTES, Reason, Refused};
 use super::shared::{Peer, Shared};
 use super::stream::Phase;
@@ -56,17 +57,26 @@ async fn route(shared: &Rc<Shared>, peer: &Peer, request: Request<Incoming>) -> 
         return Err((Refused::new(Reason::TooManyWaiting, "too much is waiting to be stored"), true));
     }
     note_oddities(shared, peer, &bytes, &split);
-    let answer = match purpose {
-        _ if split.shape == winevent::Shape::Bulk => elastic::bulk(&bytes, &split),
-        Purpose::Bulk => elastic::bulk(&bytes, &split),
-        _ => answer::stored(split.events.len()),
-    };
+    let by_item = purpose == Purpose::Bulk || split.shape == winevent::Shape::Bulk;
+    let items = by_item.then(|| elastic::bulk(&bytes, &split));
+    let (count, left) = (split.events.len(), items.as_ref().map_or(0, Items::bytes));
+    if !room.take(left) {
+        return Err((Refused::new(Reason::TooManyWaiting, "too much is waiting to be stored"), true));
+    }
     let ticket = shared
         .append(peer, &bytes, &split.events)
         .await
         .ok_or_else(|| (Refused::new(Reason::RingFull, "there is no room: the store is behind"), true))?;
     // Only the answer is still needed.
-    drop((bytes, split, room));
+    drop((bytes, split));
+    room.keep(left);
+    let answer = match items {
+        None => answer::stored(count),
+        Some(mut items) => {
+            items.hold(room);
+            answer::bulk(items)
+        }
+    };
     if shared.durable(ticket).await {
         Ok(answer)
     } else {

@@ -1,6 +1,6 @@
 //! What agents send: every shape in every encoding, and what they want to hear.
 
-use crate::support::{Rig, event, request};
+use crate::support::{Rig, event, eventually, request};
 use std::io::Write;
 
 crate::tests!(
@@ -8,6 +8,7 @@ crate::tests!(
     records_are_the_bytes_that_were_sent,
     winlogbeat_finds_its_elasticsearch,
     bulk_answers_an_item_per_action,
+    half_a_million_items_are_answered_to_a_sender_that_takes_its_time,
     chunks_pipelines_and_expect_work,
     health_checks_and_other_methods,
     a_sender_that_closes_its_half_gets_its_answer,
@@ -118,6 +119,23 @@ fn bulk_answers_an_item_per_action() {
     // A body of another shape at the same place.
     let answer = client.post("/winlogbeat/_bulk", "", b"{\"EventID\":1}\n{\"EventID\":2}\n");
     assert_eq!(answer.body.matches("201").count(), 2);
+}
+
+fn half_a_million_items_are_answered_to_a_sender_that_takes_its_time() {
+    let rig = Rig::new();
+    let body = "{\"index\":{}}\n{\"a\":1}\n".repeat(500_000);
+    let mut clients: Vec<_> = (0..4).map(|_| rig.connect()).collect();
+    for client in &mut clients {
+        client.send(request("/_bulk", "", body.as_bytes()));
+    }
+    eventually("all of it", || (rig.store.kept.lock().unwrap().len() == 2_000_000).then_some(()));
+    // 48 MB of text are not held for them meanwhile.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let data = rig.data_kib();
+    assert!(data < 40_000, "{data} KiB");
+    for client in &mut clients {
+        assert_eq!(client.answer().body.matches("201").count(), 500_000);
+    }
 }
 
 fn chunks_pipelines_and_expect_work() {

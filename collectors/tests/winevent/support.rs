@@ -221,6 +221,15 @@ impl Rig {
         self.accept();
     }
 
+    /// Private memory of the role.
+    pub fn data_kib(&self) -> u64 {
+        let path = format!("/proc/{}/statm", self.child.lock().unwrap().id());
+        let statm: Vec<u64> =
+            std::fs::read_to_string(path).unwrap().split_whitespace().map(|pages| pages.parse().unwrap()).collect();
+        // Resident, without what is shared: the receive memory, the program.
+        (statm[1] - statm[2]) * 4
+    }
+
     /// Waits for the end.
     pub fn stop_status(&self) -> std::process::ExitStatus {
         eventually("the end of the role", || self.child.lock().unwrap().try_wait().unwrap())
