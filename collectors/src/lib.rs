@@ -3,6 +3,7 @@
 //! A collector owns no capability, opens no file and makes no socket: it reads from the descriptors that `ravend`
 //! gave it and writes into the receive memory. It decodes nothing: what arrived is handed to the store as it arrived,
 //! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them.
+//! [`winevent`] has a loop of its own: HTTP needs one.
 
 pub mod framing;
 pub mod receiver;
