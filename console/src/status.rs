@@ -73,7 +73,7 @@ pub fn merge(raw: &RawStatus) -> Status {
     for stream in Stream::ALL {
         let role = stream.collector();
         // Without a listener it is not running.
-        if !status.processes.iter().any(|process| process.role == role.name() && process.state != "unwanted") {
+        if !status.processes.iter().any(|process| process.role == role.name()) {
             continue;
         }
         let so = "live connections and drops are not known";

@@ -1,6 +1,7 @@
 //! What `ravend` itself knows, for `raven status`.
 
 use crate::supervisor::Supervisor;
+use crate::worker::State;
 use nix::unistd::Uid;
 use raven_jail::socket::{self, kernel_udp};
 use raven_model::control::RawStatus;
@@ -38,7 +39,9 @@ fn processes(supervisor: &Supervisor) -> Vec<Process> {
         state: "running".to_owned(),
         ..Process::default()
     };
-    std::iter::once(ravend).chain(supervisor.workers.iter().map(|worker| worker.process(uid))).collect()
+    // A collector that nothing is configured for is no process.
+    let wanted = supervisor.workers.iter().filter(|worker| worker.state != State::Unwanted);
+    std::iter::once(ravend).chain(wanted.map(|worker| worker.process(uid))).collect()
 }
 
 /// Listeners whose buffer is smaller than configured: without root the kernel stops at `net.core.rmem_max`.

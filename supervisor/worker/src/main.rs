@@ -57,7 +57,11 @@ fn run(role: Role) -> anyhow::Result<()> {
             let (certificate, key) = raven_collectors::keygen::keys(&start.device)?;
             channel.send_json(&FromWorker::Keys { certificate, key }, &[])?;
         }
-        Role::Flow | Role::Trap | Role::Winevent => bail!("role {role} is not built"),
+        Role::Winevent => {
+            let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;
+            jail(&start, |ready| collector.ready(ready))?.run()?;
+        }
+        Role::Flow | Role::Trap => bail!("role {role} is not built"),
         Role::Store => {
             let missing = enter(&start)?;
             store::Store::new(&start, fds, channel)?.run(missing)?;

@@ -1,0 +1,171 @@
+//! Why something that arrived was not kept: the status that the sender gets, the name that operators see, and what
+//! they can do.
+
+use hyper::StatusCode;
+
+/// One reason. Its number is its place among the counts in the receive memory, which outlive this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// Wrong credentials, or none.
+    Credentials = 0,
+    /// Credentials are configured and were not passed to this process yet, or could not be read.
+    NotReady = 1,
+    /// A body in which no events were found.
+    NotEvents = 2,
+    /// A body over the limit, packed or unpacked.
+    BodyTooLong = 3,
+    /// An encoding that is not known, or several.
+    EncodingUnknown = 4,
+    /// A body that is not what its encoding says.
+    EncodingBroken = 5,
+    /// UTF-16 and the like.
+    Charset = 6,
+    /// A sender that takes too long.
+    Slow = 7,
+    /// The ring had no room.
+    RingFull = 8,
+    /// Too much is held in memory for senders that wait.
+    TooManyWaiting = 9,
+    /// A method that is not served.
+    Method = 10,
+    /// Not HTTP/1.
+    HttpMalformed = 11,
+    /// The connection ended inside a request.
+    CutOff = 12,
+    /// The TLS handshake failed.
+    TlsHandshake = 13,
+    /// An HTTPS listener without a certificate.
+    NoCertificate = 14,
+    /// A connection of a listener that is not known.
+    Unserved = 15,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Credentials,
+        Self::NotReady,
+        Self::NotEvents,
+        Self::BodyTooLong,
+        Self::EncodingUnknown,
+        Self::EncodingBroken,
+        Self::Charset,
+        Self::Slow,
+        Self::RingFull,
+        Self::TooManyWaiting,
+        Self::Method,
+        Self::HttpMalformed,
+        Self::CutOff,
+        Self::TlsHandshake,
+        Self::NoCertificate,
+        Self::Unserved,
+    ];
+
+    /// As in reports and in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials",
+            Self::NotReady => "not_ready",
+            Self::NotEvents => "not_events",
+            Self::BodyTooLong => "body_too_long",
+            Self::EncodingUnknown => "encoding_unknown",
+            Self::EncodingBroken => "encoding_broken",
+            Self::Charset => "charset",
+            Self::Slow => "slow",
+            Self::RingFull => "ring_full",
+            Self::TooManyWaiting => "too_many_waiting",
+            Self::Method => "method",
+            Self::HttpMalformed => "http_malformed",
+            Self::CutOff => "cut_off",
+            Self::TlsHandshake => "tls_handshake",
+            Self::NoCertificate => "no_certificate",
+            Self::Unserved => "connection_unserved",
+        }
+    }
+
+    /// What the sender is told, where there is a request to answer.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Credentials => StatusCode::UNAUTHORIZED,
+            Self::NotReady | Self::RingFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::EncodingUnknown | Self::Charset => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyWaiting => StatusCode::TOO_MANY_REQUESTS,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What an operator can do.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Credentials => {
+                "give the sender a line of collect.winevent.credentials: `bearer TOKEN` or `basic USER:PASSWORD`"
+            }
+            Self::NotReady => "look into the log for what is wrong with collect.winevent.credentials",
+            Self::NotEvents => "have the sender send JSON objects, an array of them, or Event XML",
+            Self::BodyTooLong => "send smaller batches, or raise collect.winevent.body_limit",
+            Self::EncodingUnknown => "send one of gzip, deflate, zstd, or no Content-Encoding",
+            Self::EncodingBroken => "check the sender and what stands between: Content-Encoding and body differ",
+            Self::Charset => "send UTF-8",
+            Self::Slow => "check the network to the sender",
+            Self::RingFull => "the store is behind: check the disk",
+            Self::TooManyWaiting => "the store is behind or senders are too many at a time",
+            Self::Method => "send with POST",
+            Self::HttpMalformed => "send HTTP/1.1; TLS goes to a listener of collect.winevent.https",
+            Self::CutOff => "check the network to the sender, and its timeout",
+            Self::TlsHandshake => "check the sender's trust in the certificate, and its own if client_ca is set",
+            Self::NoCertificate => "set collect.winevent.certificate and .key; the log says what is wrong with them",
+            Self::Unserved => "report this: a connection came before its listener",
+        }
+    }
+
+    /// The sender can try again soon.
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::NotReady | Self::RingFull | Self::TooManyWaiting)
+    }
+}
+
+/// A request that is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// In words, for the sender.
+    pub detail: String,
+    /// Where in the unpacked body.
+    pub at: Option<usize>,
+    /// The first bytes of the body, for the inbox.
+    pub first_bytes: Vec<u8>,
+}
+
+/// Bytes of a body that the inbox shows.
+pub const FIRST_BYTES: usize = 32;
+
+impl Refused {
+    /// Without a place.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), at: None, first_bytes: Vec::new() }
+    }
+
+    /// With the start of the body.
+    #[must_use]
+    pub fn showing(mut self, body: &[u8]) -> Self {
+        self.first_bytes = body[..body.len().min(FIRST_BYTES)].to_vec();
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raven_jail::receive::DROP_REASONS;
+
+    #[test]
+    fn every_reason_has_a_count_of_its_own() {
+        assert_eq!(Reason::ALL.len(), DROP_REASONS);
+        assert!(Reason::ALL.iter().enumerate().all(|(place, reason)| *reason as usize == place));
+    }
+}

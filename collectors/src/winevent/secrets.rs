@@ -1,0 +1,125 @@
+//! Certificates, keys and credentials: as passed in memfds, and what they make of the door and of TLS.
+
+use super::credentials::{Credentials, Door};
+use super::https::{self, Pem};
+use raven_model::config::Config;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Longest secret.
+const SECRET_MAX: usize = 1 << 20;
+
+/// What was passed, and what the configuration wants of it.
+pub struct Secrets {
+    passed: BTreeMap<String, Vec<u8>>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    /// `collect.winevent.credentials` is set.
+    guarded: bool,
+    /// `collect.winevent.client_ca` is set.
+    asks: bool,
+    /// There is an HTTPS listener.
+    speaks_tls: bool,
+}
+
+impl Secrets {
+    /// Nothing was passed yet.
+    pub fn new(config: &Config) -> Self {
+        let mut this = Self { passed: BTreeMap::new(), tls: None, guarded: true, asks: true, speaks_tls: false };
+        this.read(config);
+        this
+    }
+
+    fn read(&mut self, config: &Config) {
+        let winevent = &config.collect.winevent;
+        self.guarded = winevent.credentials.is_some();
+        self.asks = winevent.client_ca.is_some();
+        self.speaks_tls = !winevent.https.is_empty();
+    }
+
+    /// The configuration has changed.
+    pub fn configure(&mut self, config: &Config) {
+        let asked = self.asks;
+        self.read(config);
+        if asked != self.asks && !self.passed.is_empty() {
+            self.make_tls();
+        }
+    }
+
+    /// Secrets have come; they take the place of all that came before.
+    pub fn take(&mut self, secrets: impl Iterator<Item = (String, OwnedFd)>) {
+        self.passed.clear();
+        for (name, fd) in secrets {
+            match read(&fd) {
+                Ok(content) => drop(self.passed.insert(name, content)),
+                Err(error) => eprintln!("raven-worker winevent: {name} cannot be read: {error}"),
+            }
+        }
+        self.make_tls();
+    }
+
+    fn get(&self, key: &str) -> Option<&Vec<u8>> {
+        self.passed.get(&format!("collect.winevent.{key}"))
+    }
+
+    /// Connections go on with what they began with. What is wrong does not take the place of what works, unless that
+    /// would let in whom the new one keeps out.
+    fn make_tls(&mut self) {
+        let pem = Pem {
+            certificate: self.get("certificate").cloned(),
+            key: self.get("key").cloned(),
+            client_ca: self.get("client_ca").cloned(),
+        };
+        if pem.certificate.is_none() && !self.speaks_tls {
+            return;
+        }
+        match https::server_config(&pem, self.asks) {
+            Ok(config) => self.tls = Some(config),
+            Err(why) => {
+                if self.asks {
+                    self.tls = None;
+                }
+                let then = if self.tls.is_some() { "goes on as before" } else { "serves nobody" };
+                eprintln!("raven-worker winevent: HTTPS {then}: {why}");
+            }
+        }
+    }
+
+    /// For connections to come.
+    pub fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.clone()
+    }
+
+    /// As it is to be from now on.
+    pub fn door(&self) -> Door {
+        match self.get("credentials") {
+            _ if !self.guarded => Door::Open,
+            None => Door::Shut,
+            Some(text) => {
+                let (credentials, flaws) = Credentials::parse(text);
+                for flaw in flaws {
+                    eprintln!("raven-worker winevent: collect.winevent.credentials: {flaw}");
+                }
+                Door::Guarded(credentials)
+            }
+        }
+    }
+}
+
+/// Without moving the descriptor's position, which others that hold the same memfd share.
+fn read(fd: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let at = i64::try_from(content.len()).unwrap_or(i64::MAX);
+        let read = nix::sys::uio::pread(fd, &mut part, at)?;
+        if read == 0 {
+            return Ok(content);
+        }
+        content.extend_from_slice(&part[..read]);
+        if content.len() > SECRET_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 1 MiB"));
+        }
+    }
+}
