@@ -15,8 +15,18 @@ pub struct Need {
 pub const RSYSLOG: Need = Need { what: "rsyslogd", package: "rsyslog" };
 
 /// All that the tests use.
-pub const TESTS: [Need; 6] = [
+pub const TESTS: [Need; 16] = [
     RSYSLOG,
+    Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
+    Need { what: "openssl", package: "openssl" },
+    Need { what: "curl", package: "curl" },
+    Need { what: "nfcapd", package: "nfdump" },
+    Need { what: "sfcapd", package: "nfdump-sflow" },
+    Need { what: "softflowd", package: "softflowd" },
+    Need { what: "snmptrap", package: "snmp" },
+    Need { what: "snmptrapd", package: "snmptrapd" },
+    Need { what: "tshark", package: "tshark" },
+    Need { what: "pmacctd", package: "pmacct" },
     Need { what: "imrelp.so", package: "rsyslog-relp" },
     Need { what: "ip", package: "iproute2" },
     Need { what: "python3", package: "python3" },

@@ -23,6 +23,19 @@ name = "demo"
 [collect.syslog]
 udp = [1514]
 tcp = [1514]
+tls = [6514]
+relp = [2515]
+
+# NetFlow, IPFIX and sFlow, any of them on any of these ports.
+[collect.flow]
+udp = [2055, 4739, 6343]
+tcp = [4739]
+
+[collect.trap]
+udp = [1162]
+
+[collect.winevent]
+http = [8084]
 
 [buffer]
 disk = "2GiB"
@@ -103,9 +116,11 @@ fn greet(programs: &Path, data: &Path) {
     let noc = shown(&data.join("noc"));
     println!(
         "
-Raven is ready. Syslog on port 1514, UDP and TCP, IPv4 and IPv6. In another terminal:
+Raven is ready, on IPv4 and IPv6: syslog on 1514 (UDP, TCP), 6514 (TLS) and 2515 (RELP); NetFlow, IPFIX and sFlow on
+2055, 4739 and 6343; SNMP notifications on 1162; Windows events by HTTP on 8084. In another terminal:
 
   logger -n 127.0.0.1 -P 1514 -d hello
+  {raven} gen netflow --version 9 --count 1000
   {raven} tail syslog
   {raven} status
 

@@ -37,8 +37,16 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Nothing is collected but what a test asks for.
-pub const NOTHING_ELSE: &str = "[collect.flow]\nudp = []\ntcp = []\n[collect.trap]\nudp = []\n[collect.winevent]\nhttp = []\n[collect.host]\nenabled = false\n";
+/// The sections of all streams but syslog: those given, and nothing else is collected.
+pub fn sections(given: &[(&str, String)]) -> String {
+    let off =
+        [("flow", "udp = []\ntcp = []"), ("trap", "udp = []"), ("winevent", "http = []"), ("host", "enabled = false")];
+    let section = |(name, off): (&str, &str)| {
+        let text = given.iter().find(|(given, _)| *given == name).map_or(off, |(_, text)| text);
+        format!("[collect.{name}]\n{text}\n")
+    };
+    off.map(section).concat()
+}
 
 /// What to start.
 pub struct Plan {
@@ -61,7 +69,7 @@ impl Plan {
             disk: "1GiB",
             segment: "32MiB",
             syslog: "tls = []".to_owned(),
-            others: NOTHING_ELSE.to_owned(),
+            others: sections(&[]),
             uplinks: String::new(),
             uid: None,
         }

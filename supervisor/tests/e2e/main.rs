@@ -8,6 +8,7 @@ mod appliance;
 mod corpus;
 mod damage;
 mod delivery;
+mod inputs;
 mod jail;
 mod kills;
 mod live_config;
