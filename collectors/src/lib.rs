@@ -2,8 +2,10 @@
 //!
 //! A collector owns no capability, opens no file and makes no socket: it reads from the descriptors that `ravend`
 //! gave it and writes into the receive memory. It decodes nothing: what arrived is handed to the store as it arrived,
-//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them.
+//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them; [`flow`]
+//! looks at what it receives.
 
+pub mod flow;
 pub mod framing;
 pub mod receiver;
 pub mod syslog;
