@@ -2,10 +2,11 @@
 //!
 //! A collector owns no capability, opens no file and makes no socket: it reads from the descriptors that `ravend`
 //! gave it and writes into the receive memory. It decodes nothing: what arrived is handed to the store as it arrived,
-//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them, and its
-//! sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`winevent`] has a loop of its own: HTTP
+//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them ([`flow`] and its like
+//! look at what they receive), and its sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`winevent`] has a loop of its own: HTTP
 //! needs one. [`host`] is the exception: it listens to nobody, and reads `/proc` and `/sys`.
 
+pub mod flow;
 pub mod framing;
 pub mod host;
 pub mod inbox;

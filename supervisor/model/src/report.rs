@@ -209,6 +209,9 @@ pub struct CollectorReport {
     pub inbox: Vec<InboxItem>,
     /// Flow exporters, the busiest first; bounded.
     pub exporters: Vec<Exporter>,
+    /// Flow exporters that were forgotten because there were too many.
+    #[serde(default)]
+    pub exporters_evicted: u64,
     /// SNMPv3 engines that have sent, newest first; bounded.
     pub engines: Vec<Engine>,
 }

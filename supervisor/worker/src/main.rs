@@ -61,7 +61,12 @@ fn run(role: Role) -> anyhow::Result<()> {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;
             jail(&start, |ready| collector.ready(ready))?.run()?;
         }
-        Role::Flow | Role::Trap => bail!("role {role} is not built"),
+        Role::Flow => {
+            let kind = raven_collectors::flow::Flow::new(&start);
+            let collector = Receiver::new(&start, fds, channel, epoch(), kind)?;
+            jail(&start, |ready| collector.ready(ready))?.run()?;
+        }
+        Role::Trap => bail!("role {role} is not built"),
         Role::Store => {
             let missing = enter(&start)?;
             store::Store::new(&start, fds, channel)?.run(missing)?;

@@ -103,6 +103,17 @@ impl<G: Copy + Eq + Hash, K: Copy + Eq + Hash, V> Bounded<G, K, V> {
         }
     }
 
+    /// Other limits from now on; what is too much goes at once.
+    pub(super) fn set_limits(&mut self, limits: Limits, mut evicted: impl FnMut(K, V)) {
+        self.limits = limits;
+        let groups: Vec<G> = self.groups.keys().copied().collect();
+        for group in groups {
+            while let Some((key, value)) = self.too_much(&group).and_then(|oldest| self.take(oldest)) {
+                evicted(key, value);
+            }
+        }
+    }
+
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         self.take(*self.places.get(key)?).map(|(_, value)| value)
     }
@@ -236,6 +247,18 @@ mod tests {
         assert_eq!(map.peek(&4), Some(&40));
         assert_eq!(map.remove(&4), Some(40));
         assert_eq!((map.len(), map.all.weight, map.groups.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn tighter_limits_hold_at_once() {
+        let mut map = Bounded::new(LIMITS);
+        for (group, key) in [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)] {
+            put(&mut map, group, key, 1);
+        }
+        let mut gone = Vec::new();
+        map.set_limits(Limits { per_exporter: 1, total: 2, ..LIMITS }, |key, _| gone.push(key));
+        gone.sort_unstable();
+        assert_eq!(gone, [1, 2, 3], "each group's oldest, then the oldest of all");
     }
 
     #[test]

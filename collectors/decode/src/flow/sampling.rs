@@ -138,6 +138,16 @@ impl Sampling {
         self.rates.iter().map(|(key, rate)| (key, *rate))
     }
 
+    /// The rates of one exporter, those learned last first.
+    pub fn of<'a>(&'a self, exporter: &'a Exporter) -> impl Iterator<Item = (&'a SamplerKey, u64)> {
+        self.rates.group(exporter).map(|(key, rate)| (key, *rate))
+    }
+
+    /// The rate of one sampler.
+    pub fn get(&self, key: &SamplerKey) -> Option<u64> {
+        self.rates.peek(key).copied()
+    }
+
     /// The rate of a flow: of its sampler, else of its domain. Some devices send the options in another domain than
     /// the flows; what all of the exporter's other domains agree on counts then.
     pub fn rate(&self, exporter: Exporter, domain: u32, sampler: Option<u64>) -> Option<u64> {

@@ -193,6 +193,17 @@ impl Templates {
         Self { entries: Bounded::new(config.limits), lifetime: config.lifetime, counters: Counters::default() }
     }
 
+    /// Other limits and another lifetime from now on. What is too much goes at once, what is too old with the next
+    /// [`Templates::expire`].
+    pub fn set_config(&mut self, config: Config, mut on: impl FnMut(Event<'_>)) {
+        self.lifetime = config.lifetime;
+        let counters = &mut self.counters;
+        self.entries.set_limits(config.limits, |key, entry| {
+            counters.evicted += 1;
+            on(Event::Evicted(&key, &entry.template));
+        });
+    }
+
     /// Takes the templates of a set. The first that cannot be read ends it; those before it are kept.
     pub fn learn(
         &mut self,

@@ -29,7 +29,10 @@ pub fn windows() -> Option<PathBuf> {
 
 /// Where a part of the corpus lies.
 pub fn part(name: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    // Beside the repository, whichever crate's tests these are.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut beside = above.map(|dir| dir.join("shared/corpus")).filter(|dir| dir.is_dir());
+    let beside = beside.next().unwrap_or_else(|| PathBuf::from("../shared/corpus"));
     let root = std::env::var_os("RAVEN_CORPUS").map_or(beside, PathBuf::from);
     let part = root.join(name);
     if !part.is_dir() {
