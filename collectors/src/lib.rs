@@ -1,12 +1,14 @@
 //! What receives. One loop per kind of telemetry, each in its own process.
 //!
 //! A collector owns no capability, opens no file and makes no socket: it reads from the descriptors that `ravend`
-//! gave it and writes into the receive memory. It decodes nothing: what arrived is handed to the store as it arrived,
-//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them.
+//! gave it and writes into the receive memory. What arrived is handed to the store as it arrived, with its source; one
+//! that has to look inside ([`trap`]) only decides whether to vouch for it and what to answer. Start with [`receiver`],
+//! the loop that they share, then [`syslog`], the simplest of them.
 
 pub mod framing;
 pub mod receiver;
 pub mod syslog;
+pub mod trap;
 
 /// Why a collector ended.
 #[derive(Debug, thiserror::Error)]

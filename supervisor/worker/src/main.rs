@@ -43,13 +43,16 @@ fn run(role: Role) -> anyhow::Result<()> {
     }
     match role {
         Role::Syslog => {
-            // Random, so that batch numbers of another life of the memory are not taken for ours.
-            let epoch = RandomState::new().hash_one(std::process::id());
             let kind = raven_collectors::syslog::Syslog::new(&start);
-            let collector = Receiver::new(&start, fds, channel, epoch, kind)?;
+            let collector = Receiver::new(&start, fds, channel, epoch(), kind)?;
             jail(&start, |ready| collector.ready(ready))?.run()?;
         }
-        Role::Flow | Role::Trap | Role::Winevent | Role::Host | Role::Keygen => bail!("role {role} is not built"),
+        Role::Trap => {
+            let kind = raven_collectors::trap::Trap::new(&start);
+            let collector = Receiver::new(&start, fds, channel, epoch(), kind)?;
+            jail(&start, |ready| collector.ready(ready))?.run()?;
+        }
+        Role::Flow | Role::Winevent | Role::Host | Role::Keygen => bail!("role {role} is not built"),
         Role::Store => {
             let missing = enter(&start)?;
             store::Store::new(&start, fds, channel)?.run(missing)?;
@@ -71,6 +74,11 @@ fn run(role: Role) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Random, so that batch numbers of another life of the memory are not taken for ours.
+fn epoch() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 fn first_message(channel: &Channel) -> anyhow::Result<(Start, Vec<OwnedFd>)> {
