@@ -114,10 +114,12 @@ impl Desk {
         }
         let approved: Vec<EngineId> = config.engines.iter().filter_map(|engine| engine.parse().ok()).collect();
         let before: Vec<EngineId> = self.access.users.approved().collect();
-        before.iter().filter(|engine| !approved.contains(engine)).for_each(|engine| {
+        for engine in before.iter().filter(|engine| !approved.contains(engine)) {
             self.access.users.disapprove(engine);
-        });
-        approved.into_iter().for_each(|engine| self.access.users.approve(engine));
+        }
+        for engine in approved {
+            self.access.users.approve(engine);
+        }
     }
 
     /// Puts the users of the file into force. A mistake in it leaves those from before.

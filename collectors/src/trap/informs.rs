@@ -96,7 +96,7 @@ mod tests {
         }
         assert_eq!((informs.waiting.len(), informs.forgotten(), informs.bytes), (MOST, 5, MOST));
         for _ in 0..100 {
-            informs.add(1, peer, &[0; 65_507]);
+            informs.add(1, peer, &vec![0; 65_507]);
         }
         assert!(informs.bytes <= MOST_BYTES);
         while informs.pop().is_some() {}

@@ -58,14 +58,13 @@ impl Roster {
             make_room(&mut self.known, KNOWN);
             self.known.insert(heard.engine, entry);
         }
-        let entry = match self.known.get_mut(&heard.engine) {
-            Some(entry) => entry,
-            None => {
-                if !self.strangers.contains_key(&heard.engine) {
-                    make_room(&mut self.strangers, STRANGERS);
-                }
-                self.strangers.entry(heard.engine).or_insert_with(|| Entry::new(heard))
+        let entry = if let Some(entry) = self.known.get_mut(&heard.engine) {
+            entry
+        } else {
+            if !self.strangers.contains_key(&heard.engine) {
+                make_room(&mut self.strangers, STRANGERS);
             }
+            self.strangers.entry(heard.engine).or_insert_with(|| Entry::new(heard))
         };
         entry.note(heard, self.turn);
     }

@@ -432,7 +432,7 @@ mod tests {
     fn what_cannot_be_sent_is_an_error() {
         let (socket, _) = udp("127.0.0.1:0".parse().unwrap(), 4096).unwrap();
         assert!(send_to(socket.as_fd(), b"to nobody", "[::1]:9".parse().unwrap()).is_err());
-        assert!(send_to(socket.as_fd(), &[0; 70_000], "127.0.0.1:9".parse().unwrap()).is_err());
+        assert!(send_to(socket.as_fd(), &vec![0; 70_000], "127.0.0.1:9".parse().unwrap()).is_err());
     }
 
     #[test]

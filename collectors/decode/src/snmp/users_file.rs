@@ -64,7 +64,7 @@ impl Flaw {
 pub fn read_users(text: &str) -> Result<Vec<User>, UsersFileError> {
     let place = |flaw: Flaw| {
         let before = text.as_bytes().get(..flaw.at).unwrap_or_default();
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        let line = before.split(|&byte| byte == b'\n').count();
         UsersFileError { line, key: flaw.key, what: flaw.what }
     };
     read(text).map_err(place)
@@ -82,7 +82,7 @@ fn read(text: &str) -> Result<Vec<User>, Flaw> {
         let list = value.get_ref().as_array().filter(|_| *key.get_ref() == "user");
         let list =
             list.ok_or_else(|| Flaw::new(at, None, "expected `[[user]]`, once for each user, and nothing else"))?;
-        for entry in list.iter() {
+        for entry in list {
             let at = entry.span().start;
             let table = entry.get_ref().as_table().ok_or_else(|| Flaw::new(at, None, "expected `[[user]]`"))?;
             users.push((at, Entry { at, table }.user()?));
