@@ -10,9 +10,9 @@ use std::net::IpAddr;
 
 /// Senders in one half of the table.
 const HALF: usize = 8192;
-/// Reports to one sender in a second. A sender needs two for an inform; more are a flood, or somebody who has a report
-/// sent to an address that is not its own.
-const REPORTS: Rate = Rate::per_second(10);
+/// Reports to one sender in a second. A sender needs two before its first inform, and a site behind one address has many
+/// senders; more are a flood, or somebody who has reports sent to an address that is not its own.
+const REPORTS: Rate = Rate::per_second(50);
 /// Reports to all of them.
 const ALL_REPORTS: Rate = Rate::per_second(1000);
 
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn reports_are_few_for_one_and_for_all() {
         let mut gate = Gate::new(1000);
-        assert_eq!((0..100).filter(|_| gate.may_report(source(1), Moment(SECOND))).count(), 10);
-        assert_eq!((2..5000).filter(|&n| gate.may_report(source(n), Moment(SECOND))).count(), 990);
+        assert_eq!((0..100).filter(|_| gate.may_report(source(1), Moment(SECOND))).count(), 50);
+        assert_eq!((2..5000).filter(|&n| gate.may_report(source(n), Moment(SECOND))).count(), 950);
     }
 }

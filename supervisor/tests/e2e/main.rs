@@ -17,6 +17,7 @@ mod rsyslog;
 mod sender;
 mod systemd;
 mod tcp;
+mod trap;
 
 use std::time::{Duration, Instant};
 

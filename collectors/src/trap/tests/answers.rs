@@ -91,7 +91,7 @@ fn reports_to_one_sender_are_few() {
     }
     let got = std::iter::from_fn(|| bench.answer()).count();
     let report = bench.report();
-    assert_eq!((got, report.answers["reports"], report.answers["limited"]), (10, 10, 90));
+    assert_eq!((got, report.answers["reports"], report.answers["limited"]), (50, 50, 50));
     assert_eq!((report.dropped["discovery"], report.inbox.len()), (100, 0), "counted, and nothing is wrong");
     bench.pass(1);
     bench.send(&[seed!("bad-v3-discovery")]);
