@@ -1,10 +1,11 @@
 //! What receives. One loop per kind of telemetry, each in its own process.
 //!
 //! A collector owns no capability, opens no file and makes no socket: it reads from the descriptors that `ravend`
-//! gave it and writes into the receive memory. It decodes nothing: what arrived is handed to the store as it arrived,
-//! with its source. Start with [`receiver`], the loop that they share, then [`syslog`], the simplest of them ([`flow`] and its like
-//! look at what they receive), and its sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`winevent`] has a loop of its own: HTTP
-//! needs one. [`host`] is the exception: it listens to nobody, and reads `/proc` and `/sys`.
+//! gave it and writes into the receive memory. What arrived is handed to the store as it arrived, with its source; one
+//! that has to look inside ([`flow`], [`trap`]) only finds out what is needed to read it later, whether to vouch for it and
+//! what to answer. Start with [`receiver`], the loop that most of them share, then [`syslog`], the simplest of them, and
+//! its sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`winevent`] has a loop of its own:
+//! HTTP needs one. [`host`] is the exception: it listens to nobody, and reads `/proc` and `/sys`.
 
 pub mod flow;
 pub mod framing;
@@ -19,6 +20,7 @@ pub mod syslog;
 #[allow(clippy::unwrap_used)]
 mod testing;
 pub mod tls;
+pub mod trap;
 pub mod winevent;
 
 /// Why a collector ended.

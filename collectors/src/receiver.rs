@@ -65,9 +65,10 @@ pub trait Kind {
         let _ = config;
     }
 
-    /// Called in every round, after what was received is handed over: answers what has become durable. Returns true
-    /// while something waits for that.
-    fn answer(&mut self, sockets: &Sockets<'_>, memory: &CollectorMemory) -> bool {
+    /// Called in every round, after what was received is handed over: answers what has become durable, and appends what
+    /// the collector itself has to keep ([`CollectorMemory::append_context`]). Returns true while something waits to
+    /// become durable.
+    fn answer(&mut self, sockets: &Sockets<'_>, memory: &mut CollectorMemory) -> bool {
         let _ = (sockets, memory);
         false
     }
@@ -431,8 +432,8 @@ impl<K: Kind> Receiver<K> {
 
     /// Answers those who wait for what has become durable.
     fn answer(&mut self) -> Result<(), CollectorError> {
-        let was = self.awaited;
-        self.awaited = self.kind.answer(&Sockets { udp: &self.udp }, &self.memory);
+        let (was, published) = (self.awaited, self.memory.published());
+        self.awaited = self.kind.answer(&Sockets { udp: &self.udp }, &mut self.memory);
         let mut over = Vec::new();
         for (&slot, connected) in &mut self.connected {
             let Link::Session(session) = &mut connected.link else { continue };
@@ -454,6 +455,8 @@ impl<K: Kind> Receiver<K> {
         }
         if self.awaited && !was {
             self.memory.await_published();
+        }
+        if (self.awaited && !was) || self.memory.published() > published {
             self.wake_store();
         }
         let writers: Vec<u16> = self.connected.iter().filter(|(_, c)| c.wants_watching()).map(|(&s, _)| s).collect();

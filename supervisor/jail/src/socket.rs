@@ -96,6 +96,43 @@ pub fn peer_addr(socket: BorrowedFd) -> io::Result<SocketAddr> {
     from_storage(&storage).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "neither IPv4 nor IPv6"))
 }
 
+/// Sends one datagram from a UDP socket without waiting. An IPv4 peer is reached from a dual-stack socket too.
+///
+/// # Errors
+/// `WouldBlock` when the socket has no room; else the kernel's: no route, not a UDP socket.
+pub fn send_to(socket: BorrowedFd, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    // Linux takes an IPv4 address on a dual-stack socket as well. Where a kernel does not, the mapped one is asked for:
+    // which family the socket has is not known here, and a jailed worker cannot ask.
+    match (send_once(socket, bytes, to), to) {
+        (Err(error), SocketAddr::V4(v4)) if is_of_the_family(&error) => {
+            let mapped = SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0);
+            send_once(socket, bytes, mapped.into()).map_err(|_| error)
+        }
+        (sent, _) => sent,
+    }
+}
+
+fn is_of_the_family(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EINVAL | libc::ENETUNREACH))
+}
+
+fn send_once(socket: BorrowedFd, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    let (storage, len) = to_storage(to);
+    // SAFETY: the kernel reads `bytes` and `len` bytes of `storage`.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            (&raw const storage).cast(),
+            len,
+        )
+    };
+    // A datagram goes out whole or not at all.
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Datagrams that the kernel dropped at this socket since it was made (32 bits, wraps).
 ///
 /// # Errors
@@ -378,6 +415,27 @@ mod tests {
             sender.send_to(&[0; 1000], local_addr(socket.as_fd()).unwrap()).unwrap();
         }
         assert!(drops(socket.as_fd()).unwrap() > 100);
+    }
+
+    #[test]
+    fn an_answer_reaches_its_peer_from_sockets_of_each_kind() {
+        for (bound, peer) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::]:0", "127.0.0.1:0"), ("[::]:0", "[::1]:0")] {
+            let (socket, _) = udp(bound.parse().unwrap(), 4096).unwrap();
+            let Ok(peer) = UdpSocket::bind(peer) else { continue };
+            peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            send_to(socket.as_fd(), b"answer", peer.local_addr().unwrap()).unwrap();
+            let mut buffer = [0; 16];
+            let (n, from) = peer.recv_from(&mut buffer).unwrap();
+            let port = local_addr(socket.as_fd()).unwrap().port();
+            assert_eq!((&buffer[..n], from.port()), (&b"answer"[..], port), "{bound}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_an_error() {
+        let (socket, _) = udp("127.0.0.1:0".parse().unwrap(), 4096).unwrap();
+        assert!(send_to(socket.as_fd(), b"to nobody", "[::1]:9".parse().unwrap()).is_err());
+        assert!(send_to(socket.as_fd(), &vec![0; 70_000], "127.0.0.1:9".parse().unwrap()).is_err());
     }
 
     #[test]

@@ -205,6 +205,13 @@ pub struct CollectorReport {
     pub unparsed: u64,
     /// Messages dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// Records stored as refused, by reason, since the collector started.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
+    /// Answers to senders, by kind, since the collector started: `responses` to informs, `reports`; not sent: `held_back`
+    /// until the engine is on disk, `limited`, `failed`, `forgotten`.
+    #[serde(default)]
+    pub answers: BTreeMap<String, u64>,
     /// What could not be understood or was not allowed, newest last; bounded.
     pub inbox: Vec<InboxItem>,
     /// Flow exporters, the busiest first; bounded.

@@ -18,6 +18,7 @@ mod rsyslog;
 mod sender;
 mod systemd;
 mod tcp;
+mod trap;
 
 use std::time::{Duration, Instant};
 

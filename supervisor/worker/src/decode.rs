@@ -22,7 +22,7 @@ use anyhow::{Context, bail};
 use client::Client;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use raven_buffer::tail::TailClient;
-use raven_decode::snmp::{Names, mib};
+use raven_decode::snmp::{Names, Users, mib, read_users};
 use raven_jail::channel::{Channel, ChannelError};
 use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
@@ -32,8 +32,10 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Clients at a time: with the largest answers at once they stay within the memory of the process table.
@@ -134,7 +136,11 @@ impl Decode {
                 }
                 Ok(Some((ToWorker::Configure(config), _))) => know(&self.knowledge, &config),
                 Ok(Some((ToWorker::Mibs, fds))) => fds.into_iter().for_each(|fd| name_oids(&self.knowledge, fd)),
-                Ok(Some((ToWorker::Secrets(_), _))) => {}
+                Ok(Some((ToWorker::Secrets(names), fds))) => {
+                    for (_, fd) in names.iter().zip(fds).filter(|(name, _)| *name == "collect.trap.users") {
+                        know_users(&self.knowledge, fd);
+                    }
+                }
                 Ok(Some((ToWorker::Stop, _)) | None) => {
                     self.stopping = true;
                     return Ok(());
@@ -165,6 +171,25 @@ fn know(knowledge: &Knowledge, config: &Config) {
     let rates = config.collect.flow.sampling.iter();
     let rates = rates.filter_map(|(address, rate)| Some((address.parse().ok()?, u64::from(*rate))));
     *knowledge.sampling.borrow_mut() = rates.collect();
+}
+
+/// The users of SNMPv3, by whose keys stored notifications are read.
+fn know_users(knowledge: &Knowledge, fd: OwnedFd) {
+    let mut text = Zeroizing::new(String::new());
+    // Read by position: the trap collector has the same memory.
+    let read = read_all(&File::from(fd), &mut text).map_err(|error| error.to_string());
+    let users = read.and_then(|()| read_users(&text).map_err(|error| error.to_string()));
+    match users.and_then(|users| Users::new(users).map_err(|error| error.to_string())) {
+        Ok(users) => *knowledge.users.borrow_mut() = users,
+        Err(why) => eprintln!("raven-worker decode: collect.trap.users: {why}"),
+    }
+}
+
+fn read_all(file: &File, text: &mut String) -> std::io::Result<()> {
+    let mut bytes = Zeroizing::new(vec![0; file.metadata()?.len() as usize]);
+    file.read_exact_at(&mut bytes, 0)?;
+    text.push_str(&String::from_utf8_lossy(&bytes));
+    Ok(())
 }
 
 /// Names of OIDs from the operator's MIB modules, besides the standard ones.

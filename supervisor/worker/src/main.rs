@@ -66,7 +66,11 @@ fn run(role: Role) -> anyhow::Result<()> {
             let collector = Receiver::new(&start, fds, channel, epoch(), kind)?;
             jail(&start, |ready| collector.ready(ready))?.run()?;
         }
-        Role::Trap => bail!("role {role} is not built"),
+        Role::Trap => {
+            let kind = raven_collectors::trap::Trap::new(&start);
+            let collector = Receiver::new(&start, fds, channel, epoch(), kind)?;
+            jail(&start, |ready| collector.ready(ready))?.run()?;
+        }
         Role::Store => {
             let missing = enter(&start)?;
             store::Store::new(&start, fds, channel)?.run(missing)?;

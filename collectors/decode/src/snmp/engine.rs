@@ -107,8 +107,12 @@ impl Engines {
     pub const MAX: usize = 8192;
 
     /// Takes back what was kept. A restart cannot tell how long it took, so that time is taken to have stood still.
+    /// What was heard since is newer.
     pub fn restore(&mut self, learned: Learned, now: Seconds) {
-        self.set(learned, now);
+        let known = self.clocks.get(&learned.engine).map(|clock| (clock.boots, clock.time));
+        if known.is_none_or(|known| (learned.boots, learned.time) > known) {
+            self.set(learned, now);
+        }
     }
 
     /// All that is known.
@@ -209,6 +213,8 @@ mod tests {
         engines.restore(serde_json::from_str(&kept[0]).unwrap(), Seconds(3));
         assert!(engines.check(id(2), 5, 849, Seconds(3)).is_err());
         assert_eq!(engines.check(id(2), 5, 850, Seconds(3)), Ok(None));
+        engines.restore(Learned { engine: id(2), boots: 4, time: 9999 }, Seconds(4));
+        assert_eq!(engines.iter().next().map(|learned| learned.boots), Some(5), "only forward");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::layout::{
 };
 use super::slots::EMPTY;
 use super::time::now;
-use raven_model::record::{FRAME_MAX, FrameKind, RAW_MAX, Received, frame_len, write_frame};
+use raven_model::record::{Context, FRAME_MAX, FrameKind, RAW_MAX, Received, frame_len, write_frame};
 use raven_model::units::UnixNanos;
 use std::io;
 use std::net::SocketAddr;
@@ -214,6 +214,28 @@ impl CollectorMemory {
                 return Some(batch);
             }
         }
+    }
+
+    /// Frames context that goes with no message: what the collector itself has to keep. Goes out as [`Self::append`]
+    /// says; `None` when there is no room now, or ever for one that is longer than a record can be.
+    pub fn append_context(&mut self, context: &Context<'_>, wall: UnixNanos) -> Option<u64> {
+        if !self.open_building() {
+            self.stalls += 1;
+            return None;
+        }
+        let mut building = self.building?;
+        self.contexts.clear();
+        if !self.contexts.add(context, wall) {
+            return None;
+        }
+        let frames = self.contexts.frames();
+        // An open batch has room for it.
+        let at = RING_AT + building.offset + building.used;
+        self.map.slice_mut(at..at + frames.len()).copy_from_slice(frames);
+        building.used += frames.len();
+        building.count += self.contexts.count;
+        self.building = Some(building);
+        Some(self.published + 1)
     }
 
     /// As [`Self::append`], for a message that its framing may have cut already: `piece` says that it goes on in the

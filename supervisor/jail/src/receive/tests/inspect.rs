@@ -3,7 +3,7 @@
 use super::support::{Memory, Store, Watch};
 use crate::receive::{Arrived, CollectorMemory, Inspect, SNAPSHOT_MAX, Taken};
 use crate::socket;
-use raven_model::record::RAW_MAX;
+use raven_model::record::{Context, Frames, RAW_MAX, Received};
 use raven_model::units::UnixNanos;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
@@ -116,6 +116,39 @@ fn a_snapshot_reaches_the_collector_of_now_and_the_next() {
     store.memory.set_snapshot(&vec![7; SNAPSHOT_MAX + 1]);
     collector.recall(&mut watch);
     assert_eq!(watch.recalled.len(), SNAPSHOT_MAX);
+}
+
+#[test]
+fn context_reaches_the_store_without_a_message() {
+    let memory = Memory::new();
+    let mut collector = memory.collector();
+    let store = memory.store().memory;
+    let context = Context { key: b"own", value: b"kept" };
+    let batch = collector.append_context(&context, UnixNanos(9)).unwrap();
+    assert_eq!((batch, collector.published()), (1, 0), "it goes out with the next hand-over");
+    assert!(collector.hand_over() && collector.published() == 1);
+    let mut copy = Vec::new();
+    assert_eq!(store.take(1, &mut copy).unwrap().count, 1);
+    let frames: Vec<_> = Frames::new(&copy).collect::<Result<_, _>>().unwrap();
+    assert_eq!((frames.len(), frames[0].received), (1, Received::context(UnixNanos(9))));
+    assert_eq!(Context::read(frames[0].raw), Some(context));
+    store.set_durable(1);
+    assert!(collector.is_durable(batch));
+    let long = vec![0; RAW_MAX];
+    assert_eq!(collector.append_context(&Context { key: b"k", value: &long }, UnixNanos(9)), None);
+    assert!(collector.hand_over() && collector.published() == 1, "nothing of it was framed");
+}
+
+#[test]
+fn context_without_a_message_waits_for_room() {
+    let memory = Memory::new();
+    let (mut watch, mut store) = (Watch::default(), watched(&memory));
+    let mut collector = memory.watched(&mut watch);
+    fill(&mut collector, &mut watch, &vec![b'x'; 60_000]);
+    let context = Context { key: b"own", value: b"kept" };
+    assert_eq!(collector.append_context(&context, UnixNanos(9)), None);
+    store.take_and_commit();
+    assert!(collector.append_context(&context, UnixNanos(9)).is_some());
 }
 
 #[test]
