@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn clone3_is_answered_only_where_the_role_has_it() {
         // The answer alone opens nothing: for a role without clone3 the strictest answer is the end of the process.
-        let config = allowed(table().spec(raven_model::table::Role::Config), &table().base).expect("known calls");
+        let config = allowed(table().spec(Role::Config), &table().base).expect("known calls");
         assert!(!config.contains_key(&libc::SYS_clone3));
     }
 }
