@@ -3,7 +3,7 @@
 use super::names::{Call, call};
 use crate::channel::check;
 use crate::error::JailError;
-use raven_model::table::{Base, RoleSpec};
+use raven_model::table::{Base, Role, RoleSpec};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
@@ -124,7 +124,11 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
         "mmap" | "mprotect" if !spec.network => vec![rule(&[masked(2, libc::PROT_EXEC as u64, 0)])],
         "clone" => vec![rule(&[masked(0, (THREAD | NOT_THREAD) as u64, THREAD as u64)])],
         // Without an address: a socket that was passed unconnected must not become a way out.
-        "sendto" if !spec.network => vec![rule(&[pointer_is_null(4)])],
+        "sendto" if !spec.network => {
+            let mut rules = if spec.name == Role::Trap { answers() } else { Vec::new() };
+            rules.push(rule(&[pointer_is_null(4)]));
+            rules
+        }
         "socket" => internet_sockets(),
         // A datagram pair could be connected to any socket in the file system.
         "socketpair" => vec![rule(&[is(0, libc::AF_UNIX as u64), masked(1, SOCKET_TYPE, libc::SOCK_STREAM as u64)])],
@@ -135,6 +139,14 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
         "tgkill" => vec![rule(&[is(0, u64::from(std::process::id())), is(2, libc::SIGABRT as u64)])],
         _ => Vec::new(),
     }
+}
+
+/// The trap role is passed UDP sockets alone, and answers from them: as `socket::send_to` does, to an IPv4 or IPv6
+/// address, with no flag that would open anything (MSG_FASTOPEN).
+fn answers() -> Rules {
+    let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
+    let lens = [size_of::<libc::sockaddr_in>(), size_of::<libc::sockaddr_in6>()];
+    lens.map(|len| rule(&[is(3, flags), is(5, len as u64)])).into()
 }
 
 /// TCP and UDP over IPv4 and IPv6; other families get an error (see [`answered`]), raw sockets and other protocols end
@@ -218,7 +230,7 @@ mod tests {
     #[test]
     fn clone3_is_answered_only_where_the_role_has_it() {
         // The answer alone opens nothing: for a role without clone3 the strictest answer is the end of the process.
-        let config = allowed(table().spec(raven_model::table::Role::Config), &table().base).expect("known calls");
+        let config = allowed(table().spec(Role::Config), &table().base).expect("known calls");
         assert!(!config.contains_key(&libc::SYS_clone3));
     }
 }
