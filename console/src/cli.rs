@@ -5,6 +5,7 @@ use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{audit, config, export, load, ring, sources, status, tail};
 use clap::{Args, Parser, Subcommand};
+use raven_model::stream;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -86,18 +87,33 @@ pub enum RingCommand {
 #[derive(Debug, Clone, Args)]
 pub struct Stream {
     /// Stream [default: syslog]
-    #[arg(value_name = "STREAM")]
-    positional: Option<String>,
+    #[arg(value_name = "STREAM", value_parser = read_stream)]
+    positional: Option<stream::Stream>,
     /// The same, by name
-    #[arg(long = "stream", value_name = "STREAM", conflicts_with = "positional")]
-    named: Option<String>,
+    #[arg(long = "stream", value_name = "STREAM", conflicts_with = "positional", value_parser = read_stream)]
+    named: Option<stream::Stream>,
 }
 
 impl Stream {
+    /// The one that was given.
+    pub fn given(&self) -> Option<stream::Stream> {
+        self.positional.or(self.named)
+    }
+
+    /// The one that was given, or syslog.
+    pub fn stream(&self) -> stream::Stream {
+        self.given().unwrap_or(stream::Stream::Syslog)
+    }
+
     /// Its name.
     pub fn name(&self) -> String {
-        self.positional.clone().or_else(|| self.named.clone()).unwrap_or_else(|| "syslog".to_owned())
+        self.stream().name().to_owned()
     }
+}
+
+fn read_stream(name: &str) -> Result<stream::Stream, String> {
+    let all = stream::Stream::ALL.map(stream::Stream::name).join(", ");
+    stream::Stream::named(name).ok_or_else(|| format!("there is no such stream; the streams are {all}"))
 }
 
 /// Runs the command; the exit code.
@@ -173,6 +189,12 @@ mod tests {
         assert_eq!(stream("raven tail trap"), "trap");
         assert_eq!(stream("raven tail --stream trap"), "trap");
         assert!(parse("raven tail trap --stream flow").is_err());
+    }
+
+    #[test]
+    fn a_stream_that_does_not_exist_is_answered_with_those_that_do() {
+        let error = parse("raven tail flows").unwrap_err().to_string();
+        assert!(error.contains("the streams are syslog, flow, trap, winevent, host"), "{error}");
     }
 
     #[test]

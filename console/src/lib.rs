@@ -16,6 +16,7 @@ pub mod failure;
 pub mod load;
 pub mod output;
 pub mod ring;
+pub mod shown;
 pub mod sources;
 pub mod status;
 pub mod tail;

@@ -210,6 +210,10 @@ mod tests {
         };
         Status {
             device: "arena".into(),
+            processes: vec![raven_model::report::Process {
+                role: "syslog".into(),
+                ..raven_model::report::Process::default()
+            }],
             listeners: vec![listener("udp", "[::]:514"), listener("tcp", "[::]:601")],
             kernel: KernelUdp::default(),
             ..Status::default()

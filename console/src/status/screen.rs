@@ -269,7 +269,8 @@ fn rate(per_second: f64) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
+/// Bytes in at most eight letters.
+pub fn size(bytes: u64) -> String {
     let shown = ByteCount(bytes).to_string();
     // 17.3GiB reads better than an exact 18543411KiB.
     if shown.len() <= 8 { shown } else { format!("{}B", count(bytes)) }
