@@ -21,7 +21,8 @@ Examples:
   raven tail --since 10m --grep Deny      what happened, by text
   raven config check new.toml             every mistake, with its line and remedy";
 
-const TIMES: &str = "\
+/// How times are written, for the help of commands that take some.
+pub const TIMES: &str = "\
 Times: `10m` or `2h` (ago), `now`, `2026-11-22`, `2026-11-22T18:30:00Z`. All times are UTC.";
 
 /// Raven: receives a venue's telemetry, keeps it, delivers it.
@@ -53,7 +54,7 @@ pub enum Command {
     /// The ring on disk: status, verify, tail, export
     #[command(subcommand)]
     Ring(RingCommand),
-    /// Who is sending: rate, last seen, what could not be understood
+    /// Who is sending: rate, last seen, what could not be understood; without a stream also exporters and engines
     #[command(after_help = TIMES)]
     Sources(sources::SourcesArgs),
     /// The configuration: check, show, diff, apply

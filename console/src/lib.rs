@@ -15,6 +15,7 @@ pub mod export;
 pub mod failure;
 pub mod load;
 pub mod output;
+pub mod reports;
 pub mod ring;
 pub mod shown;
 pub mod sources;

@@ -123,7 +123,7 @@ fn tail_knows_the_streams_and_shows_each_for_people() {
 #[test]
 fn an_answer_that_breaks_off_is_an_error_however_much_came() {
     let lines = format!("{RECORD}\n{RECORD}\n");
-    for command in [&["tail", "--json"][..], &["tail", "--follow", "--json"], &["export"], &["sources", "--json"]] {
+    for command in [&["tail", "--json"][..], &["tail", "--follow", "--json"], &["export"], &["sources", "syslog", "--json"]] {
         let output = FakeRavend::breaking_off_after(&lines).raven(command);
         assert_eq!((code(&output), stdout(&output)), (3, lines.clone()), "{command:?}");
         assert!(stderr(&output).contains("the answer broke off after 2 lines"), "{}", stderr(&output));
@@ -230,7 +230,7 @@ fn a_check_that_broke_off_is_no_success() {
 #[test]
 fn sources_are_a_table() {
     let line = r#"{"addr":"192.0.2.7","records":3,"bytes":300,"rate":0.5,"last_seen_ns":1763771400123456789,"not_understood":1,"hostname":"fw1","sample":"\u001b[2J"}"#;
-    let output = FakeRavend::with_lines(&format!("{line}\n")).raven(&["sources"]);
+    let output = FakeRavend::with_lines(&format!("{line}\n")).raven(&["sources", "syslog"]);
     let text = stdout(&output);
     assert!(
         text.contains("192.0.2.7") && text.contains("fw1") && text.contains("\\x1b[2J") && !text.contains('\u{1b}'),
