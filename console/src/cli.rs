@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::{audit, config, export, load, ring, sources, status, tail};
+use crate::{audit, config, export, inbox, load, ring, sources, status, tail};
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
 use std::path::PathBuf;
@@ -57,6 +57,9 @@ pub enum Command {
     /// Who is sending: rate, last seen, what could not be understood; without a stream also exporters and engines
     #[command(after_help = TIMES)]
     Sources(sources::SourcesArgs),
+    /// What was not understood or not allowed, and what to do about it (exit 1 when there is something)
+    #[command(after_help = TIMES)]
+    Inbox(inbox::InboxArgs),
     /// The configuration: check, show, diff, apply
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -140,6 +143,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Ring(RingCommand::Status) => ring::status(&client, output),
         Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
+        Command::Inbox(args) => inbox::run(&args, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, output),
