@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::{audit, config, export, inbox, load, ring, sources, status, tail};
+use crate::{audit, config, export, flows, inbox, load, ring, sources, status, tail};
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ Examples:
   raven status                            everything on one screen
   raven tail --follow --source 10.1.2.3   what one device says, as it says it
   raven tail --since 10m --grep Deny      what happened, by text
+  raven flows top --by app --since 1h     what the traffic is
   raven config check new.toml             every mistake, with its line and remedy";
 
 /// How times are written, for the help of commands that take some.
@@ -60,6 +61,9 @@ pub enum Command {
     /// What was not understood or not allowed, and what to do about it (exit 1 when there is something)
     #[command(after_help = TIMES)]
     Inbox(inbox::InboxArgs),
+    /// Flows: top
+    #[command(subcommand)]
+    Flows(flows::FlowsCommand),
     /// The configuration: check, show, diff, apply
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -144,6 +148,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
         Command::Inbox(args) => inbox::run(&args, &client, output),
+        Command::Flows(command) => flows::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, output),

@@ -13,6 +13,7 @@ pub mod config;
 pub mod escape;
 pub mod export;
 pub mod failure;
+pub mod flows;
 pub mod inbox;
 pub mod load;
 pub mod output;
