@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::{audit, config, export, flows, inbox, load, ring, sources, status, tail};
+use crate::{audit, config, export, flows, inbox, load, ring, sources, status, tail, traps};
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ Examples:
   raven tail --follow --source 10.1.2.3   what one device says, as it says it
   raven tail --since 10m --grep Deny      what happened, by text
   raven flows top --by app --since 1h     what the traffic is
+  raven traps --name linkDown -f          notifications of one kind, as they come
   raven config check new.toml             every mistake, with its line and remedy";
 
 /// How times are written, for the help of commands that take some.
@@ -61,6 +62,9 @@ pub enum Command {
     /// What was not understood or not allowed, and what to do about it (exit 1 when there is something)
     #[command(after_help = TIMES)]
     Inbox(inbox::InboxArgs),
+    /// SNMP notifications as a list, by name
+    #[command(after_help = TIMES)]
+    Traps(traps::TrapsArgs),
     /// Flows: top
     #[command(subcommand)]
     Flows(flows::FlowsCommand),
@@ -148,6 +152,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
         Command::Inbox(args) => inbox::run(&args, &client, output),
+        Command::Traps(args) => traps::run(&args, &client, output),
         Command::Flows(command) => flows::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),

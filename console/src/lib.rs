@@ -24,3 +24,4 @@ pub mod sources;
 pub mod status;
 pub mod tail;
 pub mod time;
+pub mod traps;
