@@ -123,7 +123,9 @@ fn tail_knows_the_streams_and_shows_each_for_people() {
 #[test]
 fn an_answer_that_breaks_off_is_an_error_however_much_came() {
     let lines = format!("{RECORD}\n{RECORD}\n");
-    for command in [&["tail", "--json"][..], &["tail", "--follow", "--json"], &["export"], &["sources", "syslog", "--json"]] {
+    for command in
+        [&["tail", "--json"][..], &["tail", "--follow", "--json"], &["export"], &["sources", "syslog", "--json"]]
+    {
         let output = FakeRavend::breaking_off_after(&lines).raven(command);
         assert_eq!((code(&output), stdout(&output)), (3, lines.clone()), "{command:?}");
         assert!(stderr(&output).contains("the answer broke off after 2 lines"), "{}", stderr(&output));
