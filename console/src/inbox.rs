@@ -11,7 +11,7 @@ use crate::status::screen::count;
 use crate::tail::read_time;
 use crate::time;
 use clap::Args;
-use raven_model::query::SourceView;
+use raven_model::query::{SourceTrouble, SourceView};
 use raven_model::report::InboxItem;
 use raven_model::stream::Stream;
 use raven_model::units::UnixNanos;
@@ -66,8 +66,14 @@ pub fn run(args: &InboxArgs, client: &Client, output: &mut Output) -> Result<u8,
 
 /// A sender of whom some records are not understood.
 fn of_source(stream: Stream, view: &SourceView) -> Option<InboxItem> {
-    let trouble = view.trouble.clone().filter(|_| view.not_understood > 0)?;
-    Some(InboxItem {
+    // A decode role of another version may not say more than how many.
+    let untold = || SourceTrouble {
+        reason: "not understood".into(),
+        last_seen_ns: view.last_seen_ns,
+        ..SourceTrouble::default()
+    };
+    let trouble = view.trouble.clone().unwrap_or_else(untold);
+    (view.not_understood > 0).then(|| InboxItem {
         stream: stream.name().to_owned(),
         source: view.addr.to_string(),
         listener: trouble.listener,
