@@ -14,7 +14,7 @@ use raven_decode::flow::templates::{Exporter, Scope, TemplateKey};
 use raven_model::query::Json;
 use raven_model::record::{Context, Record};
 use raven_model::units::UnixNanos;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ use std::path::Path;
 const TEMPLATE: u8 = b't';
 /// Key of a sampling rate's context: this, then [`SamplerKey::to_bytes`].
 const SAMPLER: u8 = b's';
-/// Templates remembered from block to block: a block brings those that its records need.
+/// Templates, and exporters with rates, remembered from block to block: a block brings those that its records need.
 const TEMPLATES_KEPT: usize = 4096;
 
 /// What exporters said about their records, as far as the blocks were read.
@@ -32,6 +32,8 @@ pub struct Flows {
     /// Templates that the blocks so far did not bring: from the stream's table, with the definition they come from.
     others: HashMap<TemplateKey, Template>,
     sampling: Sampling,
+    /// Those of whom a rate is known, as they were told apart when it came.
+    sampled: HashSet<Exporter>,
     /// Read when it is needed first.
     table: Option<ContextTable>,
 }
@@ -41,6 +43,9 @@ impl Flows {
     pub fn block(&mut self) {
         if self.templates.len() > TEMPLATES_KEPT {
             self.templates.clear();
+        }
+        if self.sampled.len() > TEMPLATES_KEPT {
+            self.sampled.clear();
         }
     }
 
@@ -59,6 +64,7 @@ impl Flows {
                 let rate = <[u8; 8]>::try_from(context.value).ok().map(u64::from_le_bytes);
                 if let Some((key, rate)) = SamplerKey::from_bytes(key).zip(rate) {
                     self.sampling.restore(key, rate);
+                    self.sampled.insert(key.exporter);
                 }
             }
             _ => {}
@@ -109,7 +115,9 @@ impl Flows {
     /// What else is known of a sender.
     pub fn view(&self, source: SocketAddr, knowledge: &Knowledge) -> View<'_> {
         let configured = knowledge.sampling.borrow().get(&source.ip()).copied();
-        View { exporter: Some(Exporter::new(source.ip())), sampling: Some(&self.sampling), configured }
+        let [plain, with_port] = exporters(source);
+        let exporter = if self.sampled.contains(&with_port) { with_port } else { plain };
+        View { exporter: Some(exporter), sampling: Some(&self.sampling), configured }
     }
 
     /// A datagram as JSON.
@@ -149,5 +157,54 @@ impl TemplateSource for Both<'_> {
         let of = |known: &'_ HashMap<TemplateKey, Template>, key: &TemplateKey| known.contains_key(key);
         let from = |known| keys.iter().find(|key| of(known, key)).and_then(|key| known.get(key));
         from(&self.flows.templates).or_else(|| from(&self.flows.others))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use raven_decode::flow::flows::flows;
+    use raven_model::record::Received;
+
+    const SOURCE: &str = "192.0.2.1:40000";
+    /// Octets (4 bytes), by the sampler (2 bytes) that took them.
+    const DEFINITION: [u8; 16] = [0, 2, 0, 16, 1, 0, 0, 2, 0, 1, 0, 4, 0, 48, 0, 2];
+    /// IPFIX of domain 1: a data set of template 256 with one record.
+    const DATA: [u8; 26] = [0, 10, 0, 26, 0, 0, 0, 9, 0, 0, 0, 5, 0, 0, 0, 1, 1, 0, 0, 10, 0, 0, 5, 220, 0, 7];
+
+    /// Bytes and rate of a flow.
+    type Told = (Option<u64>, Option<u64>);
+
+    /// The flows, and how many data sets have no template.
+    fn seen(known: &mut Flows, knowledge: &Knowledge) -> (Vec<Told>, u64) {
+        let source = SOURCE.parse().unwrap();
+        let record = Record { received: Received::new(source, 1, UnixNanos(1)), raw: &DATA };
+        let scan = known.open(&record, &knowledge.ring).unwrap();
+        let mut all = Vec::new();
+        let rest = flows(
+            &scan,
+            &known.view(source, knowledge),
+            &known.templates(source),
+            &mut |seen| all.push((seen.flow.bytes, seen.rate.rate)),
+            &mut |_| {},
+        );
+        (all, rest.undescribed)
+    }
+
+    #[test]
+    fn templates_and_rates_of_the_context_count_whichever_way_exporters_were_told_apart() {
+        for exporter in exporters(SOURCE.parse().unwrap()) {
+            let mut known = Flows::default();
+            let knowledge = Knowledge::new("/nonexistent".into());
+            assert_eq!(seen(&mut known, &knowledge), (Vec::new(), 1), "without its template");
+            let scope = Scope { exporter, family: Family::Ipfix, domain: 1 };
+            let template = [&[TEMPLATE][..], &TemplateKey { scope, id: 256 }.to_bytes()].concat();
+            let sampler = SamplerKey { exporter, domain: 1, id: Some(7) };
+            let sampler = [&[SAMPLER][..], &sampler.to_bytes()].concat();
+            known.context(&Context { key: &template, value: &DEFINITION });
+            known.context(&Context { key: &sampler, value: &1000_u64.to_le_bytes() });
+            assert_eq!(seen(&mut known, &knowledge), (vec![(Some(1500), Some(1000))], 0), "{exporter:?}");
+        }
     }
 }
