@@ -3,8 +3,9 @@
 use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::{audit, config, export, load, ring, sources, status, tail};
+use crate::{audit, config, export, flows, inbox, load, ring, sources, status, tail, traps};
 use clap::{Args, Parser, Subcommand};
+use raven_model::stream;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -18,9 +19,12 @@ Examples:
   raven status                            everything on one screen
   raven tail --follow --source 10.1.2.3   what one device says, as it says it
   raven tail --since 10m --grep Deny      what happened, by text
+  raven flows top --by app --since 1h     what the traffic is
+  raven traps --name linkDown -f          notifications of one kind, as they come
   raven config check new.toml             every mistake, with its line and remedy";
 
-const TIMES: &str = "\
+/// How times are written, for the help of commands that take some.
+pub const TIMES: &str = "\
 Times: `10m` or `2h` (ago), `now`, `2026-11-22`, `2026-11-22T18:30:00Z`. All times are UTC.";
 
 /// Raven: receives a venue's telemetry, keeps it, delivers it.
@@ -52,9 +56,18 @@ pub enum Command {
     /// The ring on disk: status, verify, tail, export
     #[command(subcommand)]
     Ring(RingCommand),
-    /// Who is sending: rate, last seen, what could not be understood
+    /// Who is sending: rate, last seen, what could not be understood; without a stream also exporters and engines
     #[command(after_help = TIMES)]
     Sources(sources::SourcesArgs),
+    /// What was not understood or not allowed, and what to do about it (exit 1 when there is something)
+    #[command(after_help = TIMES)]
+    Inbox(inbox::InboxArgs),
+    /// SNMP notifications as a list, by name
+    #[command(after_help = TIMES)]
+    Traps(traps::TrapsArgs),
+    /// Flows: top
+    #[command(subcommand)]
+    Flows(flows::FlowsCommand),
     /// The configuration: check, show, diff, apply
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -86,18 +99,33 @@ pub enum RingCommand {
 #[derive(Debug, Clone, Args)]
 pub struct Stream {
     /// Stream [default: syslog]
-    #[arg(value_name = "STREAM")]
-    positional: Option<String>,
+    #[arg(value_name = "STREAM", value_parser = read_stream)]
+    positional: Option<stream::Stream>,
     /// The same, by name
-    #[arg(long = "stream", value_name = "STREAM", conflicts_with = "positional")]
-    named: Option<String>,
+    #[arg(long = "stream", value_name = "STREAM", conflicts_with = "positional", value_parser = read_stream)]
+    named: Option<stream::Stream>,
 }
 
 impl Stream {
+    /// The one that was given.
+    pub fn given(&self) -> Option<stream::Stream> {
+        self.positional.or(self.named)
+    }
+
+    /// The one that was given, or syslog.
+    pub fn stream(&self) -> stream::Stream {
+        self.given().unwrap_or(stream::Stream::Syslog)
+    }
+
     /// Its name.
     pub fn name(&self) -> String {
-        self.positional.clone().or_else(|| self.named.clone()).unwrap_or_else(|| "syslog".to_owned())
+        self.stream().name().to_owned()
     }
+}
+
+fn read_stream(name: &str) -> Result<stream::Stream, String> {
+    let all = stream::Stream::ALL.map(stream::Stream::name).join(", ");
+    stream::Stream::named(name).ok_or_else(|| format!("there is no such stream; the streams are {all}"))
 }
 
 /// Runs the command; the exit code.
@@ -123,6 +151,9 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Ring(RingCommand::Status) => ring::status(&client, output),
         Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
+        Command::Inbox(args) => inbox::run(&args, &client, output),
+        Command::Traps(args) => traps::run(&args, &client, output),
+        Command::Flows(command) => flows::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, output),
@@ -173,6 +204,12 @@ mod tests {
         assert_eq!(stream("raven tail trap"), "trap");
         assert_eq!(stream("raven tail --stream trap"), "trap");
         assert!(parse("raven tail trap --stream flow").is_err());
+    }
+
+    #[test]
+    fn a_stream_that_does_not_exist_is_answered_with_those_that_do() {
+        let error = parse("raven tail flows").unwrap_err().to_string();
+        assert!(error.contains("the streams are syslog, flow, trap, winevent, host"), "{error}");
     }
 
     #[test]

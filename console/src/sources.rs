@@ -1,21 +1,31 @@
-//! `raven sources`: who is sending.
+//! `raven sources`: who is sending. Of one stream the senders; of all of them also the exporters of flows and the SNMPv3
+//! engines, as the collectors report them.
+
+mod engines;
+mod exporters;
+mod senders;
 
 use crate::cli::Stream;
 use crate::client::Client;
 use crate::escape;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::status::screen::{columns, count};
+use crate::reports::{self, Reports};
 use crate::tail::read_time;
 use crate::time;
 use clap::Args;
 use raven_model::query::{Query, SourceView};
+use raven_model::report::{CollectorReport, ListenerStatus};
+use raven_model::stream;
 use raven_model::units::UnixNanos;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
 
 /// `raven sources`.
 #[derive(Debug, Clone, Args)]
 pub struct SourcesArgs {
-    /// Stream.
+    /// Stream; without it all of them, with exporters and engines.
     #[command(flatten)]
     pub stream: Stream,
     /// Only what was received at or after this time
@@ -25,7 +35,14 @@ pub struct SourcesArgs {
 
 /// Runs it.
 pub fn run(args: &SourcesArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let mut answer = client.query(&Query::Sources { stream: args.stream.name(), since: Some(args.since) })?;
+    match args.stream.given() {
+        Some(stream) => one(stream, args.since, client, output),
+        None => all(args.since, client, output),
+    }
+}
+
+fn one(stream: stream::Stream, since: UnixNanos, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let mut answer = client.query(&Query::Sources { stream: stream.name().to_owned(), since: Some(since) })?;
     let mut views = Vec::new();
     while let Some(line) = answer.next(output)? {
         if output.json {
@@ -35,65 +52,122 @@ pub fn run(args: &SourcesArgs, client: &Client, output: &mut Output) -> Result<u
         }
     }
     if !output.json {
-        for line in table(&views, time::now()) {
-            output.line(&line)?;
-        }
+        senders::table(&views, time::now()).iter().try_for_each(|line| output.line(line))?;
     }
     Ok(OK)
 }
 
-/// One line per sender; what was not understood gets a line with its newest example.
-fn table(views: &[SourceView], now: UnixNanos) -> Vec<String> {
-    if views.is_empty() {
-        return vec!["nobody has sent anything in that time".to_owned()];
-    }
-    let head =
-        ["SOURCE", "NAME", "RATE/s", "RECORDS", "BYTES", "LAST SEEN", "NOT UNDERSTOOD"].map(str::to_owned).to_vec();
-    let rows = views.iter().map(|view| row(view, now));
-    let lines = columns(std::iter::once(head).chain(rows).collect());
-    let samples = std::iter::once(None).chain(views.iter().map(|view| view.sample.as_deref()));
-    let with_sample = |(line, sample): (String, Option<&str>)| match sample {
-        Some(sample) => vec![line, format!("    e.g. {}", escape::text(sample))],
-        None => vec![line],
+/// The senders of a stream; `None` where it is not kept.
+pub fn of_stream(
+    stream: stream::Stream,
+    since: UnixNanos,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Option<Vec<SourceView>>, Failure> {
+    let query = Query::Sources { stream: stream.name().to_owned(), since: Some(since) };
+    let mut answer = match client.query(&query) {
+        Ok(answer) => answer,
+        Err(Failure::Refused(why)) if why.iter().any(|why| why.starts_with("there is no stream")) => return Ok(None),
+        Err(failure) => return Err(failure),
     };
-    lines.into_iter().zip(samples).flat_map(with_sample).collect()
+    let mut views = Vec::new();
+    while let Some(line) = answer.next(output)? {
+        views.push(serde_json::from_slice(line).map_err(|error| Failure::Protocol(error.to_string()))?);
+    }
+    Ok(Some(views))
 }
 
-fn row(view: &SourceView, now: UnixNanos) -> Vec<String> {
-    let name = view.hostname.as_deref().map_or_else(|| "-".to_owned(), escape::text);
-    let rate = format!("{:.1}", view.rate);
-    vec![
-        view.addr.to_string(),
-        name,
-        rate,
-        count(view.records),
-        count(view.bytes),
-        time::ago(view.last_seen_ns, now),
-        count(view.not_understood),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sender_that_is_not_understood_shows_what_it_says() {
-        let view = SourceView {
-            addr: [192, 0, 2, 7].into(),
-            records: 12,
-            bytes: 3400,
-            rate: 0.5,
-            last_seen_ns: UnixNanos(40_000_000_000),
-            not_understood: 3,
-            hostname: Some("fw\u{1b}1".to_owned()),
-            sample: Some("\u{1b}[2J".to_owned()),
+fn all(since: UnixNanos, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let reports = Reports::fetch(client)?;
+    reports.unread.iter().for_each(|problem| output.note(problem));
+    let nothing = CollectorReport::default();
+    for stream in stream::Stream::ALL {
+        let report = reports.collectors.get(&stream);
+        let views = of_stream(stream, since, client, output)?;
+        if views.is_none() && report.is_none() {
+            continue;
+        }
+        let part = Part {
+            stream,
+            views: &views.unwrap_or_default(),
+            report: report.unwrap_or(&nothing),
+            drops: socket_drops(&reports.listeners, stream),
         };
-        let lines = table(&[view], UnixNanos(52_000_000_000));
-        assert_eq!(
-            lines[1].split_whitespace().collect::<Vec<_>>(),
-            ["192.0.2.7", "fw\\x1b1", "0.5", "12", "3400", "12s", "ago", "3"]
-        );
-        assert_eq!(lines[2], "    e.g. \\x1b[2J");
+        if output.json { part.json(output)? } else { part.lines().iter().try_for_each(|line| output.line(line))? }
+    }
+    Ok(OK)
+}
+
+/// What the kernel and `ravend` dropped before a collector had it, by listener and reason.
+fn socket_drops(listeners: &[ListenerStatus], stream: stream::Stream) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let of = listeners.iter().filter(|listener| listener.stream == stream.name());
+    of.map(|listener| (reports::name(listener), listener.dropped.clone())).collect()
+}
+
+/// One stream.
+struct Part<'a> {
+    stream: stream::Stream,
+    views: &'a [SourceView],
+    report: &'a CollectorReport,
+    drops: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+impl Part<'_> {
+    /// An object a line, told apart by `kind`.
+    fn json(&self, output: &mut Output) -> Result<(), Failure> {
+        self.views.iter().try_for_each(|view| self.object("sender", view, output))?;
+        self.report.exporters.iter().try_for_each(|exporter| self.object("exporter", exporter, output))?;
+        self.report.engines.iter().try_for_each(|engine| self.object("engine", engine, output))?;
+        let drops = json!({ "listeners": self.drops, "collector": self.report.dropped });
+        self.object("drops", &drops, output)
+    }
+
+    fn object(&self, kind: &str, value: &impl Serialize, output: &mut Output) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Object<'a, T> {
+            stream: &'a str,
+            kind: &'a str,
+            #[serde(flatten)]
+            value: &'a T,
+        }
+        let object = Object { stream: self.stream.name(), kind, value };
+        let line = serde_json::to_vec(&object).map_err(|error| Failure::Output(error.into()))?;
+        output.json_line(&line)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let now = time::now();
+        let mut lines = vec![format!("{} ({})", self.stream.name().to_uppercase(), what(self.stream))];
+        lines.extend(senders::table(self.views, now));
+        lines.extend(exporters::lines(&self.report.exporters, now));
+        lines.extend(engines::lines(&self.report.engines, now));
+        lines.extend(self.our_drops());
+        lines.push(String::new());
+        lines
+    }
+
+    fn our_drops(&self) -> Option<String> {
+        let listeners = self.drops.iter().flat_map(|(name, drops)| drops.iter().map(move |drop| (drop, Some(name))));
+        let own = self.report.dropped.iter().map(|drop| (drop, None));
+        let told: Vec<String> = listeners
+            .chain(own)
+            .filter(|((_, count), _)| **count > 0)
+            .map(|((reason, count), name)| {
+                let at = name.map(|name| format!(" at {}", escape::text(name))).unwrap_or_default();
+                format!("{count} {}{at}", escape::text(reason))
+            })
+            .collect();
+        (!told.is_empty()).then(|| format!("dropped by Raven: {}", told.join(", ")))
+    }
+}
+
+/// What a stream is, for those who see it first.
+const fn what(stream: stream::Stream) -> &'static str {
+    match stream {
+        stream::Stream::Syslog => "messages of devices",
+        stream::Stream::Flow => "NetFlow, IPFIX and sFlow",
+        stream::Stream::Trap => "SNMP notifications",
+        stream::Stream::Winevent => "Windows events",
+        stream::Stream::Host => "the appliance itself",
     }
 }

@@ -1,10 +1,12 @@
 //! `raven status`: what ravend knows and what the roles reported, put together.
 
+mod collected;
 pub mod screen;
 
 use crate::client::{Client, unexpected};
 use crate::failure::{Failure, OK};
 use crate::output::Output;
+use crate::reports::name;
 use clap::Args;
 use raven_model::control::{RawStatus, Request, Response};
 use raven_model::report::{
@@ -66,7 +68,7 @@ pub fn fetch(client: &Client) -> Result<Status, Failure> {
 /// One status of ravend's own and the roles' reports. What a role did not report is missing, and an alert says so.
 pub fn merge(raw: &RawStatus) -> Status {
     let mut status = raw.own.clone();
-    let mut missing = Vec::new();
+    let (mut missing, mut seen) = (Vec::new(), Vec::new());
     if let Some(store) = report::<StoreReport>(raw, Role::Store, "what is kept is not known", &mut missing) {
         merge_store(&mut status, store);
     }
@@ -78,6 +80,7 @@ pub fn merge(raw: &RawStatus) -> Status {
         }
         let so = "live connections and drops are not known";
         if let Some(collector) = report::<CollectorReport>(raw, role, so, &mut missing) {
+            seen.extend(collected::alerts(stream, &collector));
             merge_collector(&mut status, stream, collector);
         }
     }
@@ -87,8 +90,10 @@ pub fn merge(raw: &RawStatus) -> Status {
     let derived = alerts(&status);
     // What ravend says of a part comes first and is not repeated.
     let known = status.alerts.join("\n");
-    let new = derived.into_iter().chain(missing).filter(|alert| !known.contains(alert.subject.as_str()));
-    status.alerts.extend(new.map(|alert| alert.text));
+    let is_new = |alert: &Alert| !known.contains(alert.subject.as_str());
+    status.alerts.extend(derived.into_iter().filter(is_new).map(|alert| alert.text));
+    status.alerts.extend(seen);
+    status.alerts.extend(missing.into_iter().filter(is_new).map(|alert| alert.text));
     status
 }
 
@@ -96,20 +101,9 @@ fn merge_collector(status: &mut Status, stream: Stream, collector: CollectorRepo
     for listener in status.listeners.iter_mut().filter(|listener| listener.stream == stream.name()) {
         listener.connections = collector.connections.get(&name(listener)).copied().unwrap_or(listener.connections);
     }
-    status.alerts.extend(unparsed(stream, collector.unparsed));
     if let Some(kept) = status.streams.iter_mut().find(|kept| kept.name == stream.name()) {
         kept.dropped = collector.dropped;
     }
-}
-
-/// Poison is stored raw; somebody should look at it.
-fn unparsed(stream: Stream, records: u64) -> Option<String> {
-    (records > 0).then(|| format!("{records} records are kept unparsed: the {stream} collector died twice over them"))
-}
-
-/// As in the reports: `udp:[::]:514`.
-fn name(listener: &ListenerStatus) -> String {
-    format!("{}:{}", listener.proto, listener.addr)
 }
 
 fn report<T: DeserializeOwned>(raw: &RawStatus, role: Role, so: &str, missing: &mut Vec<Alert>) -> Option<T> {
@@ -210,6 +204,10 @@ mod tests {
         };
         Status {
             device: "arena".into(),
+            processes: vec![raven_model::report::Process {
+                role: "syslog".into(),
+                ..raven_model::report::Process::default()
+            }],
             listeners: vec![listener("udp", "[::]:514"), listener("tcp", "[::]:601")],
             kernel: KernelUdp::default(),
             ..Status::default()
@@ -291,6 +289,29 @@ mod tests {
         let status = merge(&raw(own(), Some(store), Some(noc)));
         assert_eq!(status.alerts[0], "syslog is not being stored: no space left on /data");
         assert_eq!(status.alerts.last().unwrap(), "noc (noc:2514) is retrying, 9 records behind: connection refused");
+    }
+
+    #[test]
+    fn what_collectors_dropped_and_did_not_understand_is_said_behind_what_is_lost() {
+        let mut raw = raw(own(), Some(store()), Some(DestinationStatus::default()));
+        let item = raven_model::report::InboxItem {
+            source: "192.0.2.1".into(),
+            reason: "tls_hello".into(),
+            ..raven_model::report::InboxItem::default()
+        };
+        let dropped = BTreeMap::from([("connection_unserved".to_owned(), 2)]);
+        let report = CollectorReport { inbox: vec![item], dropped, ..CollectorReport::default() };
+        raw.reports.insert(Role::Syslog, to_raw_value(&report).unwrap());
+        let status = merge(&raw);
+        assert_eq!(status.streams[0].dropped["connection_unserved"], 2);
+        assert_eq!(
+            status.alerts,
+            [
+                "udp:[::]:514 dropped 1 (refused_batch)",
+                "syslog: the collector dropped 2 (connection_unserved)",
+                "syslog: in the inbox tls_hello of 192.0.2.1: see `raven inbox`",
+            ]
+        );
     }
 
     #[test]

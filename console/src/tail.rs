@@ -1,13 +1,12 @@
-//! `raven tail`: stored messages as lines for people, or as the decode role's JSON lines.
+//! `raven tail`: stored records as lines for people, or as the decode role's JSON lines.
 
 use crate::cli::Stream;
 use crate::client::Client;
-use crate::escape;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::time;
+use crate::{shown, time};
 use clap::Args;
-use raven_model::query::{Query, RecordView, Select, Syslog};
+use raven_model::query::{Query, Select};
 use raven_model::units::UnixNanos;
 use std::net::IpAddr;
 
@@ -82,93 +81,9 @@ pub fn run(args: &TailArgs, client: &Client, output: &mut Output) -> Result<u8, 
         if output.json {
             output.json_line(record)?;
         } else {
-            output.line(&human(record))?;
+            for line in shown::record(args.stream.stream(), record) {
+                output.line(&line)?;
+            }
         }
-    }
-}
-
-/// A record as one line for people; a line that is no record is shown as it is, escaped.
-pub fn human(line: &[u8]) -> String {
-    match serde_json::from_slice::<RecordView>(line) {
-        Ok(view) => human_record(&view),
-        Err(_) => escape::bytes(line),
-    }
-}
-
-fn human_record(view: &RecordView) -> String {
-    let raw = view.raw_bytes().unwrap_or_default();
-    let text = match &view.decoded {
-        Some(decoded) => match decoded.read::<Syslog>() {
-            Some(syslog) => human_syslog(&syslog, &raw),
-            None => escape::text(decoded.text()),
-        },
-        None => format!("- {}", message(&raw)),
-    };
-    let marks = [(view.piece, " [goes on in the next record]"), (view.unparsed, " [kept unparsed]")];
-    let marks: String = marks.iter().filter(|(set, _)| *set).map(|(_, mark)| *mark).collect();
-    format!("{} {} {text}{marks}", time::format(view.received_ns, 3), view.source.addr)
-}
-
-/// `severity host app[pid]: message`, without what the message does not give.
-fn human_syslog(syslog: &Syslog, raw: &[u8]) -> String {
-    let mut out = severity(syslog.severity).to_owned();
-    if let Some(host) = &syslog.hostname {
-        out = format!("{out} {}", escape::text(host));
-    }
-    let pid = syslog.procid.as_deref().map(|pid| format!("[{}]", escape::text(pid))).unwrap_or_default();
-    if let Some(app) = &syslog.app_name {
-        out = format!("{out} {}{pid}:", escape::text(app));
-    }
-    let text = syslog.message.as_deref().map_or_else(|| message(raw), |text| message(text.as_bytes()));
-    format!("{out} {text}")
-}
-
-/// Line ends and NULs at the end are the sender's framing, not text.
-fn message(raw: &[u8]) -> String {
-    let end = raw.iter().rposition(|b| !b"\r\n\0".contains(b)).map_or(0, |at| at + 1);
-    escape::bytes(&raw[..end])
-}
-
-/// As in RFC 5424, 6.2.1, in one word.
-pub fn severity(number: Option<u8>) -> &'static str {
-    const NAMES: [&str; 8] = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
-    number.and_then(|n| NAMES.get(usize::from(n))).copied().unwrap_or("-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: &str = r#""seq":7,"received_ns":1763771400123456789,"source":{"addr":"192.0.2.7","port":514},"listener":"udp:[::]:514""#;
-
-    fn shown(rest: &str) -> String {
-        human(format!("{{{HEAD},{rest}}}").as_bytes())
-    }
-
-    #[test]
-    fn a_decoded_message_is_one_line() {
-        let line = shown(
-            r#""raw":"x","decoded":{"rfc":"3164","facility":4,"severity":4,"timestamp":null,"hostname":"fw1","app_name":"sshd","procid":"42","msgid":null,"structured_data":null,"message":"no entry\n"}"#,
-        );
-        assert_eq!(line, "2025-11-22T00:30:00.123Z 192.0.2.7 warning fw1 sshd[42]: no entry");
-    }
-
-    #[test]
-    fn what_could_not_be_decoded_is_shown_raw() {
-        assert_eq!(shown(r#""raw":"hello","reject":"no priority""#), "2025-11-22T00:30:00.123Z 192.0.2.7 - hello");
-        assert_eq!(
-            shown(r#""raw_b64":"aP8=","piece":true"#),
-            "2025-11-22T00:30:00.123Z 192.0.2.7 - h\\xff [goes on in the next record]"
-        );
-    }
-
-    #[test]
-    fn no_field_can_smuggle_an_escape_sequence_to_the_terminal() {
-        let evil = r"\u001b]0;owned\u0007\u009b2J\r";
-        let line = shown(&format!(
-            r#""raw":"{evil}","decoded":{{"rfc":null,"facility":null,"severity":9,"timestamp":null,"hostname":"{evil}","app_name":"{evil}","procid":"{evil}","msgid":null,"structured_data":null,"message":"a{evil}b"}}"#
-        ));
-        assert!(!line.chars().any(char::is_control), "{line}");
-        assert!(!human(b"not json \x1b[2J").chars().any(char::is_control));
     }
 }

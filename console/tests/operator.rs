@@ -103,9 +103,29 @@ fn tail_for_a_person_asks_for_decoded_fields_and_escapes_them() {
 }
 
 #[test]
+fn tail_knows_the_streams_and_shows_each_for_people() {
+    let output = raven(&["tail", "netflow"]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("the streams are syslog, flow, trap, winevent, host"), "{}", stderr(&output));
+    let datagram = r#""decoded":{"version":"netflow5","domain":0,"flows":[{"src_addr":"10.0.0.1","src_port":1,"dst_addr":"10.0.0.2","dst_port":2,"proto":17,"bytes":9,"packets":1},{"src_addr":"10.0.0.3"}]}"#;
+    let line = RECORD.replace(r#""raw":"<13>hello \u001b[2J""#, &format!(r#""raw":"x",{datagram}"#));
+    let fake = FakeRavend::with_lines(&format!("{line}\n"));
+    let begin = "2025-11-22T00:30:00.123Z 192.0.2.7 ";
+    assert_eq!(
+        stdout(&fake.raven(&["tail", "flow"])),
+        format!(
+            "{begin}10.0.0.1:1 > 10.0.0.2:2 udp 9 B 1 pkt netflow5/0\n{begin}10.0.0.3 > - - - B - pkt netflow5/0\n"
+        )
+    );
+    assert_eq!(stdout(&fake.raven(&["tail", "flow", "--json", "--decoded"])), format!("{line}\n"));
+}
+
+#[test]
 fn an_answer_that_breaks_off_is_an_error_however_much_came() {
     let lines = format!("{RECORD}\n{RECORD}\n");
-    for command in [&["tail", "--json"][..], &["tail", "--follow", "--json"], &["export"], &["sources", "--json"]] {
+    for command in
+        [&["tail", "--json"][..], &["tail", "--follow", "--json"], &["export"], &["sources", "syslog", "--json"]]
+    {
         let output = FakeRavend::breaking_off_after(&lines).raven(command);
         assert_eq!((code(&output), stdout(&output)), (3, lines.clone()), "{command:?}");
         assert!(stderr(&output).contains("the answer broke off after 2 lines"), "{}", stderr(&output));
@@ -212,7 +232,7 @@ fn a_check_that_broke_off_is_no_success() {
 #[test]
 fn sources_are_a_table() {
     let line = r#"{"addr":"192.0.2.7","records":3,"bytes":300,"rate":0.5,"last_seen_ns":1763771400123456789,"not_understood":1,"hostname":"fw1","sample":"\u001b[2J"}"#;
-    let output = FakeRavend::with_lines(&format!("{line}\n")).raven(&["sources"]);
+    let output = FakeRavend::with_lines(&format!("{line}\n")).raven(&["sources", "syslog"]);
     let text = stdout(&output);
     assert!(
         text.contains("192.0.2.7") && text.contains("fw1") && text.contains("\\x1b[2J") && !text.contains('\u{1b}'),

@@ -36,6 +36,7 @@ mod bounded;
 pub mod decode;
 pub mod elements;
 pub mod fields;
+pub mod flows;
 mod json;
 pub mod lists;
 pub mod netflow5;

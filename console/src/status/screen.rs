@@ -30,9 +30,16 @@ impl Section {
         self.head.len() + self.rows.len() + usize::from(self.left_out > 0)
     }
 
-    /// Rows, for choosing which section gives one up: alerts hold on to theirs twice as long.
+    /// Rows, for choosing which section gives one up: alerts and streams hold on to theirs, processes that do well
+    /// are of the least interest.
     fn length(&self) -> usize {
-        if self.head.first().is_some_and(|head| head == ALERTS) { self.rows.len() / 2 } else { self.rows.len() }
+        let begins = |word: &str| self.head.first().is_some_and(|head| head.starts_with(word));
+        match self.rows.len() {
+            rows if begins(ALERTS) => rows,
+            rows if begins("STREAM") => rows,
+            rows if begins("PROCESS") => rows * 4,
+            rows => rows * 2,
+        }
     }
 
     fn lines(self) -> Vec<String> {
@@ -97,7 +104,14 @@ fn wrapped(alert: &str) -> Vec<String> {
 
 fn processes(status: &Status) -> Vec<String> {
     let head = ["PROCESS", "PID", "UID", "STATE", "UP", "RESTARTS", "HEARTBEAT", "LAST END"];
-    table(&head, status.processes.iter().map(process))
+    // Those that do not run come first: the last ones are left out when there are too many.
+    let mut processes: Vec<&Process> = status.processes.iter().collect();
+    processes.sort_by_key(|process| match process.state.as_str() {
+        "running" => 1,
+        "unwanted" => 2,
+        _ => 0,
+    });
+    table(&head, processes.into_iter().map(process))
 }
 
 fn process(process: &Process) -> Vec<String> {
@@ -128,7 +142,7 @@ fn listener(listener: &ListenerStatus) -> Vec<String> {
         .filter(|(_, n)| **n > 0)
         .map(|(reason, n)| format!("{} {}", count(*n), escape::text(reason)))
         .collect();
-    let connections = if listener.proto == "tcp" { listener.connections.to_string() } else { "-".to_owned() };
+    let connections = if listener.proto == "udp" { "-".to_owned() } else { listener.connections.to_string() };
     let dropped = if drops.is_empty() { "0".to_owned() } else { drops.join(", ") };
     let name = escape::text(&format!("{}:{}", listener.proto, listener.addr));
     vec![
@@ -145,7 +159,16 @@ fn listener(listener: &ListenerStatus) -> Vec<String> {
 /// The part about what is kept.
 pub fn streams(status: &Status) -> Vec<String> {
     let head = ["STREAM", "RATE/s", "HELD", "LAST SEQ", "DISK", "OF", "OLDEST", "FULL IN", "EVICTED"];
-    table(&head, status.streams.iter().map(|stream| self::stream(stream, status)))
+    let lines = table(&head, status.streams.iter().map(|stream| self::stream(stream, status)));
+    let dropped = std::iter::once(None).chain(status.streams.iter().map(dropped));
+    lines.into_iter().zip(dropped).flat_map(|(line, dropped)| std::iter::once(line).chain(dropped)).collect()
+}
+
+/// What its collector dropped before it was stored.
+fn dropped(stream: &StreamStatus) -> Option<String> {
+    let drops = stream.dropped.iter().filter(|(_, n)| **n > 0);
+    let drops: Vec<String> = drops.map(|(reason, n)| format!("{} {}", count(*n), escape::text(reason))).collect();
+    (!drops.is_empty()).then(|| format!("  dropped: {}", drops.join(", ")))
 }
 
 fn stream(stream: &StreamStatus, status: &Status) -> Vec<String> {
@@ -269,7 +292,8 @@ fn rate(per_second: f64) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
+/// Bytes in at most eight letters.
+pub fn size(bytes: u64) -> String {
     let shown = ByteCount(bytes).to_string();
     // 17.3GiB reads better than an exact 18543411KiB.
     if shown.len() <= 8 { shown } else { format!("{}B", count(bytes)) }
@@ -385,6 +409,32 @@ mod tests {
         assert!(!whole(&status).iter().any(|line| line.contains("last error")));
         status.destinations[0].last_error = Some("3 records it refuses are in its dead letters".into());
         assert!(whole(&status).iter().any(|line| line.contains("dead letters")));
+    }
+
+    #[test]
+    fn what_a_collector_dropped_stands_below_its_stream() {
+        let mut status = busy(2, 1);
+        status.streams[0].dropped = BTreeMap::from([("storm".to_owned(), 300_000), ("quiet".to_owned(), 0)]);
+        let screen = whole(&status);
+        let at = screen.iter().position(|line| line == "  dropped: 300.0K storm").expect("a line of drops");
+        assert!(screen[at - 1].starts_with("syslog "), "{}", screen.join("\n"));
+    }
+
+    #[test]
+    fn a_site_with_every_stream_fits_one_screen() {
+        let mut status = busy(6, 1);
+        status.alerts.push("trap: in the inbox unknown_user of 192.0.2.3: see `raven inbox`".into());
+        for (listener, stream) in status.listeners.iter_mut().zip(raven_model::stream::Stream::ALL) {
+            listener.stream = stream.name().into();
+        }
+        status.streams = raven_model::stream::Stream::ALL
+            .map(|stream| StreamStatus { name: stream.name().into(), ..status.streams[0].clone() })
+            .to_vec();
+        let screen = whole(&status);
+        assert!(screen.len() <= HEIGHT && screen.iter().all(|line| line.chars().count() <= WIDTH));
+        for part in ["flow", "trap", "winevent", "raven inbox"] {
+            assert!(screen.iter().any(|line| line.contains(part)), "{part}: {}", screen.join("\n"));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod host;
 pub mod query;
 pub mod record;
 pub mod report;
+pub mod services;
 pub mod stream;
 pub mod table;
 pub mod units;

@@ -1,7 +1,7 @@
 //! What an operator asks the `decode` role, and what comes back.
 //!
 //! The client sends one [`Query`] as a line of JSON and gets a [`Reply`] line; after [`Reply::Ok`] follow lines of
-//! JSON: one [`RecordView`], [`SourceView`] or [`VerifyView`] each, with [`Reply::Note`]s between them. The last line
+//! JSON: one [`RecordView`], [`SourceView`], [`TopView`] or [`VerifyView`] each, with [`Reply::Note`]s between them. The last line
 //! of a whole answer is [`Reply::Done`]: an answer that ends without it broke off.
 
 use crate::units::{Seq, UnixNanos};
@@ -25,11 +25,47 @@ pub enum Query {
         /// Only what was received from here on.
         since: Option<UnixNanos>,
     },
+    /// What makes most of the traffic that exporters of flows saw.
+    FlowsTop(FlowsTop),
     /// Check every block of a stream: checksum, order, ledger.
     Verify {
         /// Stream name.
         stream: String,
     },
+}
+
+/// What to count flows by, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowsTop {
+    /// What they are counted by.
+    pub by: TopBy,
+    /// Received at or after.
+    pub since: Option<UnixNanos>,
+    /// Received before.
+    pub until: Option<UnixNanos>,
+    /// So many keys, those with the most bytes.
+    pub n: u32,
+    /// Only of this exporter.
+    pub source: Option<IpAddr>,
+}
+
+/// What flows are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopBy {
+    /// Source address.
+    Src,
+    /// Destination address.
+    Dst,
+    /// Application, as the exporter calls it; else the service of the lower port, or the one that has a name.
+    App,
+    /// Who sent the flows.
+    Exporter,
+    /// Source and destination address.
+    Pair,
+    /// Protocol and destination port.
+    Port,
 }
 
 /// Which records.
@@ -231,6 +267,66 @@ pub struct SourceView {
     pub hostname: Option<String>,
     /// The newest message that was not understood, cut to 200 bytes, lossy UTF-8.
     pub sample: Option<String>,
+    /// Of that message: why it was not understood, and how it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<SourceTrouble>,
+}
+
+/// About a sender's newest message that was not understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTrouble {
+    /// Why, in words.
+    pub reason: String,
+    /// Who took it.
+    pub listener: String,
+    /// When.
+    pub last_seen_ns: UnixNanos,
+    /// Its first 32 bytes, in hex.
+    pub first_bytes: String,
+}
+
+/// One key of [`Query::FlowsTop`], those with the most bytes first. The last line has `total`, and the sums of all
+/// keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopView {
+    /// The key: `10.0.0.1`, `10.0.0.1 > 10.0.0.2`, `tcp/443`, `13:453`; null for flows that do not say.
+    pub key: Option<String>,
+    /// Its name, where it has one: `https`.
+    pub name: Option<String>,
+    /// Flow records and flow samples.
+    pub flows: u64,
+    /// Octets as the exporters sent them.
+    pub bytes: u64,
+    /// Packets as the exporters sent them.
+    pub packets: u64,
+    /// Each flow's octets times its sampling rate, summed up: an estimate. Null when a flow's rate is not known.
+    pub bytes_estimated: Option<u64>,
+    /// The same of packets.
+    pub packets_estimated: Option<u64>,
+    /// Flows whose sampling rate is not known.
+    pub flows_without_rate: u64,
+    /// On the last line: what was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<TopTotal>,
+}
+
+/// What was read for [`Query::FlowsTop`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopTotal {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Receive time of the first of them.
+    pub first_ns: Option<UnixNanos>,
+    /// And of the last.
+    pub last_ns: Option<UnixNanos>,
+    /// Keys that were told apart, and are not all shown.
+    pub keys: u64,
+    /// Data sets whose template is not known: their flows are missing here.
+    pub undescribed: u64,
+    /// Datagrams, and parts of some, that could not be read or were refused: their flows are missing here.
+    pub unread: u64,
+    /// By so many bytes each key may be too low, because there were more keys than there is memory for; 0 = exact.
+    pub missing_bytes_max: u64,
 }
 
 /// What `ring verify` found in one stream: lines of progress, the last one with `done`.

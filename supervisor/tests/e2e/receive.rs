@@ -133,7 +133,7 @@ fn sources_tells_who_is_sending_and_what_was_not_understood() {
     one_datagram(raven.udp(), b"<13>1 2026-06-05T20:15:00Z gate-7 app - - - fine");
     one_datagram(raven.udp6(), b"\x01\x02 no grammar at all");
     raven.settle(2);
-    let output = raven.raven(&["sources", "--json"]);
+    let output = raven.raven(&["sources", "syslog", "--json"]);
     assert!(output.status.success(), "{}", said(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("127.0.0.1") && text.contains("gate-7") && text.contains("::1"), "{text}");

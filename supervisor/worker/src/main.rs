@@ -7,9 +7,11 @@
 mod config;
 mod decode;
 mod decoder;
+mod flows;
 mod select;
 mod sources;
 mod store;
+mod top;
 
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};

@@ -4,12 +4,13 @@ use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
 use raven_buffer::Block;
 use raven_decode::flow::scan::scan;
 use raven_decode::{snmp, winevent};
-use raven_model::query::SourceView;
+use raven_model::query::{SourceTrouble, SourceView};
 use raven_model::record::Record;
 use raven_model::stream::Stream;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,8 @@ const WINDOW: u64 = 15 * 60 * 1_000_000_000;
 /// Bytes of an example, and of a name: a name that is longer is none.
 const SAMPLE: usize = 200;
 const NAME: usize = 255;
+/// Bytes of an example that are shown in hex.
+const FIRST: usize = 32;
 /// Lines written at a time.
 const LINES: usize = 500;
 const STORE_BUSY: Duration = Duration::from_millis(100);
@@ -58,13 +61,13 @@ struct Source {
     not_understood: u64,
     hostname: Option<String>,
     sample: Option<Vec<u8>>,
+    trouble: SourceTrouble,
 }
 
 impl Sources {
     /// Prepares the count.
     pub fn new(stream: &str, since: Option<UnixNanos>) -> Self {
-        let now = UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64));
-        Self::at(stream, since, now)
+        Self::at(stream, since, now())
     }
 
     fn at(stream: &str, since: Option<UnixNanos>, now: UnixNanos) -> Self {
@@ -128,11 +131,11 @@ impl Sources {
         for (_, record) in block.records().filter(|(seq, record)| meant(*seq, record)) {
             self.seen += 1;
             self.oldest = self.oldest.min(record.received.wall);
-            self.add(&record);
+            self.add(&record, block);
         }
     }
 
-    fn add(&mut self, record: &Record<'_>) {
+    fn add(&mut self, record: &Record<'_>, block: &Block) {
         let known = self.senders.len();
         let source = match self.senders.entry(record.received.source.ip()) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -145,12 +148,19 @@ impl Sources {
         source.records += 1;
         source.bytes += record.raw.len() as u64;
         source.last_seen = source.last_seen.max(record.received.wall);
-        let (understood, name) = glance(self.stream, record);
-        if !understood || record.received.is_refused() {
+        let (why_not, name) = glance(self.stream, record);
+        let refused = || record.received.is_refused().then(|| "refused when it came".to_owned());
+        if let Some(reason) = why_not.or_else(refused) {
             source.not_understood += 1;
             let sample = source.sample.get_or_insert_default();
             sample.clear();
             sample.extend_from_slice(&record.raw[..record.raw.len().min(SAMPLE)]);
+            source.trouble = SourceTrouble {
+                reason,
+                listener: block.listener_name(record.received.listener).to_owned(),
+                last_seen_ns: record.received.wall,
+                first_bytes: String::new(),
+            };
         }
         source.hostname = name.filter(|name| name.len() <= NAME).or(source.hostname.take());
     }
@@ -170,6 +180,11 @@ impl Sources {
     }
 }
 
+/// The wall clock.
+pub fn now() -> UnixNanos {
+    UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
+}
+
 impl Source {
     fn view(self, addr: IpAddr, seconds: f64) -> SourceView {
         SourceView {
@@ -180,29 +195,41 @@ impl Source {
             last_seen_ns: self.last_seen,
             not_understood: self.not_understood,
             hostname: self.hostname,
+            trouble: self
+                .sample
+                .as_deref()
+                .map(|raw| SourceTrouble { first_bytes: hex(&raw[..raw.len().min(FIRST)]), ..self.trouble }),
             sample: self.sample.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
         }
     }
 }
 
-/// Whether a record is understood, as far as that can be told by itself, and the name that its sender gives itself.
-fn glance(stream: Option<Stream>, record: &Record<'_>) -> (bool, Option<String>) {
+/// Two digits a byte.
+pub fn hex(raw: &[u8]) -> String {
+    raw.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Why a record is not understood, as far as that can be told by itself, and the name that its sender gives itself.
+fn glance(stream: Option<Stream>, record: &Record<'_>) -> (Option<String>, Option<String>) {
     // A record that ended a collector twice is looked at by nobody.
     if record.received.is_unparsed() {
-        return (false, None);
+        return (Some("a collector died twice over it".to_owned()), None);
     }
     match stream {
         Some(Stream::Syslog) => {
             let reading = raven_decode::syslog(record.raw, record.received.wall);
-            (reading.reject.is_none(), reading.syslog.hostname)
+            (reading.reject.map(|reject| reject.to_string()), reading.syslog.hostname)
         }
-        Some(Stream::Flow) => (scan(record.raw).is_ok(), None),
-        Some(Stream::Trap) => (snmp::Message::read(record.raw).is_ok(), None),
+        Some(Stream::Flow) => (scan(record.raw).err().map(|reject| reject.to_string()), None),
+        Some(Stream::Trap) => (snmp::Message::read(record.raw).err().map(|reject| reject.to_string()), None),
         Some(Stream::Winevent) => {
             let reading = winevent::decode(record.raw);
-            (reading.reject.is_none(), reading.event.computer)
+            (reading.reject.map(|reject| reject.to_string()), reading.event.computer)
         }
-        Some(Stream::Host) | None => (true, None),
+        Some(Stream::Host) | None => (None, None),
     }
 }
 
@@ -241,6 +268,9 @@ mod tests {
         assert_eq!(views.len(), 2);
         let fw = &views[0];
         assert_eq!((fw.addr.to_string().as_str(), fw.records, fw.hostname.as_deref()), ("192.0.2.7", 3, Some("fw1")));
+        let trouble = fw.trouble.as_ref().unwrap();
+        assert_eq!((trouble.listener.as_str(), trouble.first_bytes.as_str()), ("udp:[::]:514", "0174776f"));
+        assert_eq!((trouble.last_seen_ns, trouble.reason.is_empty()), (UnixNanos(103 * SECOND), false));
         assert_eq!((fw.last_seen_ns, fw.rate), (UnixNanos(103 * SECOND), 0.03));
         assert_eq!(notes, [""; 0]);
     }

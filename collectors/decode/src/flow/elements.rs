@@ -143,6 +143,13 @@ pub struct Name {
     pub(crate) id: u16,
 }
 
+impl Name {
+    /// The number of one of IANA's elements, in the direction of the flow.
+    pub const fn iana(&self) -> Option<u16> {
+        if self.enterprise == 0 && !self.reverse { Some(self.id) } else { None }
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.element {

@@ -16,7 +16,7 @@
 //! list has at least one byte.
 
 mod lists;
-mod samples;
+pub(super) mod samples;
 
 use super::Reject;
 use super::decode::{Item, Known, TemplateSource, walk};
@@ -194,7 +194,7 @@ fn show_record(
     json.name("fields").object(|json| show_fields(json, record, known, 0));
 }
 
-fn rate(flow: &Flow, header: &Header, view: &View<'_>) -> Rate {
+pub(super) fn rate(flow: &Flow, header: &Header, view: &View<'_>) -> Rate {
     let learned = view.sampling.zip(view.exporter).zip(header.domain);
     let options = learned.and_then(|((sampling, exporter), domain)| sampling.rate(exporter, domain, flow.sampler_id));
     of_flow(flow.sampling, options, header, view.configured)

@@ -5,6 +5,7 @@ use crate::decode::ring::Ring;
 use crate::decoder::Knowledge;
 use crate::select::Records;
 use crate::sources::Sources;
+use crate::top::Top;
 use anyhow::{Context, bail};
 use nix::poll::PollFlags;
 use raven_buffer::RingReader;
@@ -12,6 +13,7 @@ use raven_buffer::tail::Answer;
 use raven_buffer::verify::verify;
 use raven_jail::channel::recv;
 use raven_model::query::{Query, Reply, VerifyView};
+use raven_model::stream::Stream;
 use raven_model::units::Seq;
 use std::fmt;
 use std::fs::File;
@@ -27,6 +29,8 @@ const ASK: Duration = Duration::from_secs(30);
 const STUCK: Duration = Duration::from_secs(20);
 /// Longest question.
 const QUERY_MAX: usize = 64 * 1024;
+/// The stream of flows.
+const FLOW: &str = Stream::Flow.name();
 /// How often a check of the ring tells how far it is.
 const PROGRESS: Duration = Duration::from_millis(200);
 /// Nothing to do before the next event: looked after all the same, for the times above.
@@ -38,6 +42,7 @@ enum Job {
     Asking(Vec<u8>),
     Records(Box<Records>, String, RingReader),
     Sources(Box<Sources>, String, RingReader),
+    Top(Box<Top>, RingReader),
     Verify(String),
     Finished,
 }
@@ -141,6 +146,7 @@ impl Client {
         match &mut self.job {
             Job::Records(records, stream, reader) => records.step(&mut ring.stream(stream, reader), &mut self.lines),
             Job::Sources(sources, stream, reader) => sources.step(&mut ring.stream(stream, reader), &mut self.lines),
+            Job::Top(top, reader) => top.step(&mut ring.stream(FLOW, reader), &mut self.lines),
             Job::Verify(stream) => {
                 let stream = stream.clone();
                 self.verify(&stream, ring, pulse)?;
@@ -213,6 +219,10 @@ fn job(query: Query, knowledge: &Rc<Knowledge>, ring: &Ring) -> anyhow::Result<J
         Query::Sources { stream, since } => {
             let reader = ring.reader(&stream)?;
             Job::Sources(Box::new(Sources::new(&stream, since)), stream, reader)
+        }
+        Query::FlowsTop(question) => {
+            let reader = ring.reader(FLOW)?;
+            Job::Top(Box::new(Top::new(question, knowledge)), reader)
         }
         Query::Verify { stream } => {
             ring.reader(&stream)?;

@@ -1,6 +1,6 @@
 //! What a client still has to take of its answer.
 
-use raven_model::query::{RecordView, Reply, SourceView, VerifyView};
+use raven_model::query::{RecordView, Reply, SourceView, TopView, VerifyView};
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -13,6 +13,8 @@ pub enum Line<'a> {
     Record(&'a RecordView),
     /// A sender.
     Source(&'a SourceView),
+    /// A key of flows.
+    Top(&'a TopView),
     /// How far a check is.
     Verify(&'a VerifyView),
 }
@@ -32,6 +34,7 @@ impl Lines {
         let _ = match line {
             Line::Record(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Source(view) => serde_json::to_writer(&mut self.bytes, view),
+            Line::Top(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Verify(view) => serde_json::to_writer(&mut self.bytes, view),
         };
         self.bytes.push(b'\n');

@@ -82,7 +82,7 @@ fn interface(json: &mut Json<'_>, name: &'static str, interface: Interface) {
 
 /// What the records of a sample say in the words of all versions. The packet's own bytes count before what the device
 /// says about it.
-fn flow_of(sample: &Sample<'_>) -> Flow {
+pub(in crate::flow) fn flow_of(sample: &Sample<'_>) -> Flow {
     let mut flow = Flow::default();
     let sampled = |wanted: fn(u32) -> bool| {
         sample.records().flatten().filter(move |(format, _)| format.enterprise == 0 && wanted(format.format))
