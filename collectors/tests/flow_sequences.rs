@@ -15,7 +15,9 @@ const A: &str = "192.0.2.1:2000";
 /// The only exporter after these datagrams.
 fn told(datagrams: &[Vec<u8>]) -> Exporter {
     let mut rig = Rig::new();
-    datagrams.iter().for_each(|raw| rig.send(A, raw));
+    for raw in datagrams {
+        rig.send(A, raw);
+    }
     rig.batch();
     assert_eq!(
         rig.batches.iter().flatten().filter(|kept| matches!(kept, support::Kept::Record { .. })).count(),
