@@ -31,7 +31,7 @@ fn main() {
         let mut inspect = FlowInspect::new(&CollectFlow::default());
         let mut contexts = Contexts::default();
         let source = |n: usize| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 2055));
-        let mut look = |inspect: &mut FlowInspect, n: usize, raw: &[u8], contexts: &mut Contexts| {
+        let look = |inspect: &mut FlowInspect, n: usize, raw: &[u8], contexts: &mut Contexts| {
             inspect.inspect(&Arrived { source: source(n), listener: 1, wall: UnixNanos(0), raw }, contexts)
         };
         inspect.begin();

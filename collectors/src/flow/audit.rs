@@ -138,7 +138,9 @@ mod tests {
     /// Lost, reordered, resets after these messages.
     fn story(rule: Rule, messages: &[(u32, u32)]) -> (u64, u64, u64) {
         let mut audit = Audit::default();
-        messages.iter().for_each(|&(sequence, n)| audit.arrived(sequence, Some(n), rule));
+        for &(sequence, n) in messages {
+            audit.arrived(sequence, Some(n), rule);
+        }
         (audit.lost, audit.reordered, audit.resets)
     }
 
