@@ -87,10 +87,12 @@ fn a_collector_that_is_replaced_at_any_datagram_loses_no_template() {
                 }
                 rig.restart();
             }
-            // With the store's word each batch can be read by itself, without it with those before it.
+            // With the store's word each batch can be read by itself. Without it templates are in those before it;
+            // what options of an unknown template say of sampling is not learned.
             let batches = if told { rig.batches.clone() } else { vec![rig.batches.concat()] };
             for (n, (read, expected)) in read_batches(&batches).iter().zip(&expected).enumerate() {
-                assert_eq!(read, expected, "{}: datagram {n}, told: {told}", case.name);
+                assert_eq!(read.1, expected.1, "{}: datagram {n}, told: {told}", case.name);
+                assert!(!told || read == expected, "{}: datagram {n}", case.name);
             }
         }
     }

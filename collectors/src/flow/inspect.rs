@@ -6,13 +6,14 @@ use super::inbox::{Inbox, Reason};
 use super::learn::Happened;
 use super::recall::Recalled;
 use super::sources::{Mark, SourceKey, Sources, fixed_records};
+use raven_decode::flow::elements::Type;
 use raven_decode::flow::fields::Flow;
 use raven_decode::flow::netflow5::Legacy;
 use raven_decode::flow::sampling::Sampling;
 use raven_decode::flow::scan::{Header, Scan, Version, scan};
-use raven_decode::flow::sets::{Message, Set, SetKind, VARIABLE};
+use raven_decode::flow::sets::{Family, Message, Set, SetKind, VARIABLE};
 use raven_decode::flow::sflow::{Part, SampleKind, Sflow};
-use raven_decode::flow::template::{Template, TemplateKind};
+use raven_decode::flow::template::{FieldSpec, Template, TemplateKind};
 use raven_decode::flow::templates::{self, Exporter, Scope, TemplateKey, Templates};
 use raven_decode::flow::{Limits, Reject};
 use raven_jail::receive::{Arrived, Contexts, Inspect, Verdict};
@@ -254,6 +255,7 @@ impl FlowInspect {
             && mark.batch == batch
             && mark.size > 0
             && !mark.options
+            && !mark.nested
         {
             mark.used = datagram;
             return Some(Data { records: set.body.len() as u32 / u32::from(mark.size), options: false });
@@ -282,7 +284,7 @@ impl FlowInspect {
                 mark.batch = self.batch;
             }
         }
-        let options = mark.options;
+        let (options, nested) = (mark.options, mark.nested);
         if options {
             for record in template.records(set.body) {
                 if self.sampling.learn_record(scope.exporter, scope.domain, &record) {
@@ -296,7 +298,12 @@ impl FlowInspect {
             source.looked = self.now.as_secs() + 1;
             (source.record_rate, source.sampler) = (flow.sampling.filter(|rate| *rate > 0), flow.sampler_id);
         }
-        Some(Data { records: template.count(set.body) as u32, options })
+        let data = Data { records: template.count(set.body) as u32, options };
+        if nested && source.nested_in != self.batch {
+            source.nested_in = self.batch;
+            self.add_nested(place, scope, arrived, contexts);
+        }
+        Some(data)
     }
 
     /// A data set whose template has not come.
@@ -320,6 +327,8 @@ impl FlowInspect {
 /// Notes of a template what is needed of it in steady state.
 pub(super) fn mark_as(mark: &mut Mark, template: &Template) {
     mark.options = template.kind() == TemplateKind::Options;
+    let is_list = |field: &FieldSpec| matches!(field.kind, Type::SubTemplateList | Type::SubTemplateMultiList);
+    mark.nested = template.family() == Family::Ipfix && template.fields().iter().any(is_list);
     let fixed = template.fields().iter().all(|field| field.length != VARIABLE);
     mark.size = if fixed { u16::try_from(template.min_len()).unwrap_or(0) } else { 0 };
 }

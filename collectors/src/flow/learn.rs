@@ -135,6 +135,24 @@ impl FlowInspect {
         }
     }
 
+    /// Adds all templates of a domain, once per batch: records of lists (RFC 6313) name any of them.
+    pub(super) fn add_nested(&mut self, place: usize, scope: Scope, arrived: &Arrived<'_>, contexts: &mut Contexts) {
+        let source = self.sources.at(place).0;
+        for (key, entry) in self.templates.all_of(&scope.exporter).filter(|(key, _)| key.scope == scope) {
+            if half_full(contexts) {
+                break;
+            }
+            let mark = source.make_mark(key.id);
+            if mark.batch == self.batch || mark.owed {
+                continue;
+            }
+            mark_as(mark, &entry.template);
+            if add_template(contexts, key, entry.template.definition(), arrived.wall) {
+                mark.batch = self.batch;
+            }
+        }
+    }
+
     /// Drops templates that were not sent for too long.
     pub(super) fn expire(&mut self) {
         let (events, recalled) = (&mut self.events, &mut self.recalled);

@@ -68,6 +68,8 @@ pub struct Mark {
     pub id: u16,
     /// It is of options records.
     pub options: bool,
+    /// Its records have lists of records of other templates.
+    pub nested: bool,
     /// Bytes of a record; 0 where the records say.
     pub size: u16,
     /// Batch that it was last added to.
@@ -105,6 +107,8 @@ pub struct Source {
     marks: Vec<Mark>,
     /// Batch that its sampling rates were last added to.
     pub rates_in: u64,
+    /// Batch that all its templates were last added to, for lists of records.
+    pub nested_in: u64,
     /// Time since its start, as it last said.
     pub uptime_ms: Option<u32>,
     /// When it last sent, by the wall clock, and its clock minus ours.
@@ -136,6 +140,7 @@ impl Source {
             samples_lost: 0,
             marks: Vec::new(),
             rates_in: 0,
+            nested_in: 0,
             uptime_ms: None,
             seen: UnixNanos(0),
             skew_ms: None,

@@ -336,6 +336,11 @@ impl Templates {
         self.entries.iter()
     }
 
+    /// One exporter's templates, the one used last first.
+    pub fn all_of<'a>(&'a self, exporter: &'a Exporter) -> impl Iterator<Item = (&'a TemplateKey, &'a Entry)> {
+        self.entries.group(exporter)
+    }
+
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.entries.len()
