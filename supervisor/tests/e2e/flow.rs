@@ -139,7 +139,7 @@ fn a_template_that_changes_its_meaning_decodes_each_side_right() {
     let port = free_port();
     let raven = raven_at(port);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let meaning = |sequence: u32| if sequence / 50 % 2 == 0 { BYTES_FIRST } else { PACKETS_FIRST };
+    let meaning = |sequence: u32| if (sequence / 50).is_multiple_of(2) { BYTES_FIRST } else { PACKETS_FIRST };
     // Data comes before its template at first.
     socket.send_to(&v9(0, None), ("127.0.0.1", port)).unwrap();
     pause(300);
