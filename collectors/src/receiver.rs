@@ -1,7 +1,7 @@
 //! The receive loop that all collectors of datagrams and plain streams share: sockets and control messages in, batches
 //! out.
 //!
-//! One thread, one epoll. After a short batch it naps 2 ms instead of waking for each datagram: at 100,000 a second
+//! One thread, one epoll. After a short batch it naps 2 to 16 ms instead of waking for each datagram: at 100,000 a second
 //! that halves the CPU, and the socket buffer holds a hundred times as much.
 //!
 //! What is particular to a stream is its [`Kind`]: how a byte stream is framed, how a message is looked at, what is
@@ -22,6 +22,11 @@ use std::time::{Duration, Instant};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const NAP_UDP: Duration = Duration::from_millis(2);
+/// Longest nap between datagrams: the socket buffer of 64 MiB holds 100,000, and an operator sees no delay.
+const NAP_UDP_LONGEST: Duration = Duration::from_millis(16);
+/// Fewer than this in a batch are few: the next nap is longer. With as many as the other it is shorter.
+const FEW: usize = 32;
+const MANY: usize = 128;
 const NAP_TCP: Duration = Duration::from_millis(5);
 /// How often a full ring is looked at again.
 const FULL: Duration = Duration::from_millis(1);
@@ -198,7 +203,13 @@ pub struct Receiver<K> {
     grown: Instant,
     next_heartbeat: Instant,
     stopping: bool,
+    naps: Naps,
     packet: Vec<u8>,
+}
+
+/// How long the loop waits after datagrams.
+struct Naps {
+    udp: Duration,
 }
 
 /// What a round brought.
@@ -259,6 +270,7 @@ impl<K: Kind> Receiver<K> {
             grown: Instant::now(),
             next_heartbeat: Instant::now(),
             stopping: false,
+            naps: Naps { udp: NAP_UDP },
             packet: vec![0; PACKET_MAX],
         };
         this.epoll
@@ -285,7 +297,7 @@ impl<K: Kind> Receiver<K> {
             self.hand_over(&mut round);
             self.answer()?;
             self.shrink_when_calm(round);
-            nap(round);
+            self.naps.take(round, self.awaited);
         }
         self.drain()
     }
@@ -655,7 +667,7 @@ impl<K: Kind> Receiver<K> {
                 reading += begun.elapsed();
             }
             self.heartbeat()?;
-            nap(Round { datagrams: 0, bytes: usize::from(self.awaited), ..round });
+            self.naps.take(Round { datagrams: 0, bytes: usize::from(self.awaited), ..round }, self.awaited);
         }
         self.finish_connections();
         eprintln!(
@@ -729,15 +741,41 @@ impl Udp {
     }
 }
 
-/// Waits for more to come together. A full ring leaves sockets readable: waiting for events would spin.
-fn nap(round: Round) {
-    let nap = match round {
-        Round { full: true, .. } => FULL,
-        Round { failed: true, .. } => FAILED,
-        Round { more: true, .. } => return,
-        Round { datagrams: 1.., .. } => NAP_UDP,
-        Round { bytes: 1.., .. } => NAP_TCP,
-        _ => return,
-    };
-    std::thread::sleep(nap);
+impl Naps {
+    /// Waits for more to come together. A full ring leaves sockets readable: waiting for events would spin.
+    fn take(&mut self, round: Round, awaited: bool) {
+        let nap = match round {
+            Round { full: true, .. } => FULL,
+            Round { failed: true, .. } => FAILED,
+            Round { more: true, .. } => return,
+            Round { datagrams: n @ 1.., .. } => self.between_datagrams(n),
+            Round { bytes: 1.., .. } => NAP_TCP,
+            _ => return,
+        };
+        std::thread::sleep(if awaited { nap.min(NAP_UDP) } else { nap });
+    }
+
+    /// Longer while few come together: each waking costs as much as some dozen datagrams.
+    fn between_datagrams(&mut self, came: usize) -> Duration {
+        self.udp = match came {
+            0..FEW => (self.udp * 2).min(NAP_UDP_LONGEST),
+            FEW..MANY => self.udp,
+            _ => (self.udp / 2).max(NAP_UDP),
+        };
+        self.udp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn naps_are_longer_while_few_datagrams_come_together() {
+        let mut naps = Naps { udp: NAP_UDP };
+        let at = |naps: &mut Naps, came| (0..10).map(|_| naps.between_datagrams(came)).last();
+        assert_eq!(at(&mut naps, 4), Some(NAP_UDP_LONGEST));
+        assert_eq!(at(&mut naps, 60), Some(NAP_UDP_LONGEST), "enough: it stays");
+        assert_eq!(at(&mut naps, 200), Some(NAP_UDP));
+    }
 }
