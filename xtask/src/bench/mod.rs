@@ -18,6 +18,7 @@ mod table;
 mod tcp;
 mod trap;
 mod udp;
+mod winevent;
 
 use crate::args::Args;
 use crate::{apt, build};
@@ -35,7 +36,7 @@ pub struct Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 13] = [
+const ALL: [(&str, Measure); 14] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -49,6 +50,7 @@ const ALL: [(&str, Measure); 13] = [
     ("flow-soak", flow::soak),
     ("sflow-cpu", flow::sflow),
     ("trap-cpu", trap::cpu),
+    ("winevent", winevent::run),
 ];
 
 /// Runs one or all and prints the table.
