@@ -3,6 +3,7 @@
 //! Ratios are what counts: figures of two machines, or of two days on one, say little. Start with [`udp`] and what
 //! it calls in [`compare`]; how CPU and memory are read is in [`machine`].
 
+mod all_four;
 mod catchup;
 mod compare;
 mod flow;
@@ -36,7 +37,7 @@ pub struct Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 14] = [
+const ALL: [(&str, Measure); 15] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -51,6 +52,7 @@ const ALL: [(&str, Measure); 14] = [
     ("sflow-cpu", flow::sflow),
     ("trap-cpu", trap::cpu),
     ("winevent", winevent::run),
+    ("all-four", all_four::run),
 ];
 
 /// Runs one or all and prints the table.
