@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
   bench [NAME] [--json] [--quick] [--bin-dir DIR]
         measure against rsyslog, nfdump, net-snmp and the bare machine; NAME is one of
         udp-cpu udp-rate udp-soak tcp-cpu disk catchup idle sink
-        flow-cpu flow-rate flow-soak sflow-cpu trap-cpu winevent all-four;
+        flow-cpu flow-rate flow-soak sflow-cpu trap-cpu winevent all-four decode;
         --quick: 20 s instead of 60 s for udp-soak, flow-soak and all-four
 ";
 

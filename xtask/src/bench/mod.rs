@@ -6,6 +6,7 @@
 mod all_four;
 mod catchup;
 mod compare;
+mod decode;
 mod flow;
 mod idle;
 mod load;
@@ -37,7 +38,7 @@ pub struct Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 15] = [
+const ALL: [(&str, Measure); 16] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -53,6 +54,7 @@ const ALL: [(&str, Measure); 15] = [
     ("trap-cpu", trap::cpu),
     ("winevent", winevent::run),
     ("all-four", all_four::run),
+    ("decode", decode::run),
 ];
 
 /// Runs one or all and prints the table.
