@@ -14,17 +14,29 @@ pub struct Need {
 /// rsyslog: destination of the delivery tests, reference of the measurements.
 pub const RSYSLOG: Need = Need { what: "rsyslogd", package: "rsyslog" };
 
+/// nfcapd: reference for NetFlow.
+pub const NFCAPD: Need = Need { what: "nfcapd", package: "nfdump" };
+
+/// sfcapd: reference for sFlow.
+pub const SFCAPD: Need = Need { what: "sfcapd", package: "nfdump-sflow" };
+
+/// snmptrapd: reference for SNMP notifications.
+pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
+
+/// What the measurements are held against.
+pub const REFERENCES: [Need; 4] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD];
+
 /// All that the tests use.
 pub const TESTS: [Need; 16] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "openssl", package: "openssl" },
     Need { what: "curl", package: "curl" },
-    Need { what: "nfcapd", package: "nfdump" },
-    Need { what: "sfcapd", package: "nfdump-sflow" },
+    NFCAPD,
+    SFCAPD,
     Need { what: "softflowd", package: "softflowd" },
     Need { what: "snmptrap", package: "snmp" },
-    Need { what: "snmptrapd", package: "snmptrapd" },
+    SNMPTRAPD,
     Need { what: "tshark", package: "tshark" },
     Need { what: "pmacctd", package: "pmacct" },
     Need { what: "imrelp.so", package: "rsyslog-relp" },

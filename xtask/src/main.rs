@@ -26,9 +26,11 @@ usage: cargo xtask COMMAND
   test [--full]
         install what the tests need (as root), then lints and all tests;
         --full with the long counts and outages
-  bench [NAME] [--json] [--bin-dir DIR]
-        measure against rsyslog and the bare machine; NAME is one of
+  bench [NAME] [--json] [--quick] [--bin-dir DIR]
+        measure against rsyslog, nfdump, net-snmp and the bare machine; NAME is one of
         udp-cpu udp-rate udp-soak tcp-cpu disk catchup idle sink
+        flow-cpu flow-rate flow-soak sflow-cpu trap-cpu winevent all-four decode;
+        --quick: 20 s instead of 60 s for udp-soak, flow-soak and all-four
 ";
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! How fast a backlog drains while new messages keep coming.
 
 use super::Bench;
-use super::load::Load;
+use super::load::{Load, What};
 use super::measure::Subject;
 use super::raven::{Raven, free_port};
 use super::table::{Row, Target};
@@ -37,15 +37,15 @@ fn row(bench: &Bench, speaks: Speaks, name: &str) -> Result<Row> {
 /// Records a second that the receiver acknowledges, from its first one until it has caught up with the present.
 fn drain_rate(bench: &Bench, speaks: Speaks) -> Result<f64> {
     let port = free_port()?;
-    let raven = Raven::start_with(&bench.programs, &uplink(speaks, port))?;
-    let load = Load { proto: "udp", rate: ARRIVAL, seconds: 2 * AWAY, gso: false };
+    let raven = Raven::start_with(&bench.programs, &[What::SyslogUdp], &uplink(speaks, port))?;
+    let load = Load::plain(What::SyslogUdp, ARRIVAL, 2 * AWAY);
     let mut generator = load.start(&bench.programs, raven.port())?;
     std::thread::sleep(Duration::from_secs(AWAY));
     let receiver = Receiver::start(speaks, &format!("127.0.0.1:{port}"), None)?;
     let backlog_at = Instant::now();
     while receiver.records() == 0 {
         if backlog_at.elapsed() > Duration::from_mins(2) {
-            bail!("nothing arrives at the receiver: {}", raven.stream()?);
+            bail!("nothing arrives at the receiver: {}", raven.stream(raven.inputs()[0])?);
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -1,6 +1,7 @@
 //! What Raven takes when nothing happens.
 
 use super::Bench;
+use super::load::What;
 use super::machine::{cpu_seconds, pss_mib};
 use super::measure::Subject;
 use super::raven::Raven;
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// Memory of all processes after half a minute of rest, with one destination that is away.
 pub fn run(bench: &Bench) -> Result<Vec<Row>> {
     let uplink = "[uplink.noc]\nkind = \"relp\"\nto = \"127.0.0.1:9\"\n";
-    let raven = Raven::start_with(&bench.programs, uplink)?;
+    let raven = Raven::start_with(&bench.programs, &[What::SyslogUdp], uplink)?;
     std::thread::sleep(Duration::from_secs(20));
     let (before, seconds) = (cpu_seconds(raven.pid()), 10);
     std::thread::sleep(Duration::from_secs(seconds));

@@ -40,6 +40,11 @@ pub fn cpu_seconds(root: u32) -> f64 {
     family(root).iter().map(|(_, stat)| stat.own + stat.ended_children).sum::<u64>() as f64 / TICKS
 }
 
+/// CPU seconds of one process, without its children; none when it is gone.
+pub fn cpu_of(pid: u32) -> f64 {
+    stat(pid).map_or(0.0, |stat| stat.own as f64 / TICKS)
+}
+
 /// Memory of `root` and its children, MiB: each shared page counted once, in shares (PSS, `proc_pid_smaps(5)`).
 pub fn pss_mib(root: u32) -> Result<f64> {
     let mut kib = 0;

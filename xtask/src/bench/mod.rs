@@ -1,19 +1,26 @@
 //! `cargo xtask bench`: Raven beside a reference, in the same run, on the same machine, under the same generator.
 //!
-//! Ratios are what counts: figures of two machines, or of two days on one, say little. Start with [`udp`]; how CPU and
-//! memory are read is in [`machine`].
+//! Ratios are what counts: figures of two machines, or of two days on one, say little. Start with [`udp`] and what
+//! it calls in [`compare`]; how CPU and memory are read is in [`machine`].
 
+mod all_four;
 mod catchup;
+mod compare;
+mod decode;
+mod flow;
 mod idle;
 mod load;
 mod machine;
 mod measure;
+mod peer;
 mod raven;
 mod rsyslog;
 pub mod sink;
 mod table;
 mod tcp;
+mod trap;
 mod udp;
+mod winevent;
 
 use crate::args::Args;
 use crate::{apt, build};
@@ -25,13 +32,13 @@ use table::Row;
 pub struct Bench {
     /// Folder of the three programs.
     programs: PathBuf,
-    /// rsyslog is there to compare with.
-    reference: bool,
+    /// Length of the benchmarks that show that nothing is lost, seconds.
+    soak: u64,
 }
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 8] = [
+const ALL: [(&str, Measure); 16] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -40,11 +47,20 @@ const ALL: [(&str, Measure); 8] = [
     ("disk", udp::disk),
     ("catchup", catchup::run),
     ("idle", idle::run),
+    ("flow-cpu", flow::cpu),
+    ("flow-rate", flow::rate),
+    ("flow-soak", flow::soak),
+    ("sflow-cpu", flow::sflow),
+    ("trap-cpu", trap::cpu),
+    ("winevent", winevent::run),
+    ("all-four", all_four::run),
+    ("decode", decode::run),
 ];
 
 /// Runs one or all and prints the table.
 pub fn run(mut args: Args) -> Result<()> {
     let json = args.flag("--json");
+    let soak = if args.flag("--quick") { 20 } else { 60 };
     let folder: Option<PathBuf> = args.option("--bin-dir")?;
     let name = args.word();
     args.end()?;
@@ -54,11 +70,10 @@ pub fn run(mut args: Args) -> Result<()> {
         bail!("there is no such benchmark; known: {}", ALL.map(|(name, _)| name).join(" "));
     }
     let programs = folder.map_or_else(|| build::programs("release"), |folder| build::in_folder(&folder))?;
-    let missing = apt::install(&[apt::RSYSLOG]);
-    if let Err(error) = &missing {
-        eprintln!("without the reference: {error:#}");
+    if let Err(error) = apt::install(&apt::REFERENCES) {
+        eprintln!("without some references: {error:#}");
     }
-    let bench = Bench { programs, reference: missing.is_ok() };
+    let bench = Bench { programs, soak };
     let mut rows = Vec::new();
     for (name, measure) in chosen {
         eprintln!("measuring {name} …");

@@ -1,5 +1,6 @@
 //! Raven as the subject of a measurement.
 
+use super::load::What;
 use super::measure::Subject;
 use crate::appliance::Appliance;
 use anyhow::{Context, Result};
@@ -12,46 +13,128 @@ use tempfile::TempDir;
 /// A running appliance with a ring of its own; without destinations unless given.
 pub struct Raven {
     appliance: Appliance,
-    port: u16,
+    inputs: Vec<Input>,
     _dir: TempDir,
 }
 
+/// What is received, and where. All other inputs are switched off.
+#[derive(Debug, Clone, Copy)]
+pub struct Input {
+    /// What is sent there.
+    pub what: What,
+    /// The port, of UDP and TCP alike.
+    pub port: u16,
+}
+
+impl Input {
+    fn stream(self) -> &'static str {
+        match self.what {
+            What::SyslogUdp | What::SyslogTcp => "syslog",
+            What::Netflow | What::Sflow => "flow",
+            What::Trap => "trap",
+            What::Winevent(_) => "winevent",
+        }
+    }
+}
+
 impl Raven {
+    /// Starts one that receives one thing.
+    pub fn start(programs: &Path, what: What) -> Result<Self> {
+        Self::start_with(programs, &[what], "")
+    }
+
     /// Starts one and waits until it is ready; `more` goes on from the table `[buffer]`.
-    pub fn start_with(programs: &Path, more: &str) -> Result<Self> {
+    pub fn start_with(programs: &Path, what: &[What], more: &str) -> Result<Self> {
+        let inputs = what.iter().map(|&what| Ok(Input { what, port: free_port()? })).collect::<Result<Vec<_>>>()?;
         let dir = tempfile::Builder::new().prefix("raven-bench-").tempdir()?;
-        let port = free_port()?;
         let config = dir.path().join("raven.toml");
-        let text = format!(
-            "schema = 1\n[site]\nname = \"bench\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n[buffer]\ndisk = \"2GiB\"\n{more}"
-        );
-        std::fs::write(&config, text)?;
+        std::fs::write(&config, text(&inputs) + more)?;
         let mut appliance = Appliance::start(programs, &config, &dir.path().join("data"))?;
         appliance.wait_ready(|| false)?;
         // Start-up is not measured: let it end.
         std::thread::sleep(Duration::from_millis(500));
-        Ok(Self { appliance, port, _dir: dir })
+        Ok(Self { appliance, inputs, _dir: dir })
     }
 
-    /// The entry of the syslog stream in the status.
-    pub fn stream(&self) -> Result<Value> {
+    /// What it receives.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// The entry of an input's stream in the status.
+    pub fn stream(&self, input: Input) -> Result<Value> {
+        let (status, name) = (self.appliance.status()?, input.stream());
+        let streams = status["streams"].as_array();
+        let found = streams.and_then(|streams| streams.iter().find(|stream| stream["name"] == name));
+        found.cloned().with_context(|| format!("status shows no stream `{name}`"))
+    }
+
+    /// How many of what was sent to an input are stored.
+    pub fn received(&self, input: Input) -> Result<u64> {
+        let stored = number(&self.stream(input)?["stored"])?;
+        Ok(stored.saturating_sub(input.what.empty_records()) * input.what.in_a_record())
+    }
+
+    /// Until all that was sent to an input is stored, or nothing has been for two seconds (the status is a second old
+    /// at most). How much that is.
+    pub fn settled(&self, input: Input, sent: u64) -> Result<u64> {
+        let (mut last, mut quiet) = (self.received(input)?, 0);
+        while last < sent && quiet < 10 {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = self.received(input)?;
+            quiet = if now == last { quiet + 1 } else { 0 };
+            last = now;
+        }
+        Ok(last)
+    }
+
+    /// All that the listeners counted as dropped.
+    pub fn dropped(&self) -> Result<u64> {
         let status = self.appliance.status()?;
-        status["streams"]
-            .as_array()
-            .and_then(|s| s.iter().find(|s| s["name"] == "syslog"))
-            .cloned()
-            .context("status shows no stream `syslog`")
-    }
-
-    /// Records stored.
-    pub fn stored(&self) -> Result<u64> {
-        number(&self.stream()?["stored"])
+        let listeners = status["listeners"].as_array().context("status shows no listeners")?;
+        let reasons = listeners.iter().filter_map(|listener| listener["dropped"].as_object());
+        Ok(reasons.flat_map(|reasons| reasons.values()).filter_map(Value::as_u64).sum())
     }
 
     /// Ends it.
     pub fn stop(self) -> Result<()> {
         self.appliance.stop()
     }
+}
+
+/// The configuration: these inputs and no others.
+fn text(inputs: &[Input]) -> String {
+    let ports = |of: fn(What) -> bool| -> String {
+        let ports = inputs.iter().filter(|input| of(input.what)).map(|input| input.port.to_string());
+        ports.collect::<Vec<_>>().join(", ")
+    };
+    let udp = ports(|what| what == What::SyslogUdp);
+    let tcp = ports(|what| what == What::SyslogTcp);
+    let flow = ports(|what| matches!(what, What::Netflow | What::Sflow));
+    let trap = ports(|what| what == What::Trap);
+    let winevent = ports(|what| matches!(what, What::Winevent(_)));
+    format!(
+        r#"schema = 1
+[site]
+name = "bench"
+[collect.syslog]
+udp = [{udp}]
+tcp = [{tcp}]
+tls = []
+[collect.flow]
+udp = [{flow}]
+tcp = []
+[collect.trap]
+udp = [{trap}]
+storm = 1000000
+[collect.winevent]
+http = [{winevent}]
+[collect.host]
+enabled = false
+[buffer]
+disk = "2GiB"
+"#
+    )
 }
 
 /// A number of the status.
@@ -71,28 +154,28 @@ pub fn free_port() -> Result<u16> {
 
 impl Subject for Raven {
     fn port(&self) -> u16 {
-        self.port
+        self.inputs[0].port
     }
 
     fn pid(&self) -> u32 {
         self.appliance.pid()
     }
 
-    /// Until all is stored, or nothing has been for two seconds (the status is a second old at most).
+    fn roles(&self) -> Result<Vec<(String, u32)>> {
+        let status = self.appliance.status()?;
+        let processes = status["processes"].as_array().context("status shows no processes")?;
+        let role = |process: &Value| Some((process["role"].as_str()?.to_owned(), process["pid"].as_u64()? as u32));
+        Ok(processes.iter().filter_map(role).collect())
+    }
+
     fn settle(&mut self, sent: u64) -> Result<()> {
-        let (mut last, mut quiet) = (self.stored()?, 0);
-        while last < sent && quiet < 10 {
-            std::thread::sleep(Duration::from_millis(200));
-            let now = self.stored()?;
-            quiet = if now == last { quiet + 1 } else { 0 };
-            last = now;
-        }
+        self.settled(self.inputs[0], sent)?;
         Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<u64> {
-        let stored = self.stored()?;
+        let received = self.received(self.inputs[0])?;
         self.stop()?;
-        Ok(stored)
+        Ok(received)
     }
 }

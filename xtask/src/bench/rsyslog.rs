@@ -1,15 +1,15 @@
 //! rsyslog as the reference, with settings that suit it: large batches, one writer, buffered file, nothing synced.
 
 use super::measure::Subject;
+use super::peer::wait_until_it_listens;
 use super::raven::free_port;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What it does with what it gets.
@@ -28,7 +28,6 @@ pub struct Rsyslog {
     child: Child,
     port: u16,
     dir: TempDir,
-    work: Work,
     /// Takes connections and never reads: what is sent there stays in the queue.
     _stuck: TcpListener,
 }
@@ -44,26 +43,10 @@ impl Rsyslog {
         let mut command = Command::new("rsyslogd");
         command.arg("-n").arg("-f").arg(&config).arg("-iNONE");
         let child = command.stdin(Stdio::null()).spawn().context("rsyslogd")?;
-        let mut rsyslog = Self { child, port, dir, work, _stuck: stuck };
-        rsyslog.wait_until_it_listens()?;
+        let mut rsyslog = Self { child, port, dir, _stuck: stuck };
+        let list = if work == Work::TcpToFile { "/proc/net/tcp" } else { "/proc/net/udp" };
+        wait_until_it_listens(&mut rsyslog.child, list, port)?;
         Ok(rsyslog)
-    }
-
-    fn wait_until_it_listens(&mut self) -> Result<()> {
-        let local = format!("0100007F:{:04X} ", self.port);
-        let list = if self.work == Work::TcpToFile { "/proc/net/tcp" } else { "/proc/net/udp" };
-        let patience = Instant::now() + Duration::from_secs(10);
-        while !std::fs::read_to_string(list)?.contains(&local) {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("rsyslogd ended at once: {status}");
-            }
-            if Instant::now() > patience {
-                bail!("rsyslogd does not listen on port {}", self.port);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::thread::sleep(Duration::from_millis(300));
-        Ok(())
     }
 
     /// Bytes of its queue files, and messages in them.

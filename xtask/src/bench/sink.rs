@@ -1,7 +1,7 @@
 //! The machine's own limit: a program that receives and counts, and does nothing else.
 
 use super::Bench;
-use super::load::Load;
+use super::load::{Load, What};
 use super::measure::{self, Subject};
 use super::table::{Row, Target};
 use crate::args::Args;
@@ -22,10 +22,10 @@ const BATCH: usize = 256;
 
 /// CPU of the bare receiver at 100,000 messages a second.
 pub fn run(bench: &Bench) -> Result<Vec<Row>> {
-    ["udp", "tcp"]
+    [("udp", What::SyslogUdp), ("tcp", What::SyslogTcp)]
         .into_iter()
-        .map(|proto| {
-            let load = Load { proto, rate: 100_000, seconds: 5, gso: false };
+        .map(|(proto, what)| {
+            let load = Load::plain(what, 100_000, 5);
             let run = measure::run(&bench.programs, Box::new(Sink::start(proto)?), load)?;
             Ok(Row {
                 bench: "sink",

@@ -9,6 +9,8 @@ pub enum Target {
     RatioAtMost(f64),
     /// At least so many times the reference.
     RatioAtLeast(f64),
+    /// At least so much.
+    AtLeast(f64),
     /// At most so much.
     AtMost(f64),
     /// Nothing: shown for comparison.
@@ -42,6 +44,7 @@ impl Row {
         match self.target {
             Target::RatioAtMost(limit) => self.ratio().map(|ratio| ratio <= limit),
             Target::RatioAtLeast(limit) => self.ratio().map(|ratio| ratio >= limit),
+            Target::AtLeast(limit) => Some(self.raven >= limit),
             Target::AtMost(limit) => Some(self.raven <= limit),
             Target::None => None,
         }
@@ -60,6 +63,7 @@ impl Row {
         match self.target {
             Target::RatioAtMost(limit) => format!("≤ {limit} ×"),
             Target::RatioAtLeast(limit) => format!("≥ {limit} ×"),
+            Target::AtLeast(limit) => format!("≥ {limit}"),
             Target::AtMost(limit) => format!("≤ {limit}"),
             Target::None => "-".to_owned(),
         }
@@ -146,6 +150,7 @@ mod tests {
         assert_eq!(row(Some(4.0), 2.1, Target::RatioAtMost(0.5)).verdict(), "MISS");
         assert_eq!(row(Some(4.0), 3.9, Target::RatioAtLeast(1.0)).verdict(), "MISS");
         assert_eq!(row(None, 40.0, Target::AtMost(40.0)).verdict(), "PASS");
+        assert_eq!(row(None, 40.0, Target::AtLeast(41.0)).verdict(), "MISS");
         assert_eq!(row(None, 1.0, Target::RatioAtMost(0.5)).verdict(), "no reference");
     }
 
