@@ -201,6 +201,73 @@ fn softflowd_is_understood_in_all_its_versions() {
     }
 }
 
+/// Flows that a sender made the appliance hold, all of them understood.
+fn understood(raven: &Appliance, sender: &str) -> usize {
+    settled(|| stored(raven));
+    let datagrams = decoded(raven);
+    assert_eq!(count(&datagrams, "faults") + count(&datagrams, "undescribed"), 0, "{sender}");
+    count(&datagrams, "flows")
+}
+
+#[test]
+fn pmacct_is_understood_in_all_its_versions() {
+    let Some(capture) = capture().filter(|_| has("pmacctd")) else { return };
+    for (plugin, version) in [("nfprobe", "5"), ("nfprobe", "9"), ("nfprobe", "10"), ("sfprobe", "")] {
+        let port = free_port();
+        let raven = raven_at(port);
+        let config = raven.plan.dir.path().join("pmacctd.conf");
+        let version_line = if version.is_empty() { String::new() } else { format!("nfprobe_version: {version}\n") };
+        let text = format!(
+            "daemonize: false\npcap_savefile: {}\nplugins: {plugin}\n{plugin}_receiver: 127.0.0.1:{port}\n{version_line}\
+             aggregate: src_host,dst_host,src_port,dst_port,proto,tos,in_iface,out_iface\n",
+            capture.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut pmacctd = Command::new("pmacctd");
+        let mut running = pmacctd
+            .arg("-f")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("pmacctd has sent something", || stored(&raven) > 0 || running.try_wait().unwrap().is_some());
+        pause(2000);
+        if running.try_wait().unwrap().is_none() {
+            crate::appliance::send_signal(running.id(), Signal::INT);
+        }
+        eventually("pmacctd ends", || running.try_wait().unwrap().is_some());
+        assert!(understood(&raven, &format!("{plugin} {version}")) > 0);
+    }
+}
+
+#[test]
+fn what_nfreplay_sends_is_what_nfcapd_had_taken() {
+    if !has("nfcapd") || !has("nfreplay") {
+        return;
+    }
+    let (port, other) = (free_port(), free_port());
+    let raven = raven_at(port);
+    let files = raven.plan.dir.path().join("nf");
+    std::fs::create_dir_all(&files).unwrap();
+    let mut nfcapd = Command::new("nfcapd");
+    nfcapd.args(["-w", files.to_str().unwrap(), "-p", &other.to_string(), "-b", "127.0.0.1", "-t", "300"]);
+    let mut nfcapd = nfcapd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    pause(500);
+    let to = format!("127.0.0.1:{other}");
+    generate(&raven, &["netflow", "--version", "9", "--to", &to, "--count", "960", "--rate", "5000"]);
+    pause(500);
+    crate::appliance::send_signal(nfcapd.id(), Signal::TERM);
+    nfcapd.wait().unwrap();
+    let file = std::fs::read_dir(&files).unwrap().next().unwrap().unwrap().path();
+    let mut nfreplay = Command::new("nfreplay");
+    nfreplay.args(["-r", file.to_str().unwrap(), "-H", "127.0.0.1", "-p", &port.to_string(), "-v", "9"]);
+    let output = nfreplay.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(understood(&raven, "nfreplay"), 960, "{}", said(&output));
+}
+
 #[test]
 fn an_export_is_read_by_tshark_with_the_same_counts() {
     if !has("tshark") {

@@ -33,7 +33,7 @@ fn generate(raven: &Appliance, arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn windows_events_are_answered_when_they_are_stored_and_none_is_lost_by_kills() {
+fn windows_events_of_every_shape_are_answered_when_they_are_stored() {
     let port = free_port();
     let raven = raven_with(&[("winevent", format!("http = [{port}]"))], "tls = []");
     let to = format!("127.0.0.1:{port}");
