@@ -18,14 +18,14 @@ mod step;
 mod tests;
 mod text;
 
-use crate::CollectorError;
+use crate::{CollectorError, Passed};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::memory::page_size;
 use raven_jail::receive::{Arrived, Blind, CollectorMemory};
 use raven_model::config::Config;
-use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
+use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::host::HostEvent;
 use raven_model::report::CollectorReport;
 use raven_model::units::UnixNanos;
@@ -73,18 +73,7 @@ impl Host {
 
 impl<S: Source> Host<S> {
     fn of(source: S, start: &Start, fds: Vec<OwnedFd>, channel: Channel, epoch: u64) -> Result<Self, CollectorError> {
-        let (mut memory, mut words, mut wake) = (None, None, None);
-        for (name, fd) in start.fds.iter().zip(fds) {
-            match name {
-                Fd::Ring { .. } => memory = Some(fd),
-                Fd::Words { .. } => words = Some(fd),
-                Fd::Wake { .. } => wake = Some(fd),
-                _ => {}
-            }
-        }
-        let missing = || CollectorError::Setup("ravend passed no receive memory".to_owned());
-        let (memory, words, wake) =
-            (memory.ok_or_else(missing)?, words.ok_or_else(missing)?, wake.ok_or_else(missing)?);
+        let Passed { memory, words, wake } = Passed::of(start, fds)?;
         let (memory, _) = CollectorMemory::open_small(&memory, &words, epoch, &mut Blind)
             .map_err(|error| CollectorError::Io("receive memory", error))?;
         let data = start.data.to_string_lossy().into_owned();

@@ -23,6 +23,9 @@ pub mod tls;
 pub mod trap;
 pub mod winevent;
 
+use raven_model::control::{Fd, Start};
+use std::os::fd::OwnedFd;
+
 /// Why a collector ended.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectorError {
@@ -35,4 +38,30 @@ pub enum CollectorError {
     /// `ravend` said something that is not understood, or is gone.
     #[error(transparent)]
     Channel(#[from] raven_jail::channel::ChannelError),
+}
+
+/// What `ravend` passes to every collector: the receive memory of its stream, the store's words, and the store's bell.
+struct Passed {
+    memory: OwnedFd,
+    words: OwnedFd,
+    wake: OwnedFd,
+}
+
+impl Passed {
+    /// Picks them out of the descriptors beside the first message.
+    fn of(start: &Start, fds: Vec<OwnedFd>) -> Result<Self, CollectorError> {
+        let (mut memory, mut words, mut wake) = (None, None, None);
+        for (name, fd) in start.fds.iter().zip(fds) {
+            match name {
+                Fd::Ring { .. } => memory = Some(fd),
+                Fd::Words { .. } => words = Some(fd),
+                Fd::Wake { .. } => wake = Some(fd),
+                _ => {}
+            }
+        }
+        let missing = || CollectorError::Setup("ravend passed no receive memory".to_owned());
+        let (memory, words, wake) =
+            (memory.ok_or_else(missing)?, words.ok_or_else(missing)?, wake.ok_or_else(missing)?);
+        Ok(Self { memory, words, wake })
+    }
 }

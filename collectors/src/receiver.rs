@@ -8,12 +8,12 @@
 //! answered. Connections that end with their collector (TLS, RELP) are [`Session`]s: they read and answer by
 //! themselves.
 
-use crate::CollectorError;
+use crate::{CollectorError, Passed};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::receive::{CONNECTIONS, CollectorMemory, Framing, Inspect, Taken, ends_socket};
 use raven_model::config::Config;
-use raven_model::control::{Connection, Fd, FromWorker, Listener, ListenerId, PACKET_MAX, Proto, Start, ToWorker};
+use raven_model::control::{Connection, FromWorker, Listener, ListenerId, PACKET_MAX, Proto, Start, ToWorker};
 use raven_model::report::CollectorReport;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -239,18 +239,7 @@ impl<K: Kind> Receiver<K> {
         epoch: u64,
         mut kind: K,
     ) -> Result<Self, CollectorError> {
-        let (mut memory, mut words, mut wake) = (None, None, None);
-        for (name, fd) in start.fds.iter().zip(fds) {
-            match name {
-                Fd::Ring { .. } => memory = Some(fd),
-                Fd::Words { .. } => words = Some(fd),
-                Fd::Wake { .. } => wake = Some(fd),
-                _ => {}
-            }
-        }
-        let missing = || CollectorError::Setup("ravend passed no receive memory".to_owned());
-        let (memory, words, wake) =
-            (memory.ok_or_else(missing)?, words.ok_or_else(missing)?, wake.ok_or_else(missing)?);
+        let Passed { memory, words, wake } = Passed::of(start, fds)?;
         let io = |what| move |error| CollectorError::Io(what, error);
         let (memory, _) =
             CollectorMemory::open(&memory, &words, epoch, kind.parts().1).map_err(io("receive memory"))?;

@@ -25,13 +25,13 @@ mod shared;
 mod stream;
 mod unpack;
 
-use crate::CollectorError;
+use crate::{CollectorError, Passed};
 use beat::beat;
 use control::{Connected, Control};
 use outbox::Outbox;
 use raven_jail::channel::Channel;
 use raven_jail::receive::{Blind, CollectorMemory};
-use raven_model::control::{Fd, FromWorker, Start};
+use raven_model::control::{FromWorker, Start};
 use secrets::Secrets;
 use shared::{Limits, Shared};
 use std::collections::BTreeMap;
@@ -52,22 +52,13 @@ impl Winevent {
     /// Takes over the receive memory that `start` names; `fds` are the descriptors beside it. Makes the event loop's
     /// own descriptors, so that it comes before the jail.
     pub fn new(start: &Start, fds: Vec<OwnedFd>, channel: Channel, epoch: u64) -> Result<Self, CollectorError> {
-        let (mut memory, mut words, mut wake) = (None, None, None);
-        for (name, fd) in start.fds.iter().zip(fds) {
-            match name {
-                Fd::Ring { .. } => memory = Some(fd),
-                Fd::Words { .. } => words = Some(fd),
-                Fd::Wake { .. } => wake = Some(fd),
-                _ => {}
-            }
-        }
+        let Passed { memory, words, wake } = Passed::of(start, fds)?;
         let missing = |what: &str| CollectorError::Setup(format!("ravend passed no {what}"));
-        let memory = memory.ok_or_else(|| missing("receive memory"))?;
-        let words = words.ok_or_else(|| missing("words"))?;
-        let wake = wake.ok_or_else(|| missing("eventfd"))?;
         let config = start.config.as_deref().ok_or_else(|| missing("configuration"))?;
         let io = |what| move |error| CollectorError::Io(what, error);
-        let (memory, _) = CollectorMemory::open(&memory, &words, epoch, &mut Blind).map_err(io("receive memory"))?;
+        // Bodies are taken in elsewhere: the places for datagrams stay untouched.
+        let (memory, _) =
+            CollectorMemory::open_small(&memory, &words, epoch, &mut Blind).map_err(io("receive memory"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("event loop"))?;
         let told = {
             let _entered = runtime.enter();
