@@ -7,9 +7,11 @@
 //!  │"RvnB"│ver│cod│ 0  │crc of  │ count │raw_len│table_len│first_wall│last_wall│mono_offset│boot_id │first │payload│crc of │
 //!  │      │u8 │u8 │u16 │payload │ u32   │ u32   │ u32     │ u64      │ u64     │ i64       │16 B    │u64   │u32 len│ 0..76 │
 //!  └──────┴───┴───┴────┴────────┴───────┴───────┴─────────┴──────────┴─────────┴───────────┴────────┴──────┴───────┴───────┘
-//!  80 … payload (codec 0: as is, 1: zstd), which unpacks to raw_len bytes: frames, then table_len bytes of
-//!  listener table: { id u8, name_len u8, name } …                                                   little-endian
+//!  80 … payload (codec 0: as is, 1: zstd, 2: columns in zstd), which unpacks to raw_len bytes: frames, then table_len
+//!  bytes of listener table: { id u8, name_len u8, name } …                                          little-endian
 //! ```
+//!
+//! What columns are is told in `columns.rs`; the writer takes whichever of the two is smaller.
 //!
 //! The seq of the first record is the key of the block and stands in the header too, so that a block under a wrong
 //! key is noticed. Both checksums are crc32c.
@@ -18,6 +20,7 @@
 //! end of the block or the next frame with its key. They take no seq: `count`, the walls and the listener table are of
 //! records only. There are at most 256 KiB of them beside the 256 KiB of records.
 
+use crate::columns::{columns_limit, join};
 use raven_model::record::{Context, Frames, Record};
 use raven_model::units::{Seq, UnixNanos};
 use std::cell::RefCell;
@@ -44,7 +47,8 @@ pub const VALUE_LIMIT: usize = HEAD + RAW_LIMIT;
 const MAGIC: [u8; 4] = *b"RvnB";
 const VERSION: u8 = 1;
 const CODEC_RAW: u8 = 0;
-const CODEC_ZSTD: u8 = 1;
+pub(crate) const CODEC_ZSTD: u8 = 1;
+pub(crate) const CODEC_COLUMNS: u8 = 2;
 const CRC_AT: usize = 76;
 
 /// Why bytes are not a block.
@@ -64,7 +68,7 @@ pub enum BlockError {
     /// Written by a newer Raven.
     #[error("version {0} of the block format, this Raven reads version 1")]
     Version(u8),
-    /// Neither plain nor zstd.
+    /// None that this Raven knows.
     #[error("unknown codec {0}")]
     Codec(u8),
     /// Bits have changed since it was written.
@@ -160,7 +164,7 @@ impl BlockHead {
     }
 
     fn check(&self) -> Result<(), BlockError> {
-        if self.codec != CODEC_RAW && self.codec != CODEC_ZSTD {
+        if self.codec > CODEC_COLUMNS {
             return Err(BlockError::Codec(self.codec));
         }
         if self.raw_len as usize > RAW_LIMIT || self.table_len > self.raw_len {
@@ -214,9 +218,9 @@ pub(crate) struct Facts {
 }
 
 /// Appends the encoded block to `out`: `raw` is frames then `table_len` bytes of listener table, `packed` the same
-/// through zstd, or `None` where that made it no smaller.
-pub(crate) fn encode(facts: &Facts, raw: &[u8], table_len: usize, packed: Option<&[u8]>, out: &mut Vec<u8>) {
-    let payload = packed.unwrap_or(raw);
+/// through a codec, or `None` where that made it no smaller.
+pub(crate) fn encode(facts: &Facts, raw: &[u8], table_len: usize, packed: Option<(u8, &[u8])>, out: &mut Vec<u8>) {
+    let (codec, payload) = packed.unwrap_or((CODEC_RAW, raw));
     let head = BlockHead {
         first: facts.first,
         count: facts.count,
@@ -228,7 +232,7 @@ pub(crate) fn encode(facts: &Facts, raw: &[u8], table_len: usize, packed: Option
         boot_id: facts.boot_id,
         table_len: table_len as u32,
         payload_crc: crc32c::crc32c(payload),
-        codec: if packed.is_some() { CODEC_ZSTD } else { CODEC_RAW },
+        codec,
     };
     let mut bytes = [0; HEAD];
     head.write(&mut bytes);
@@ -273,16 +277,19 @@ pub struct Block {
 }
 
 impl Block {
-    /// Checks and unpacks what lay under the key `first`. Safe on any bytes: never panics, allocates at most about
-    /// 600 KiB.
+    /// Checks and unpacks what lay under the key `first`. Safe on any bytes: never panics, allocates at most three
+    /// times what it holds, 2 MiB.
     pub fn decode(first: Seq, value: &[u8]) -> Result<Self, BlockError> {
         let head = BlockHead::of_whole(first, value)?;
         Self::unpack(&head, &value[HEAD..])
     }
 
     fn unpack(head: &BlockHead, payload: &[u8]) -> Result<Self, BlockError> {
-        let mut frames =
-            if head.codec == CODEC_ZSTD { decompress(payload, head.raw_len as usize)? } else { payload.to_vec() };
+        let mut frames = match head.codec {
+            CODEC_RAW => payload.to_vec(),
+            CODEC_ZSTD => decompress(payload, head.raw_len as usize)?,
+            _ => join_columns(payload, head.raw_len as usize)?,
+        };
         if frames.len() != head.raw_len as usize {
             return Err(BlockError::Content("it unpacks to another length than its header says"));
         }
@@ -341,7 +348,15 @@ impl Block {
     }
 }
 
-fn decompress(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, BlockError> {
+fn join_columns(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, BlockError> {
+    let columns = decompress(payload, columns_limit(raw_len))?;
+    let mut frames = Vec::new();
+    join(&columns, raw_len, &mut frames).ok_or(BlockError::Content("its columns do not make records"))?;
+    Ok(frames)
+}
+
+/// At most `limit` bytes.
+fn decompress(payload: &[u8], limit: usize) -> Result<Vec<u8>, BlockError> {
     // A context takes about 100 KiB: made once per thread, not once per block.
     thread_local! {
         static UNPACK: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
@@ -352,7 +367,7 @@ fn decompress(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, BlockError> {
             *slot = zstd::bulk::Decompressor::new().ok();
         }
         let unpack = slot.as_mut().ok_or(FAILED)?;
-        unpack.decompress(payload, raw_len).map_err(|_| FAILED)
+        unpack.decompress(payload, limit).map_err(|_| FAILED)
     })
 }
 

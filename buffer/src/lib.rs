@@ -20,6 +20,7 @@
 
 pub mod block;
 mod catalogue;
+mod columns;
 pub mod contexts;
 pub mod cursors;
 mod env;

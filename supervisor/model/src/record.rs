@@ -205,8 +205,7 @@ pub fn read_frame(bytes: &[u8], at: usize) -> Result<(Record<'_>, usize), FrameE
         return Err(FrameError::Long { at, len });
     }
     let kind = FrameKind::of(flags).filter(|_| flags & !FLAGS == 0).ok_or(FrameError::Flags { at, flags })?;
-    let start = if flags & FLAG_V6 == 0 { FIXED + 4 } else { FIXED + 16 };
-    let end = start + len as usize;
+    let (start, end) = frame_span(head).ok_or(short)?;
     let raw = bytes.get(start..end).ok_or(short)?;
     let ip = match <[u8; 16]>::try_from(&bytes[FIXED..start]) {
         Ok(v6) => IpAddr::V6(Ipv6Addr::from(v6)),
@@ -222,6 +221,16 @@ pub fn read_frame(bytes: &[u8], at: usize) -> Result<(Record<'_>, usize), FrameE
         kind,
     };
     Ok((Record { received, raw }, end))
+}
+
+/// Where the message of the frame at the start of `bytes` begins and ends, which may be behind the end of `bytes`;
+/// `None` when not even that much is there.
+#[inline]
+pub fn frame_span(bytes: &[u8]) -> Option<(usize, usize)> {
+    let head = bytes.first_chunk::<FIXED>()?;
+    let start = if head[4] & FLAG_V6 == 0 { FIXED + 4 } else { FIXED + 16 };
+    let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    Some((start, start.checked_add(len as usize)?))
 }
 
 /// The records of a run of frames, in order; ends after the first error.
