@@ -79,6 +79,9 @@ pub struct Store {
     readers: Vec<Reader>,
     last_token: u64,
     next_heartbeat: Instant,
+    /// There were commits since the last heartbeat, and before it.
+    commits: bool,
+    told_of_commits: bool,
     buffer: Vec<u8>,
     packet: Vec<u8>,
     stopping: bool,
@@ -99,6 +102,8 @@ impl Store {
             readers,
             last_token: 0,
             next_heartbeat: Instant::now(),
+            commits: false,
+            told_of_commits: false,
             buffer: Vec::new(),
             packet: vec![0; PACKET_MAX],
             stopping: false,
@@ -151,10 +156,14 @@ impl Store {
     /// A round of one stream.
     fn keep(&mut self, n: usize) {
         let kept = &mut self.kept[n];
-        kept.take(&mut self.buffer);
-        if kept.commit_when_due(self.config.buffer.sync.0) {
-            // What was just stored is shown soon.
-            self.next_heartbeat = self.next_heartbeat.min(Instant::now() + FRESH);
+        let sync = self.config.buffer.sync.0;
+        kept.take(&mut self.buffer, sync);
+        if kept.commit_when_due(sync) {
+            if !self.told_of_commits {
+                // What is stored after a pause is shown soon.
+                self.next_heartbeat = self.next_heartbeat.min(Instant::now() + FRESH);
+            }
+            self.commits = true;
         }
         kept.save_contexts(Instant::now());
         self.make_room(n);
@@ -249,8 +258,10 @@ impl Store {
             return Ok(());
         }
         self.next_heartbeat = now + HEARTBEAT;
+        self.told_of_commits = std::mem::take(&mut self.commits);
         let mut report = StoreReport::default();
         for kept in &mut self.kept {
+            kept.look_for_room = true;
             report.streams.push(kept.writer.status(now));
             report.listeners.extend(kept.writer.listener_counts());
         }

@@ -33,13 +33,16 @@ pub(super) struct Kept {
     /// How far each destination has acknowledged.
     pub low: BTreeMap<String, Seq>,
     pub fenced: Option<Fenced>,
+    /// What is on disk has changed: perhaps something has to go.
+    pub look_for_room: bool,
     /// Newest batch that was appended.
     taken: u64,
     /// Batches that the next commit may hold.
     batch_limit: u64,
-    /// When the oldest appended and uncommitted batch was taken.
-    pending_since: Option<Instant>,
+    /// Appended and uncommitted.
     pending_batches: u64,
+    /// When to commit, or after a commit when to look whether more came; `None` when nothing comes.
+    next_commit: Option<Instant>,
     retry_at: Option<Instant>,
     committed_at: Instant,
     /// Version of the contexts that the collector was given.
@@ -70,10 +73,11 @@ impl Kept {
             writer,
             low: BTreeMap::new(),
             fenced: None,
+            look_for_room: true,
             taken: 0,
             batch_limit: 1,
-            pending_since: None,
             pending_batches: 0,
+            next_commit: None,
             retry_at: None,
             committed_at: Instant::now(),
             snapshot: None,
@@ -95,8 +99,8 @@ impl Kept {
         self.memory.taken_all();
     }
 
-    /// Appends what was published, as much as one commit may hold.
-    pub fn take(&mut self, buffer: &mut Vec<u8>) {
+    /// Appends what was published, as much as one commit may hold; it is to be committed within `sync`.
+    pub fn take(&mut self, buffer: &mut Vec<u8>, sync: Duration) {
         if self.retry_at.is_some() && self.writer.uncommitted_bytes() >= COMMIT_BYTES {
             return;
         }
@@ -111,7 +115,7 @@ impl Kept {
             self.append(self.taken + 1, buffer);
             self.taken += 1;
             self.pending_batches += 1;
-            self.pending_since.get_or_insert_with(Instant::now);
+            self.next_commit.get_or_insert_with(|| Instant::now() + sync);
         }
     }
 
@@ -139,28 +143,38 @@ impl Kept {
     /// Commits when it is time; true when it did.
     pub fn commit_when_due(&mut self, sync: Duration) -> bool {
         let now = Instant::now();
-        self.due(now, sync).is_some_and(|due| due <= now) && self.commit()
+        if self.due(now, sync).is_none_or(|due| due > now) {
+            return false;
+        }
+        self.next_commit = None;
+        let committed = self.pending_batches > 0 && self.commit();
+        if committed {
+            // While records come, one look each `sync` is enough: the collector need not wake us for the first.
+            self.next_commit = Some(self.committed_at + sync);
+        }
+        committed
     }
 
-    /// When the next commit is due; `None` when there is nothing to commit.
+    /// When the next commit is due; `None` when there is nothing to commit and nothing comes.
     pub fn due(&self, now: Instant, sync: Duration) -> Option<Instant> {
-        let since = self.pending_since?;
-        if let Some(at) = self.retry_at {
-            return Some(at);
+        if self.retry_at.is_some() {
+            return self.retry_at;
         }
         if self.writer.uncommitted_bytes() >= COMMIT_BYTES || self.pending_batches >= self.batch_limit {
             return Some(now);
         }
-        Some(if self.memory.is_awaited() { self.committed_at + AWAITED.min(sync) } else { since + sync })
+        let next = self.next_commit?;
+        Some(if self.memory.is_awaited() { next.min(self.committed_at + AWAITED) } else { next }.min(now + sync))
     }
 
     /// Makes durable what was taken; true when that worked.
     fn commit(&mut self) -> bool {
+        self.look_for_room = true;
         let mark = BatchMark { epoch: self.memory.epoch(), batch: self.taken, pos: 0 };
         match self.writer.commit(mark) {
             Ok(_) => {
                 self.memory.set_durable(self.taken);
-                (self.pending_since, self.retry_at, self.pending_batches) = (None, None, 0);
+                (self.retry_at, self.pending_batches) = (None, 0);
                 self.batch_limit = self.batch_limit.saturating_mul(4);
                 self.committed_at = Instant::now();
                 true
@@ -198,7 +212,8 @@ impl Kept {
 
     /// Tells the collector when to wake us; true when there is more already.
     pub fn wait(&self) -> bool {
-        let waiting = if self.pending_since.is_some() { Waiting::Filling } else { Waiting::Idle };
+        let waiting =
+            if self.next_commit.is_some() || self.retry_at.is_some() { Waiting::Filling } else { Waiting::Idle };
         let published = self.memory.wait(waiting);
         // Filling: what came meanwhile is taken at the next commit, or when the collector says that it is much.
         let blocked = self.retry_at.is_some() || self.pending_batches >= self.batch_limit;
@@ -209,8 +224,8 @@ impl Kept {
     pub fn finish(&mut self, buffer: &mut Vec<u8>) -> bool {
         self.batch_limit = u64::MAX;
         loop {
-            self.take(buffer);
-            if self.pending_since.is_none() {
+            self.take(buffer, Duration::ZERO);
+            if self.pending_batches == 0 {
                 // For the next start only: blocks carry what their records need.
                 let _ = self.writer.save_contexts_now();
                 return true;

@@ -16,6 +16,9 @@ impl Store {
             None => {}
         }
         let kept = &mut self.kept[n];
+        if !std::mem::take(&mut kept.look_for_room) {
+            return;
+        }
         let Some(eviction) = kept.writer.evictable(kept.trusted_now(), &kept.low) else { return };
         self.last_token += 1;
         let fence =
@@ -31,6 +34,8 @@ impl Store {
     pub(super) fn evict(&mut self, n: usize, unforwarded: Option<Vec<(String, u64)>>) {
         let kept = &mut self.kept[n];
         let Some(Fenced { eviction, .. }) = kept.fenced.take() else { return };
+        // More may have to go; also what could not be removed now.
+        kept.look_for_room = true;
         let unforwarded = unforwarded.map_or_else(
             || kept.low.iter().map(|(name, &low)| (name.clone(), eviction.unforwarded(low))).collect(),
             |told| told.into_iter().collect(),
