@@ -9,8 +9,6 @@ const TICKS: f64 = 100.0;
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     parent: u32,
-    /// utime + stime, ticks.
-    own: u64,
     /// cutime + cstime: of children that ended and were waited for.
     ended_children: u64,
 }
@@ -23,7 +21,14 @@ fn stat(pid: u32) -> Option<Stat> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    Some(Stat { parent: number(4)? as u32, own: number(14)? + number(15)?, ended_children: number(16)? + number(17)? })
+    Some(Stat { parent: number(4)? as u32, ended_children: number(16)? + number(17)? })
+}
+
+/// CPU seconds of a process that lives, of its threads that live: to the nanosecond, where `stat` counts ticks.
+fn own_seconds(pid: u32) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+    let texts = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+    texts.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum::<u64>() as f64 / 1e9
 }
 
 /// `root` and its children that live.
@@ -37,12 +42,13 @@ fn family(root: u32) -> Vec<(u32, Stat)> {
 
 /// CPU seconds of `root` and its children, living and dead.
 pub fn cpu_seconds(root: u32) -> f64 {
-    family(root).iter().map(|(_, stat)| stat.own + stat.ended_children).sum::<u64>() as f64 / TICKS
+    let ended = |stat: &Stat| stat.ended_children as f64 / TICKS;
+    family(root).iter().map(|(pid, stat)| own_seconds(*pid) + ended(stat)).sum()
 }
 
 /// CPU seconds of one process, without its children; none when it is gone.
 pub fn cpu_of(pid: u32) -> f64 {
-    stat(pid).map_or(0.0, |stat| stat.own as f64 / TICKS)
+    own_seconds(pid)
 }
 
 /// Memory of `root` and its children, MiB: each shared page counted once, in shares (PSS, `proc_pid_smaps(5)`).
@@ -76,7 +82,7 @@ mod tests {
     #[test]
     fn a_name_with_blanks_and_parentheses_is_read_over() {
         let text = "42 (a) b) S 7 1 1 0 -1 4194560 1 2 3 4 11 22 33 44 20 0 1 0";
-        assert_eq!(parse_stat(text), Some(Stat { parent: 7, own: 33, ended_children: 77 }));
+        assert_eq!(parse_stat(text), Some(Stat { parent: 7, ended_children: 77 }));
     }
 
     #[test]
