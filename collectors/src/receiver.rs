@@ -1,7 +1,7 @@
 //! The receive loop that all collectors of datagrams and plain streams share: sockets and control messages in, batches
 //! out.
 //!
-//! One thread, one epoll. After a short batch it naps 2 to 16 ms instead of waking for each datagram: at 100,000 a second
+//! One thread, one epoll. After a short batch it naps 2 to 32 ms instead of waking for each datagram: at 100,000 a second
 //! that halves the CPU, and the socket buffer holds a hundred times as much.
 //!
 //! What is particular to a stream is its [`Kind`]: how a byte stream is framed, how a message is looked at, what is
@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const NAP_UDP: Duration = Duration::from_millis(2);
 /// Longest nap between datagrams: the socket buffer of 64 MiB holds 100,000, and an operator sees no delay.
-const NAP_UDP_LONGEST: Duration = Duration::from_millis(16);
+const NAP_UDP_LONGEST: Duration = Duration::from_millis(32);
 /// Fewer than this in a batch are few: the next nap is longer. With as many as the other it is shorter.
-const FEW: usize = 32;
+const FEW: usize = 64;
 const MANY: usize = 128;
 const NAP_TCP: Duration = Duration::from_millis(5);
 /// How often a full ring is looked at again.
