@@ -46,6 +46,12 @@ pub const TESTS: [Need; 16] = [
     Need { what: "logger", package: "bsdutils" },
 ];
 
+/// Where packages are unpacked that may not be installed beside others.
+const UNPACKED: &str = "/usr/local/lib/raven-tests";
+
+/// loggen. Its package would remove rsyslog.
+const LOGGEN: Need = Need { what: "syslog-ng-core/usr/bin/loggen", package: "syslog-ng-core" };
+
 const FOLDERS: [&str; 7] = [
     "/usr/sbin",
     "/usr/bin",
@@ -87,6 +93,30 @@ pub fn install(needs: &[Need]) -> Result<()> {
         Some(need) => bail!("{} was installed and {} is still missing", need.package, need.what),
         None => Ok(()),
     }
+}
+
+/// Unpacks what cannot be installed, when it is not there yet. Its tests say so when it is missing.
+pub fn unpack() -> Result<()> {
+    if Path::new(UNPACKED).join(LOGGEN.what).exists() || !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    println!("unpacking {}", LOGGEN.package);
+    let folder = Path::new(UNPACKED).join(LOGGEN.package);
+    std::fs::create_dir_all(&folder)?;
+    let fetched =
+        || crate::build::must(Command::new("apt-get").args(["-qq", "download", LOGGEN.package]).current_dir(&folder));
+    if fetched().is_err() {
+        apt(&["update"], &[])?;
+        fetched()?;
+    }
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            crate::build::must(Command::new("dpkg-deb").arg("--extract").args([&path, &folder]))?;
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {

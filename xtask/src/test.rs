@@ -27,6 +27,7 @@ pub fn run(mut args: Args) -> Result<()> {
     let full = args.flag("--full");
     args.end()?;
     apt::install(&apt::TESTS)?;
+    apt::unpack()?;
     let mut steps = Vec::new();
     for (name, step) in steps_of(full) {
         println!("\n=== {name}");

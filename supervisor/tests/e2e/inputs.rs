@@ -4,8 +4,10 @@ use crate::appliance::{Appliance, Plan, find, free_port, number, said, sections}
 use crate::eventually;
 use raven_model::query::RecordView;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// An appliance with these sections besides syslog's.
@@ -80,7 +82,7 @@ fn a_killed_collector_of_windows_events_loses_nothing_that_was_answered() {
     }
     let output = load.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    let marks: std::collections::BTreeSet<String> = decoded(&raven, "winevent")
+    let marks: BTreeSet<String> = decoded(&raven, "winevent")
         .iter()
         .map(|record| record.decoded.as_ref().unwrap().read::<Value>().unwrap()["data"]["RavenMark"].to_string())
         .collect();
@@ -101,6 +103,53 @@ fn syslog_over_tls_needs_no_set_up_and_is_stored_whole() {
     // Its own certificate is for root's eyes only.
     let key = raven.plan.data().join("secrets/appliance.key");
     assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// syslog-ng's load generator, unpacked where the test command puts it.
+fn loggen(arguments: &[&str], port: u16) -> Option<()> {
+    let folder = Path::new("/usr/local/lib/raven-tests/syslog-ng-core/usr");
+    let program = folder.join("bin/loggen");
+    if !program.exists() {
+        println!("NOT RUN: {} is missing", program.display());
+        return None;
+    }
+    let output = Command::new(program)
+        .env("SYSLOGNG_PREFIX", folder)
+        .env("LD_LIBRARY_PATH", folder.join("lib/syslog-ng"))
+        .args(["--rate", "2000", "--number", "2000", "--size", "300", "--quiet"])
+        .args(arguments)
+        .args(["127.0.0.1", &port.to_string()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    Some(())
+}
+
+#[test]
+fn loggen_sends_over_udp_tcp_and_tls_and_each_message_is_there() {
+    let port = free_port();
+    let raven = raven_with(&[], &format!("tls = [{port}]"));
+    let plain = raven.udp().port();
+    let ways: [(&str, &[&str], u16); 4] = [
+        ("udp", &["--inet", "--dgram"], plain),
+        ("tcp", &["--inet", "--stream"], plain),
+        ("tcp", &["--inet", "--stream", "--syslog-proto"], plain),
+        ("tls", &["--use-ssl"], port),
+    ];
+    for (n, (proto, arguments, port)) in (1..).zip(ways) {
+        if loggen(arguments, port).is_none() {
+            return;
+        }
+        raven.settle(2000 * n);
+        let last: Vec<_> = raven.records().split_off(2000 * (n as usize - 1));
+        let number = |record: &RecordView| {
+            assert!(record.listener.starts_with(&format!("{proto}:")), "{}", record.listener);
+            let text = record.raw.as_ref().unwrap();
+            text.split_once("seq: ").unwrap().1[..10].parse::<u32>().unwrap()
+        };
+        let seen: BTreeSet<u32> = last.iter().map(number).collect();
+        assert_eq!(seen.len(), 2000, "{proto} {arguments:?}");
+    }
 }
 
 #[test]
