@@ -1,5 +1,6 @@
 //! A running `ravend`, started from a folder of programs, and stopped as systemd would.
 
+use crate::matrix::net::inside;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,12 +27,18 @@ pub struct Appliance {
 impl Appliance {
     /// Starts `ravend`; what it logs goes to our standard error.
     pub fn start(programs: &Path, config: &Path, data: &Path) -> Result<Self> {
-        let program = programs.join("ravend");
-        let mut command = Command::new(&program);
+        Self::start_by(Command::new(programs.join("ravend")), programs, config, data)
+    }
+
+    /// The same, within a network namespace.
+    pub fn start_inside(namespace: &str, programs: &Path, config: &Path, data: &Path) -> Result<Self> {
+        Self::start_by(inside(namespace, programs.join("ravend")), programs, config, data)
+    }
+
+    fn start_by(mut command: Command, programs: &Path, config: &Path, data: &Path) -> Result<Self> {
         command.arg("--config").arg(config).arg("--data").arg(data).stdin(Stdio::null()).stdout(Stdio::piped());
         // A group of its own, so that Ctrl-C reaches it only through us, once.
-        let mut child =
-            command.process_group(0).spawn().with_context(|| format!("{} could not be started", program.display()))?;
+        let mut child = command.process_group(0).spawn().context("ravend could not be started")?;
         let output = child.stdout.take().expect("it was asked for above");
         Ok(Self { child, lines: lines_of(output), programs: programs.to_owned(), data: data.to_owned() })
     }

@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 4] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD];
 
 /// All that the tests use.
-pub const TESTS: [Need; 16] = [
+pub const TESTS: [Need; 17] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "openssl", package: "openssl" },
@@ -41,6 +41,7 @@ pub const TESTS: [Need; 16] = [
     Need { what: "pmacctd", package: "pmacct" },
     Need { what: "imrelp.so", package: "rsyslog-relp" },
     Need { what: "ip", package: "iproute2" },
+    Need { what: "ethtool", package: "ethtool" },
     Need { what: "python3", package: "python3" },
     Need { what: "setpriv", package: "util-linux" },
     Need { what: "logger", package: "bsdutils" },

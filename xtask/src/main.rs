@@ -1,8 +1,9 @@
-//! `cargo xtask up · test · bench`: run, test and measure Raven from its source tree.
+//! `cargo xtask up · test · bench · matrix`: run, test and measure Raven from its source tree.
 //!
 //! * [`up`] builds the appliance and runs it without root beside [`noc`], a demonstration operations centre.
 //! * [`test`] is what the continuous build calls: lints, unit, property and end-to-end tests.
 //! * [`bench`] runs Raven and a reference in the same run and prints ratios.
+//! * [`matrix`] breaks the way to the operations centre in every way, and counts what arrives.
 //!
 //! Nothing here ships with the product; it starts programs and talks to them only by their documented interfaces.
 
@@ -11,6 +12,7 @@ mod apt;
 mod args;
 mod bench;
 mod build;
+mod matrix;
 mod noc;
 mod test;
 mod up;
@@ -31,6 +33,9 @@ usage: cargo xtask COMMAND
         udp-cpu udp-rate udp-soak tcp-cpu disk catchup idle sink
         flow-cpu flow-rate flow-soak sflow-cpu trap-cpu winevent all-four decode;
         --quick: 20 s instead of 60 s for udp-soak, flow-soak and all-four
+  matrix outage [--case NAME] [--json] [--bin-dir DIR]
+        what can go wrong between venue and operations centre, in network
+        namespaces, under load; as root; fails when a record is missing
 ";
 
 fn main() -> ExitCode {
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
         Some("up") => up::run(args),
         Some("test") => test::run(args),
         Some("bench") => bench::run(args),
+        Some("matrix") => matrix::run(args),
         Some("count") => bench::sink::count(args),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

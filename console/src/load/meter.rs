@@ -1,7 +1,8 @@
 //! Hands out what is due, to one thread or to many.
 
 use super::pace::Pace;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Shortest sleep when nothing is due: many devices send evenly, not in lumps, and lumps flatter a receiver.
@@ -16,6 +17,8 @@ pub struct Meter {
     pace: Pace,
     started: Instant,
     given: AtomicU64,
+    /// Ctrl-C: nothing more is handed out, and the run ends with its sums.
+    stop: Arc<AtomicBool>,
 }
 
 /// What a sender should do now.
@@ -30,9 +33,14 @@ pub enum Due {
 }
 
 impl Meter {
-    /// Starts now.
+    /// Starts now. From here on SIGINT and SIGTERM end the run in order.
     pub fn start(pace: Pace) -> Self {
-        Self { pace, started: Instant::now(), given: AtomicU64::new(0) }
+        let stop = Arc::<AtomicBool>::default();
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // Where it cannot be caught, the signal ends the program as before.
+            let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
+        }
+        Self { pace, started: Instant::now(), given: AtomicU64::new(0), stop }
     }
 
     /// Since the start.
@@ -43,6 +51,9 @@ impl Meter {
     /// As many whole `unit`s as are due, at most `most`; fewer than a unit only at the very end of a count.
     pub fn ask(&self, unit: u64, most: u64) -> Due {
         loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Due::Done;
+            }
             let given = self.given.load(Ordering::Relaxed);
             let Some(due) = self.pace.due(self.elapsed(), given) else { return Due::Done };
             if due < unit && due < self.pace.left(given) {
