@@ -39,16 +39,24 @@ impl Failure {
 pub struct Pace {
     /// Longest pause after the first failure; doubles with each further one.
     pub first: Duration,
-    /// Longest pause after any number of failures, and of what a destination may ask for by `Retry-After` × 10.
+    /// Longest pause after any number of failures: what lies between the healing of a path and our next attempt.
     pub longest: Duration,
+    /// Longest pause that a destination may ask for by `Retry-After`.
+    pub asked: Duration,
     /// Pause after a failure that needs an operator.
     pub config: Duration,
 }
 
 impl Default for Pace {
-    /// 0.2 s to 30 s; a minute where an operator is needed.
+    /// 0.2 s to 2 s; a minute where an operator is needed. An attempt costs a packet or two, and the operations centre
+    /// sees the present within five seconds of healing.
     fn default() -> Self {
-        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30), config: Duration::from_mins(1) }
+        Self {
+            first: Duration::from_millis(200),
+            longest: Duration::from_secs(2),
+            asked: Duration::from_mins(5),
+            config: Duration::from_mins(1),
+        }
     }
 }
 
@@ -149,7 +157,7 @@ impl Attempts {
                 pace.config.mul_f64(0.75 + dice.clamp(0.0, 1.0) / 4.0)
             }
         };
-        pause.max(failure.not_before.unwrap_or_default().min(pace.longest * 10))
+        pause.max(failure.not_before.unwrap_or_default().min(pace.asked))
     }
 }
 
@@ -178,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_half_a_minute() {
-        assert_eq!(pauses(vec![refused(); 10], 1.0), [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
-        assert_eq!(pauses(vec![refused(); 100], 1.0).last(), Some(&30_000));
+    fn pauses_double_up_to_two_seconds() {
+        assert_eq!(pauses(vec![refused(); 6], 1.0), [200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(pauses(vec![refused(); 100], 1.0).last(), Some(&2000));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The outage matrix: what can go wrong between the venue and the operations centre, one at a time, under load.
 
 use super::net::{ENDS, NOC_ADDRESS, Net, VENUE, inside};
-use super::receiver::{Arrived, Dns, HTTP, RELP, Rsyslog, http};
+use super::receiver::{Arrived, Disk, Dns, HTTP, RELP, Rsyslog, http};
 use super::wire::Wire;
 use super::{Case, Outcome};
 use crate::appliance::Appliance;
@@ -72,10 +72,11 @@ fn receiver_stopped(lab: &mut Lab) -> Result<()> {
     lab.rsyslog.signal(Signal::SIGCONT)
 }
 
+/// Of the HTTP receiver: rsyslog acknowledges what its full disk did not take (docs/formats.md).
 fn disk_full(lab: &mut Lab) -> Result<()> {
-    lab.rsyslog.fill_disk()?;
+    lab.disk.fill()?;
     lab.wait(FAULT)?;
-    lab.rsyslog.free_disk()
+    lab.disk.free()
 }
 
 /// Gone when a new connection has to be made.
@@ -107,6 +108,7 @@ pub struct Lab {
     rsyslog: Rsyslog,
     dns: Option<Dns>,
     _http: Receiver,
+    disk: Disk,
     wire: Wire,
     net: Net,
     arrived: [Arrived; 2],
@@ -120,7 +122,8 @@ impl super::Lab for Lab {
         let wire = Wire::start(ENDS[0], ENDS[1]);
         let dir = tempfile::Builder::new().prefix("raven-matrix-").tempdir()?;
         let rsyslog = Rsyslog::start(&dir.path().join("noc"))?;
-        let ndjson = dir.path().join("received.ndjson");
+        let disk = Disk::mount(&dir.path().join("http"))?;
+        let ndjson = dir.path().join("http/received.ndjson");
         let (_http, dns) = (http(&ndjson)?, Some(name_server()));
         let config = dir.path().join("raven.toml");
         std::fs::write(&config, config_text())?;
@@ -129,7 +132,8 @@ impl super::Lab for Lab {
         raven.wait_ready(|| false)?;
         let load = Loads::start(programs)?;
         let arrived = [Arrived::new(rsyslog.file()), Arrived::new(ndjson)];
-        let mut lab = Self { load, raven, rsyslog, dns, _http, wire, net, arrived, _resolver: resolver, _dir: dir };
+        let mut lab =
+            Self { load, raven, rsyslog, dns, _http, disk, wire, net, arrived, _resolver: resolver, _dir: dir };
         lab.until_live(Duration::from_secs(30)).context("before anything was wrong")?;
         Ok(lab)
     }

@@ -18,17 +18,46 @@ pub const RELP: u16 = 2514;
 /// Port of HTTP.
 pub const HTTP: u16 = 2580;
 
-/// rsyslog with the settings of docs/formats.md for `durable`, on a disk of its own.
+/// A small disk of its own, that can be filled; gone when dropped.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    /// 64 MiB, mounted at `dir`.
+    pub fn mount(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        must(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "raven-matrix"]).arg(dir))?;
+        Ok(Self(dir.to_owned()))
+    }
+
+    /// Leaves no room.
+    pub fn fill(&self) -> Result<()> {
+        let mut file = File::create(self.0.join("filler"))?;
+        while file.write_all(&[b'x'; 4096]).is_ok() {}
+        Ok(())
+    }
+
+    /// Gives the room back.
+    pub fn free(&self) -> Result<()> {
+        Ok(fs::remove_file(self.0.join("filler"))?)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(must(Command::new("umount").arg("--lazy").arg(&self.0)));
+    }
+}
+
+/// rsyslog with the settings of docs/formats.md for `durable`.
 pub struct Rsyslog {
     dir: PathBuf,
     child: Option<Child>,
 }
 
 impl Rsyslog {
-    /// Starts it, with a disk of 64 MiB mounted at `dir`.
+    /// Starts it in a directory of its own.
     pub fn start(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        must(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "raven-matrix"]).arg(dir))?;
         let mut this = Self { dir: dir.to_owned(), child: None };
         fs::write(this.dir.join("rsyslog.conf"), this.config())?;
         this.go_on()?;
@@ -79,20 +108,6 @@ input(type="imrelp" port="{RELP}" ruleset="noc" maxDataSize="128k")
         }
         Ok(())
     }
-
-    /// Leaves no room on its disk.
-    pub fn fill_disk(&self) -> Result<()> {
-        let mut file = File::create(self.dir.join("filler"))?;
-        while file.write_all(&[b'x'; 4096]).is_ok() {}
-        // The last piece of a page too.
-        while file.write_all(b"x").is_ok() {}
-        Ok(())
-    }
-
-    /// Gives the room back.
-    pub fn free_disk(&self) -> Result<()> {
-        Ok(fs::remove_file(self.dir.join("filler"))?)
-    }
 }
 
 impl Drop for Rsyslog {
@@ -101,7 +116,6 @@ impl Drop for Rsyslog {
             drop(self.signal(Signal::SIGCONT));
             drop(self.kill());
         }
-        drop(must(Command::new("umount").arg(&self.dir)));
     }
 }
 

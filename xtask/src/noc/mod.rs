@@ -42,8 +42,12 @@ impl Taken {
     fn keep(&self, lines: &[u8], records: u64) -> std::io::Result<()> {
         if let Some(file) = &self.file {
             let mut file = file.lock().expect("no holder of this lock panics");
-            file.write_all(lines)?;
-            file.sync_data()?;
+            let before = file.metadata()?.len();
+            if let Err(error) = file.write_all(lines).and_then(|()| file.sync_data()) {
+                // A part of a line would spoil the next one.
+                file.set_len(before)?;
+                return Err(error);
+            }
         }
         self.records.fetch_add(records, Ordering::Relaxed);
         Ok(())
