@@ -34,21 +34,24 @@ impl Failure {
     }
 }
 
+/// Longest pause that a destination may ask for by `Retry-After`.
+const ASKED_MAX: Duration = Duration::from_mins(5);
+
 /// Lengths of pauses.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// Longest pause after the first failure; doubles with each further one.
     pub first: Duration,
-    /// Longest pause after any number of failures, and of what a destination may ask for by `Retry-After` × 10.
+    /// Longest pause after any number of failures.
     pub longest: Duration,
     /// Pause after a failure that needs an operator.
     pub config: Duration,
 }
 
 impl Default for Pace {
-    /// 0.2 s to 30 s; a minute where an operator is needed.
+    /// 0.2 s to 2 s, so that a destination is found again within seconds; a minute where an operator is needed.
     fn default() -> Self {
-        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30), config: Duration::from_mins(1) }
+        Self { first: Duration::from_millis(200), longest: Duration::from_secs(2), config: Duration::from_mins(1) }
     }
 }
 
@@ -149,7 +152,7 @@ impl Attempts {
                 pace.config.mul_f64(0.75 + dice.clamp(0.0, 1.0) / 4.0)
             }
         };
-        pause.max(failure.not_before.unwrap_or_default().min(pace.longest * 10))
+        pause.max(failure.not_before.unwrap_or_default().min(ASKED_MAX))
     }
 }
 
@@ -178,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_half_a_minute() {
-        assert_eq!(pauses(vec![refused(); 10], 1.0), [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
-        assert_eq!(pauses(vec![refused(); 100], 1.0).last(), Some(&30_000));
+    fn pauses_double_up_to_two_seconds() {
+        assert_eq!(pauses(vec![refused(); 6], 1.0), [200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(pauses(vec![refused(); 100], 1.0).last(), Some(&2000));
     }
 
     #[test]

@@ -133,6 +133,9 @@ impl<S: Source> Session<'_, S> {
 
     /// Waits for records. True when told to stop.
     async fn wait(&mut self) -> Result<bool, Failure> {
+        // The live lane may have jumped over some: those are the other lane's now.
+        let floor = self.feed.reader.floor();
+        self.memory.suspects.retain(|seq| *seq >= floor);
         let suspects = !self.memory.suspects.is_empty();
         if !suspects {
             self.feed.event(Event::CaughtUp);
@@ -180,7 +183,7 @@ impl<S: Source> Session<'_, S> {
     async fn post(&mut self, body: &Body) -> Outcome {
         let answer = self.exchange(body).await;
         let peer = &self.target.authority;
-        let (count, seconds) = (body.count, self.feed.to.timeout.0.as_secs());
+        let (count, seconds) = (body.count, self.feed.ack_timeout().as_secs());
         let failure = match answer {
             Some(Ok(Ok(answer))) => return answer.outcome(peer),
             Some(Ok(Err(error))) => Failure::retry(format!("{peer}: {}, {count} records under way", chain(&error))),
@@ -197,7 +200,7 @@ impl<S: Source> Session<'_, S> {
     /// `None` when told to stop and the answer did not come in the grace; an error of the clock when it is late.
     async fn exchange(&mut self, body: &Body) -> Option<Result<Result<Answer, hyper::Error>, Elapsed>> {
         let connection = self.connection.as_mut()?;
-        let deadline = Instant::now() + self.feed.to.timeout.0;
+        let deadline = Instant::now() + self.feed.ack_timeout();
         let request = self.target.request(body, self.feed.to.compression);
         let exchange = timeout_at(deadline, connection.exchange(request, deadline));
         tokio::pin!(exchange);
