@@ -195,7 +195,10 @@ mod tests {
         );
         let letter = Letter::parse(&letters.lines().expect("read").last().expect("one").expect("a line"));
         let letter = letter.expect("a letter");
-        assert_eq!((letter.seq, letter.record().raw, letter.record().received.wall), (Seq(9), &b"\xff"[..], UnixNanos(5)));
+        assert_eq!(
+            (letter.seq, letter.record().raw, letter.record().received.wall),
+            (Seq(9), &b"\xff"[..], UnixNanos(5))
+        );
     }
 
     #[test]

@@ -56,11 +56,11 @@ pub struct Base<S> {
 }
 
 /// A destination and stream at work.
-struct Running {
-    route: Route,
+pub(crate) struct Running {
+    pub(crate) route: Route,
     to: Destination,
-    standing: Shared,
-    dead: DeadLetters,
+    pub(crate) standing: Shared,
+    pub(crate) dead: DeadLetters,
     stop: watch::Sender<bool>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -86,8 +86,8 @@ fn begin<S: Source>(feed: Feed<S>, before: Option<JoinHandle<()>>) -> JoinHandle
 /// All destinations.
 pub struct Fleet<S: Source, C> {
     base: Base<S>,
-    store: C,
-    running: BTreeMap<Route, Running>,
+    pub(crate) store: C,
+    pub(crate) running: BTreeMap<Route, Running>,
     /// What the streams of a destination share.
     boards: BTreeMap<String, Rc<RefCell<Board>>>,
     /// Told to stop; their last acknowledgements still count.

@@ -115,3 +115,62 @@ impl Pacer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raven_model::units::ByteCount;
+
+    /// Bytes handed out in 20 s over a link that takes `link` bytes a second, records of 100 bytes.
+    fn sent(cap: Backfill, link: f64) -> u64 {
+        let begun = Instant::now();
+        let (mut pacer, mut now, mut sent, mut busy_until) = (Pacer::new(cap), begun, 0, begun);
+        while now < begun + Duration::from_secs(20) {
+            match pacer.gate(now, || u64::from(busy_until > now)) {
+                Gate::Open { bytes, records } => {
+                    let chunk = bytes.min(records.saturating_mul(100)).min(20_000);
+                    pacer.handed(now, chunk, chunk.div_ceil(100));
+                    sent += chunk;
+                    busy_until = busy_until.max(now) + Duration::from_secs_f64(chunk as f64 / link);
+                    // One window: the socket takes no more than a little ahead.
+                    now = now.max(busy_until - Duration::from_millis(20).min(busy_until - begun));
+                }
+                Gate::Shut(until) => {
+                    now = if busy_until > now { busy_until.min(until) } else { until };
+                }
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn a_share_leaves_the_rest_of_the_link_alone() {
+        for link in [125_000.0, 10e6] {
+            let all = sent(Backfill::Share(100), link) as f64;
+            let half = sent(Backfill::Share(50), link) as f64;
+            assert!(all > 0.85 * link * 20.0, "{all} of {}", link * 20.0);
+            assert!((0.4..0.6).contains(&(half / all)), "{half} of {all}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_kept_whatever_the_link_takes() {
+        let bytes = sent(Backfill::Bytes(ByteCount(100_000)), 50e6);
+        assert!((1_800_000..=2_100_000).contains(&bytes), "{bytes}");
+        let bytes = sent(Backfill::Records(500), 50e6);
+        assert!((900_000..=1_050_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn on_a_slow_link_a_burst_lies_in_its_queues_for_less_than_half_a_second() {
+        let mut pacer = Pacer::new(Backfill::Share(100));
+        let mut now = Instant::now();
+        for _ in 0..20 {
+            let Gate::Open { bytes, .. } = pacer.gate(now, || 0) else { panic!("open at {now:?}") };
+            pacer.handed(now, bytes, 1);
+            now += Duration::from_secs_f64(bytes as f64 / 125_000.0);
+            assert_eq!(pacer.gate(now, || 0), Gate::Open { bytes: pacer.burst, records: u64::MAX });
+        }
+        assert!((25_000..=50_000).contains(&pacer.burst), "{}", pacer.burst);
+    }
+}

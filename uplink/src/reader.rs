@@ -114,7 +114,7 @@ impl<S: Source> Reader<S> {
         }
         if next < self.next {
             let span = (next, Seq(self.next.0 - 1));
-            self.standing.borrow_mut().handed(self.lane, span, (count, sum), received);
+            self.standing.borrow_mut().handed(self.lane, span, (count, sum), received, Instant::now());
         }
     }
 

@@ -189,8 +189,14 @@ impl Standing {
     }
 
     /// A lane handed out `records` of `first` to `last`; the newest was received at `received`.
-    pub fn handed(&mut self, lane: Lane, (first, last): (Seq, Seq), (records, bytes): (u64, u64), received: UnixNanos) {
-        let now = Instant::now();
+    pub fn handed(
+        &mut self,
+        lane: Lane,
+        (first, last): (Seq, Seq),
+        (records, bytes): (u64, u64),
+        received: UnixNanos,
+        now: Instant,
+    ) {
         self.lanes.claim(lane, &self.progress, first, last);
         let mut board = self.way.board.borrow_mut();
         match lane {

@@ -3,7 +3,7 @@
 use super::Refusal;
 use raven_model::query::RecordView;
 use raven_model::record::{FrameKind, Received, Record};
-use raven_model::units::Seq;
+use raven_model::units::{Seq, UnixNanos};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -17,7 +17,9 @@ pub struct Letter {
     pub seq: Seq,
     /// Name of the listener that took it.
     pub listener: String,
-    /// When and why it was refused.
+    /// When it was refused.
+    pub dead_ns: UnixNanos,
+    /// Why it was refused.
     pub reason: String,
     received: Received,
     raw: Vec<u8>,
@@ -33,7 +35,14 @@ impl Letter {
         let mut received = Received::new(source, 0, view.received_ns);
         received.piece = view.piece;
         received.kind = if view.unparsed { FrameKind::Unparsed } else { FrameKind::Plain };
-        Some(Self { seq: view.seq, listener: view.listener, reason: refusal.reason, received, raw })
+        Some(Self {
+            seq: view.seq,
+            listener: view.listener,
+            dead_ns: refusal.dead_ns,
+            reason: refusal.reason,
+            received,
+            raw,
+        })
     }
 
     /// The record.
