@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::{audit, config, export, flows, inbox, load, ring, sources, status, tail, traps};
+use crate::{audit, config, dead, export, flows, inbox, load, ring, sources, status, tail, traps, uplink};
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
 use std::path::PathBuf;
@@ -68,6 +68,12 @@ pub enum Command {
     /// Flows: top
     #[command(subcommand)]
     Flows(flows::FlowsCommand),
+    /// Destinations by hand: pause, resume
+    #[command(subcommand)]
+    Uplink(uplink::UplinkCommand),
+    /// Records that a destination refuses: list, show, retry, drop
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
     /// The configuration: check, show, diff, apply
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -123,7 +129,7 @@ impl Stream {
     }
 }
 
-fn read_stream(name: &str) -> Result<stream::Stream, String> {
+pub(crate) fn read_stream(name: &str) -> Result<stream::Stream, String> {
     let all = stream::Stream::ALL.map(stream::Stream::name).join(", ");
     stream::Stream::named(name).ok_or_else(|| format!("there is no such stream; the streams are {all}"))
 }
@@ -154,6 +160,8 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Inbox(args) => inbox::run(&args, &client, output),
         Command::Traps(args) => traps::run(&args, &client, output),
         Command::Flows(command) => flows::run(&command, &client, output),
+        Command::Uplink(command) => uplink::run(&command, &client, output),
+        Command::Dead(command) => dead::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, output),

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::output::Output;
 use raven_model::control::{Request, Response};
+use raven_model::delivery::Order;
 use raven_model::query::{Query, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -41,7 +42,16 @@ impl Client {
 
     /// Asks the `decode` role.
     pub fn query(&self, query: &Query) -> Result<Answer, Failure> {
-        let (response, fd) = self.exchange(&Request::Query)?;
+        self.converse("decode", &Request::Query, query)
+    }
+
+    /// Tells the uplink.
+    pub fn deliver(&self, order: &Order) -> Result<Answer, Failure> {
+        self.converse("uplink", &Request::Deliver, order)
+    }
+
+    fn converse(&self, role: &'static str, way: &Request, words: &impl serde::Serialize) -> Result<Answer, Failure> {
+        let (response, fd) = self.exchange(way)?;
         let stream = match (response, fd) {
             (Response::Query, Some(fd)) => UnixStream::from(fd),
             (Response::Query, None) => {
@@ -51,16 +61,16 @@ impl Client {
             (other, _) => return Err(unexpected(&other)),
         };
         // Who is refused at the door finds it closed before having asked; the reason lies there all the same.
-        let asked = send_line(&stream, query);
+        let asked = send_line(&stream, words);
         let mut reader = BufReader::with_capacity(256 << 10, stream);
-        let reply = match (first_line(&mut reader), asked) {
-            (Err(_), Err(error)) => return Err(Failure::Protocol(format!("the decode role went away: {error}"))),
+        let reply = match (first_line(role, &mut reader), asked) {
+            (Err(_), Err(error)) => return Err(Failure::Protocol(format!("the {role} role went away: {error}"))),
             (reply, _) => reply?,
         };
         match reply {
-            Reply::Ok => Ok(Answer { reader, line: Vec::new(), lines: 0, is_whole: false }),
+            Reply::Ok => Ok(Answer { role, reader, line: Vec::new(), lines: 0, is_whole: false }),
             Reply::Error(why) => Err(Failure::Refused(vec![why])),
-            other => Err(Failure::Protocol(format!("the decode role began its answer with {other:?}"))),
+            other => Err(Failure::Protocol(format!("the {role} role began its answer with {other:?}"))),
         }
     }
 
@@ -89,6 +99,7 @@ impl Client {
 
 /// The lines of an answer, as they come.
 pub struct Answer {
+    role: &'static str,
     reader: BufReader<UnixStream>,
     line: Vec<u8>,
     lines: u64,
@@ -124,7 +135,7 @@ impl Answer {
         // A last line without its LF was cut, and may be half a record.
         match self.line.pop() {
             Some(b'\n') => Ok(()),
-            _ => Err(self.broken_off("the decode role went away; look at the log of ravend")),
+            _ => Err(self.broken_off(&format!("the {} role went away; look at the log of ravend", self.role))),
         }
     }
 
@@ -193,9 +204,9 @@ fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     }
 }
 
-fn first_line(reader: &mut impl BufRead) -> Result<Reply, Failure> {
+fn first_line(role: &str, reader: &mut impl BufRead) -> Result<Reply, Failure> {
     let mut line = Vec::new();
-    let broken = |error: String| Failure::Protocol(format!("the decode role gave no answer: {error}"));
+    let broken = |error: String| Failure::Protocol(format!("the {role} role gave no answer: {error}"));
     reader.read_until(b'\n', &mut line).map_err(|error| broken(error.to_string()))?;
     serde_json::from_slice(&line).map_err(|error| broken(error.to_string()))
 }

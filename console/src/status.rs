@@ -173,6 +173,12 @@ fn losses(stream: &StreamStatus) -> Vec<Alert> {
 }
 
 fn delivering(destination: &DestinationStatus) -> Option<Alert> {
+    if destination.state == "paused" || destination.backfill.state == "paused" {
+        let what = if destination.state == "paused" { "is held" } else { "has its backfill held" };
+        let (name, stream, lag) = (&destination.name, &destination.stream, destination.lag);
+        let text = format!("{name} {what} by an operator, {lag} {stream} records behind: see `raven uplink resume`");
+        return Some(Alert { subject: text.clone(), text });
+    }
     if !["retrying", "config_error", "stopped"].contains(&destination.state.as_str()) {
         return None;
     }

@@ -7,6 +7,7 @@ use raven_model::config::Destination;
 use raven_uplink::attempt::Pace;
 use raven_uplink::fleet::{Base, CursorStore, Fleet, Route, Saved};
 use raven_uplink::sim::{SimRing, frames};
+use raven_uplink::standing::Paused;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -21,6 +22,12 @@ impl CursorStore for NoCursors {
         None
     }
     fn save(&mut self, _: &[(Route, Saved)]) -> Result<(), String> {
+        Ok(())
+    }
+    fn load_paused(&mut self, _: &str) -> Paused {
+        Paused::default()
+    }
+    fn save_paused(&mut self, _: &str, _: Paused) -> Result<(), String> {
         Ok(())
     }
 }

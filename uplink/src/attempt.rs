@@ -34,29 +34,24 @@ impl Failure {
     }
 }
 
+/// Longest pause that a destination may ask for by `Retry-After`.
+const ASKED_MAX: Duration = Duration::from_mins(5);
+
 /// Lengths of pauses.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// Longest pause after the first failure; doubles with each further one.
     pub first: Duration,
-    /// Longest pause after any number of failures: what lies between the healing of a path and our next attempt.
+    /// Longest pause after any number of failures.
     pub longest: Duration,
-    /// Longest pause that a destination may ask for by `Retry-After`.
-    pub asked: Duration,
     /// Pause after a failure that needs an operator.
     pub config: Duration,
 }
 
 impl Default for Pace {
-    /// 0.2 s to 2 s; a minute where an operator is needed. An attempt costs a packet or two, and the operations centre
-    /// sees the present within five seconds of healing.
+    /// 0.2 s to 2 s, so that a destination is found again within seconds; a minute where an operator is needed.
     fn default() -> Self {
-        Self {
-            first: Duration::from_millis(200),
-            longest: Duration::from_secs(2),
-            asked: Duration::from_mins(5),
-            config: Duration::from_mins(1),
-        }
+        Self { first: Duration::from_millis(200), longest: Duration::from_secs(2), config: Duration::from_mins(1) }
     }
 }
 
@@ -157,7 +152,7 @@ impl Attempts {
                 pace.config.mul_f64(0.75 + dice.clamp(0.0, 1.0) / 4.0)
             }
         };
-        pause.max(failure.not_before.unwrap_or_default().min(pace.asked))
+        pause.max(failure.not_before.unwrap_or_default().min(ASKED_MAX))
     }
 }
 

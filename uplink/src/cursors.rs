@@ -2,13 +2,23 @@
 
 use crate::fleet::{CursorStore, Route, Saved};
 use crate::progress::Progress;
+use crate::standing::{Counts, Paused};
 use raven_buffer::{Cursor, Cursors, RingError};
 use raven_model::units::Seq;
 use std::path::Path;
 
-/// Beside the cursor of stream `syslog` lies, as `syslog#missed`, the count of records that were evicted before they
-/// were acknowledged. No stream has a `#` in its name.
-const MISSED: &str = "#missed";
+/// Beside the cursor of stream `syslog` lie its counts, as `syslog#missed` and so on. No stream has a `#` in its name.
+const COUNTS: [(&str, fn(&mut Counts) -> &mut u64); 6] = [
+    ("#start", |counts| &mut counts.start),
+    ("#missed", |counts| &mut counts.missed),
+    ("#dead", |counts| &mut counts.dead),
+    ("#revived", |counts| &mut counts.revived),
+    ("#dropped", |counts| &mut counts.dropped),
+    ("#overflowed", |counts| &mut counts.overflowed),
+];
+
+/// What an operator holds of a destination: 1 the live lane, 2 backfill, 3 both.
+const PAUSED: &str = "#paused";
 
 /// The cursors of all destinations, in the uplink's own environment.
 pub struct DiskCursors(Cursors);
@@ -34,8 +44,11 @@ impl DiskCursors {
 impl CursorStore for DiskCursors {
     fn load(&mut self, (name, stream): &Route) -> Option<Saved> {
         let cursor = self.get(name, stream)?;
-        let missed = self.get(name, &format!("{stream}{MISSED}")).map_or(0, |missed| missed.low.0);
-        Some(Saved { progress: Progress::from_parts(cursor.low, cursor.above), missed })
+        let mut counts = Counts::default();
+        for (key, count) in COUNTS {
+            *count(&mut counts) = self.get(name, &format!("{stream}{key}")).map_or(0, |cursor| cursor.low.0);
+        }
+        Some(Saved { progress: Progress::from_parts(cursor.low, cursor.above), counts })
     }
 
     fn save(&mut self, cursors: &[(Route, Saved)]) -> Result<(), String> {
@@ -43,13 +56,28 @@ impl CursorStore for DiskCursors {
         for ((name, stream), saved) in cursors {
             let cursor = Cursor { low: saved.progress.low(), above: saved.progress.ranges().collect() };
             entries.push((name, stream.clone(), cursor));
-            if saved.missed > 0 {
-                entries.push((name, format!("{stream}{MISSED}"), Cursor { low: Seq(saved.missed), above: Vec::new() }));
+            let mut counts = saved.counts;
+            for (key, count) in COUNTS {
+                let count = *count(&mut counts);
+                if count > 0 {
+                    entries.push((name, format!("{stream}{key}"), Cursor { low: Seq(count), above: Vec::new() }));
+                }
             }
         }
         let entries: Vec<(&str, &str, &Cursor)> =
             entries.iter().map(|(name, stream, cursor)| (*name, stream.as_str(), cursor)).collect();
         self.0.save(&entries).map_err(|error| error.to_string())
+    }
+
+    fn load_paused(&mut self, name: &str) -> Paused {
+        let bits = self.get(name, PAUSED).map_or(0, |cursor| cursor.low.0);
+        Paused { live: bits & 1 != 0, backfill: bits & 2 != 0 }
+    }
+
+    fn save_paused(&mut self, name: &str, paused: Paused) -> Result<(), String> {
+        let bits = u64::from(paused.live) | u64::from(paused.backfill) << 1;
+        let entry = Cursor { low: Seq(bits), above: Vec::new() };
+        self.0.save(&[(name, PAUSED, &entry)]).map_err(|error| error.to_string())
     }
 }
 
@@ -61,11 +89,16 @@ mod tests {
     fn cursors_come_back_with_their_ranges_and_what_was_missed() {
         let dir = tempfile::tempdir().expect("a directory");
         let route = ("noc".to_owned(), "syslog".to_owned());
-        let saved = Saved { progress: Progress::from_parts(Seq(10), [(Seq(20), Seq(30))]), missed: 7 };
+        let counts = Counts { start: 1, missed: 7, dead: 6, revived: 3, dropped: 2, overflowed: 1 };
+        let paused = Paused { live: false, backfill: true };
+        let saved = Saved { progress: Progress::from_parts(Seq(10), [(Seq(20), Seq(30))]), counts };
         let mut cursors = DiskCursors::open(dir.path()).expect("open");
         assert_eq!(cursors.load(&route), None);
         cursors.save(&[(route.clone(), saved.clone())]).expect("saved");
+        cursors.save_paused("noc", paused).expect("saved");
         drop(cursors);
-        assert_eq!(DiskCursors::open(dir.path()).expect("open").load(&route), Some(saved));
+        let mut cursors = DiskCursors::open(dir.path()).expect("open");
+        assert_eq!(cursors.load(&route), Some(saved));
+        assert_eq!((cursors.load_paused("noc"), cursors.load_paused("lab")), (paused, Paused::default()));
     }
 }

@@ -1,15 +1,24 @@
-//! The task that delivers one stream to one destination: attempt, pause, attempt, until it is told to stop.
+//! The task that delivers one lane of one stream to one destination: attempt, pause, attempt, until it is told to stop.
 
 use crate::attempt::{Event, Failure, Pace};
 use crate::dead::DeadLetters;
+use crate::lanes::Lane;
 use crate::reader::Reader;
 use crate::source::Source;
 use crate::standing::Shared;
 use crate::{http, relp};
 use raven_model::config::{Destination, Kind};
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Default of `ack_timeout`: half-open connections are found within seconds, and a receiver may pause a little.
+const ACK_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a backfill lane keeps its connection without work.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Everything that an attempt needs.
 pub struct Feed<S: Source> {
@@ -23,6 +32,8 @@ pub struct Feed<S: Source> {
     pub to: Destination,
     /// Lengths of pauses.
     pub pace: Pace,
+    /// Which of the two lanes this is.
+    pub lane: Lane,
     /// Place in the stream.
     pub reader: Reader<S>,
     /// Progress and state, shared with cursors and status.
@@ -50,16 +61,17 @@ impl From<Failure> for Ended {
 impl<S: Source> Feed<S> {
     /// Delivers until told to stop.
     pub async fn run(mut self) {
-        let mut relp = relp::Memory::default();
-        let mut http = http::Memory::default();
-        loop {
+        let mut memory = Memory::default();
+        while self.work().await {
             self.reader.rewind();
-            let ended = match self.to.kind {
-                Kind::Relp => relp::attempt(&mut self, &mut relp).await,
-                Kind::Http => http::attempt(&mut self, &mut http).await,
+            let drained = drained(self.lane, Rc::clone(&self.standing));
+            let ended = tokio::select! {
+                ended = self.attempt(&mut memory) => ended,
+                () = drained => continue,
             };
             let Ended::Failed(failure) = ended else { break };
-            let pause = self.standing.borrow_mut().failed(failure, &self.pace);
+            self.reader.rewind();
+            let pause = self.standing.borrow_mut().failed(self.lane, failure, &self.pace);
             if self.or_stop(tokio::time::sleep(pause)).await.is_none() {
                 break;
             }
@@ -68,14 +80,41 @@ impl<S: Source> Feed<S> {
         self.event(Event::Stop);
     }
 
-    /// Tells the state machine.
-    pub fn event(&self, event: Event) {
-        self.standing.borrow_mut().event(event, &self.pace);
+    /// Connects and delivers until that fails or it shall stop.
+    async fn attempt(&mut self, memory: &mut Memory) -> Ended {
+        match self.to.kind {
+            Kind::Relp => relp::attempt(self, &mut memory.relp).await,
+            Kind::Http => http::attempt(self, &mut memory.http).await,
+        }
     }
 
-    /// Longest wait for a connection or an acknowledgement.
+    /// Waits until this lane has something to do; false when told to stop first.
+    async fn work(&mut self) -> bool {
+        while !self.reader.has_work() {
+            self.event(Event::CaughtUp);
+            let changed = Rc::clone(&self.standing.borrow().changed);
+            tokio::select! {
+                () = changed.notified() => {}
+                () = tokio::time::sleep(IDLE) => {}
+                () = told(&mut self.stop) => return false,
+            }
+        }
+        !self.stopping()
+    }
+
+    /// Tells the state machine.
+    pub fn event(&self, event: Event) {
+        self.standing.borrow_mut().event(self.lane, event, &self.pace);
+    }
+
+    /// Longest wait for a connection.
     pub const fn timeout(&self) -> Duration {
         self.to.timeout.0
+    }
+
+    /// How long nothing may be acknowledged before the connection is given up.
+    pub fn ack_timeout(&self) -> Duration {
+        self.to.ack_timeout.map_or(self.to.timeout.0.min(ACK_TIMEOUT), |wait| wait.0)
     }
 
     /// Waits for `work`, finding the beginning of the ring meanwhile; `None` when told to stop first.
@@ -90,6 +129,24 @@ impl<S: Source> Feed<S> {
     /// Whether to stop.
     pub fn stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+}
+
+/// What attempts remember from one to the next.
+#[derive(Default)]
+struct Memory {
+    relp: relp::Memory,
+    http: http::Memory,
+}
+
+/// A backfill lane without work for [`IDLE`] needs no connection. Never, for the live lane.
+async fn drained(lane: Lane, standing: Shared) {
+    let mut since = Instant::now();
+    while lane == Lane::Live || since.elapsed() < IDLE {
+        tokio::time::sleep(IDLE / 4).await;
+        if standing.borrow().has_backfill() {
+            since = Instant::now();
+        }
     }
 }
 

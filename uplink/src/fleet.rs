@@ -3,10 +3,11 @@
 use crate::attempt::{Attempts, Pace};
 use crate::dead::DeadLetters;
 use crate::feed::Feed;
+use crate::lanes::{Board, Lane, class};
 use crate::progress::Progress;
 use crate::reader::Reader;
 use crate::source::Source;
-use crate::standing::{Shared, Standing};
+use crate::standing::{Counts, Paused, Shared, Standing, Way};
 use raven_model::config::Destination;
 use raven_model::report::UplinkReport;
 use raven_model::units::Seq;
@@ -16,17 +17,18 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Destination and stream.
 pub type Route = (String, String);
 
 /// A cursor as it is saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Saved {
     /// What is acknowledged.
     pub progress: Progress,
-    /// Records evicted before they were acknowledged, since the cursor was made.
-    pub missed: u64,
+    /// What became of records that were not.
+    pub counts: Counts,
 }
 
 /// Where cursors outlive the process.
@@ -35,6 +37,10 @@ pub trait CursorStore {
     fn load(&mut self, route: &Route) -> Option<Saved>;
     /// Makes these durable, all or none.
     fn save(&mut self, cursors: &[(Route, Saved)]) -> Result<(), String>;
+    /// What an operator holds of a destination.
+    fn load_paused(&mut self, destination: &str) -> Paused;
+    /// Makes that durable.
+    fn save_paused(&mut self, destination: &str, paused: Paused) -> Result<(), String>;
 }
 
 /// What all destinations share.
@@ -50,19 +56,40 @@ pub struct Base<S> {
 }
 
 /// A destination and stream at work.
-struct Running {
-    route: Route,
+pub(crate) struct Running {
+    pub(crate) route: Route,
     to: Destination,
-    standing: Shared,
+    pub(crate) standing: Shared,
+    pub(crate) dead: DeadLetters,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Running {
+    fn is_finished(&self) -> bool {
+        self.tasks.iter().all(JoinHandle::is_finished)
+    }
+}
+
+/// Starts a lane, once its predecessor has ended.
+fn begin<S: Source>(feed: Feed<S>, before: Option<JoinHandle<()>>) -> JoinHandle<()> {
+    tokio::task::spawn_local(async move {
+        if let Some(before) = before {
+            // It ends within its grace; an abort cannot happen. Two at a time would send everything twice.
+            let _ = before.await;
+            feed.standing.borrow_mut().attempts[feed.lane as usize] = Attempts::default();
+        }
+        feed.run().await;
+    })
 }
 
 /// All destinations.
 pub struct Fleet<S: Source, C> {
     base: Base<S>,
-    store: C,
-    running: BTreeMap<Route, Running>,
+    pub(crate) store: C,
+    pub(crate) running: BTreeMap<Route, Running>,
+    /// What the streams of a destination share.
+    boards: BTreeMap<String, Rc<RefCell<Board>>>,
     /// Told to stop; their last acknowledgements still count.
     leaving: Vec<Running>,
     /// Why cursors could not be saved.
@@ -72,7 +99,7 @@ pub struct Fleet<S: Source, C> {
 impl<S: Source, C: CursorStore> Fleet<S, C> {
     /// None yet.
     pub const fn new(base: Base<S>, store: C) -> Self {
-        Self { base, store, running: BTreeMap::new(), leaving: Vec::new(), unsaved: None }
+        Self { base, store, running: BTreeMap::new(), boards: BTreeMap::new(), leaving: Vec::new(), unsaved: None }
     }
 
     /// Starts what is new, ends what is gone, and starts anew what changed; leaves all others alone.
@@ -111,41 +138,59 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         if saved.is_none() {
             eprintln!("uplink.{}: no cursor for stream {}: starts at the oldest record of the ring", route.0, route.1);
         }
-        let standing = Standing::new(saved.map(|saved| (saved.progress, saved.missed)));
-        self.spawn(route.clone(), to, Rc::new(RefCell::new(standing)), None)
+        let mut standing = Standing::new(saved, self.way(route, to));
+        standing.paused = self.store.load_paused(&route.0);
+        let dead = DeadLetters::new(&self.base.cursors, &self.base.device, &route.0, &route.1);
+        self.spawn(route.clone(), to, Rc::new(RefCell::new(standing)), dead, None)
+    }
+
+    fn way(&mut self, (name, stream): &Route, to: &Destination) -> Way {
+        let board = Rc::clone(self.boards.entry(name.clone()).or_default());
+        Way { board, class: class(stream), cap: to.backfill }
     }
 
     fn replace(&mut self, old: Running, to: &Destination) -> Running {
         let _ = old.stop.send(true);
-        self.spawn(old.route, to, old.standing, Some(old.task))
+        let way = self.way(&old.route, to);
+        old.standing.borrow_mut().change_way(way);
+        let dead = DeadLetters::new(&self.base.cursors, &self.base.device, &old.route.0, &old.route.1);
+        self.spawn(old.route, to, old.standing, dead, Some(old.tasks))
     }
 
-    fn spawn(&self, route: Route, to: &Destination, standing: Shared, after: Option<JoinHandle<()>>) -> Running {
+    fn spawn(
+        &self,
+        route: Route,
+        to: &Destination,
+        standing: Shared,
+        dead: DeadLetters,
+        before: Option<[JoinHandle<()>; 2]>,
+    ) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let feed = Feed {
+        let feed = |lane| Feed {
             device: self.base.device.clone(),
             name: route.0.clone(),
             stream: route.1.clone(),
             to: to.clone(),
             pace: self.base.pace,
-            reader: Reader::new(Rc::clone(&self.base.source), &route.1, Rc::clone(&standing)),
+            lane,
+            reader: Reader::new(Rc::clone(&self.base.source), &route.1, Rc::clone(&standing), lane),
             standing: Rc::clone(&standing),
-            dead: DeadLetters::new(&self.base.cursors, &self.base.device, &route.0, &route.1),
-            stop: stopped,
+            dead: dead.clone(),
+            stop: stopped.clone(),
         };
-        let task = tokio::task::spawn_local(async move {
-            if let Some(before) = after {
-                // It ends within its grace; an abort cannot happen. Two at a time would send everything twice.
-                let _ = before.await;
-                feed.standing.borrow_mut().attempts = Attempts::default();
-            }
-            feed.run().await;
-        });
-        Running { route, to: to.clone(), standing, stop, task }
+        let [live, backfill] = before.map_or([None, None], |tasks| tasks.map(Some));
+        let tasks = [begin(feed(Lane::Live), live), begin(feed(Lane::Backfill), backfill)];
+        Running { route, to: to.clone(), standing, dead, stop, tasks }
     }
 
     /// Saves the cursors that moved, in one commit.
     pub fn save(&mut self) {
+        for running in self.running.values() {
+            let head = self.base.source.next_seq(&running.route.1);
+            let mut standing = running.standing.borrow_mut();
+            standing.lanes.note_head(Instant::now(), head);
+            standing.clear_letters(&running.dead);
+        }
         let moved: Vec<&Running> =
             self.running.values().chain(&self.leaving).filter(|running| running.standing.borrow().unsaved).collect();
         if !moved.is_empty() {
@@ -161,7 +206,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             // Delivery goes on: what is acknowledged and not saved is sent again after a restart.
             self.unsaved = saved.err().map(|words| format!("cursors cannot be saved: {words}"));
         }
-        self.leaving.retain(|leaving| !leaving.task.is_finished() || leaving.standing.borrow().unsaved);
+        self.leaving.retain(|leaving| !leaving.is_finished() || leaving.standing.borrow().unsaved);
     }
 
     /// How far the destinations have acknowledged, as far as that is durable: the store may remove what lies below.
@@ -198,7 +243,9 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             let _ = running.stop.send(true);
         }
         for mut running in all {
-            let _ = (&mut running.task).await;
+            for task in &mut running.tasks {
+                let _ = task.await;
+            }
             self.leaving.push(running);
         }
         self.save();

@@ -47,6 +47,8 @@ pub struct Memory {
     cap: Option<usize>,
     /// Records refused by themselves; whether they or the destination are at fault is not known yet.
     suspects: BTreeSet<Seq>,
+    /// Records acknowledged, by either lane, when the first suspect was refused.
+    suspected_at: u64,
     /// Suspects from before the destination took another record: one more refusal, and they are at fault.
     probation: BTreeSet<Seq>,
     /// At fault.
@@ -133,6 +135,9 @@ impl<S: Source> Session<'_, S> {
 
     /// Waits for records. True when told to stop.
     async fn wait(&mut self) -> Result<bool, Failure> {
+        // The live lane may have jumped over some: those are the other lane's now.
+        let floor = self.feed.reader.floor();
+        self.memory.suspects.retain(|seq| *seq >= floor);
         let suspects = !self.memory.suspects.is_empty();
         if !suspects {
             self.feed.event(Event::CaughtUp);
@@ -145,7 +150,7 @@ impl<S: Source> Session<'_, S> {
         };
         match loaded {
             Some(loaded) => loaded.map(|()| false).map_err(|error| Failure::retry(error.0)),
-            None => Err(self.refuses_everything()),
+            None => self.judge().map(|()| false),
         }
     }
 
@@ -180,7 +185,7 @@ impl<S: Source> Session<'_, S> {
     async fn post(&mut self, body: &Body) -> Outcome {
         let answer = self.exchange(body).await;
         let peer = &self.target.authority;
-        let (count, seconds) = (body.count, self.feed.to.timeout.0.as_secs());
+        let (count, seconds) = (body.count, self.feed.ack_timeout().as_secs());
         let failure = match answer {
             Some(Ok(Ok(answer))) => return answer.outcome(peer),
             Some(Ok(Err(error))) => Failure::retry(format!("{peer}: {}, {count} records under way", chain(&error))),
@@ -197,7 +202,7 @@ impl<S: Source> Session<'_, S> {
     /// `None` when told to stop and the answer did not come in the grace; an error of the clock when it is late.
     async fn exchange(&mut self, body: &Body) -> Option<Result<Result<Answer, hyper::Error>, Elapsed>> {
         let connection = self.connection.as_mut()?;
-        let deadline = Instant::now() + self.feed.to.timeout.0;
+        let deadline = Instant::now() + self.feed.ack_timeout();
         let request = self.target.request(body, self.feed.to.compression);
         let exchange = timeout_at(deadline, connection.exchange(request, deadline));
         tokio::pin!(exchange);
@@ -226,9 +231,7 @@ impl<S: Source> Session<'_, S> {
         memory.grow(self.feed.to.window as usize);
         memory.probation.retain(|seq| !body.ranges.iter().any(|(first, last)| (first..=last).contains(&seq)));
         if !memory.suspects.is_empty() {
-            memory.probation.append(&mut memory.suspects);
-            memory.cap = Some(1);
-            self.feed.reader.rewind();
+            self.put_on_probation();
         }
     }
 
@@ -240,6 +243,9 @@ impl<S: Source> Session<'_, S> {
             return Ok(());
         }
         memory.reason = words;
+        if memory.suspects.is_empty() {
+            memory.suspected_at = self.feed.standing.borrow().acked_count();
+        }
         for (seq, _) in &body.ranges {
             if memory.probation.remove(seq) {
                 memory.poison.insert(*seq);
@@ -248,7 +254,35 @@ impl<S: Source> Session<'_, S> {
                 memory.suspects.insert(*seq);
             }
         }
-        if memory.suspects.len() > SUSPECTS_MAX { Err(self.refuses_everything()) } else { Ok(()) }
+        if memory.suspects.len() > SUSPECTS_MAX { self.judge() } else { Ok(()) }
+    }
+
+    fn put_on_probation(&mut self) {
+        let memory = &mut *self.memory;
+        memory.probation.append(&mut memory.suspects);
+        memory.cap = Some(1);
+        self.feed.reader.rewind();
+    }
+
+    /// This lane had nothing else taken. When the other lane had, the suspects are at fault: a destination that refuses
+    /// old records takes new ones. Dead letters that were sent again by hand show nothing: they stay what they are.
+    fn judge(&mut self) -> Result<(), Failure> {
+        let mut standing = self.feed.standing.borrow_mut();
+        let by_hand = self.memory.suspects.iter().all(|seq| standing.retries.holds(*seq));
+        if by_hand {
+            standing.retries.give_up();
+        }
+        let other_lane_is_taken = standing.acked_count() > self.memory.suspected_at;
+        drop(standing);
+        if by_hand {
+            self.memory.suspects.clear();
+            Ok(())
+        } else if other_lane_is_taken {
+            self.put_on_probation();
+            Ok(())
+        } else {
+            Err(self.refuses_everything())
+        }
     }
 
     fn refuses_everything(&mut self) -> Failure {

@@ -7,18 +7,22 @@
 //! * trust an answer: everything that comes from a destination is bounded;
 //! * write to the ring, or read below the fence that the store sets before it evicts.
 //!
-//! Start with [`feed`] (one destination and stream), then [`relp`] and [`http`] (how they are spoken to), then
+//! Start with [`lanes`] (what is sent next) and [`feed`] (one lane of a destination and stream), then [`relp`] and [`http`] (how they are spoken to), then
 //! [`progress`] (what is acknowledged) and [`attempt`] (when it is tried again).
 
 pub mod attempt;
 mod cursors;
 pub mod dead;
+mod desk;
 pub mod envelope;
 pub mod feed;
 pub mod fleet;
 pub mod http;
+pub mod lanes;
 pub mod ndjson;
 mod net;
+mod orders;
+pub mod pacer;
 pub mod progress;
 pub mod reader;
 pub mod relp;

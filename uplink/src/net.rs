@@ -6,19 +6,17 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
-/// Longest wait for an address to answer. The kernel asks again after 1, 3, 7 and 15 s: an attempt begun during an outage
-/// would sleep over its end.
-const CONNECT: Duration = Duration::from_secs(3);
+/// Longest attempt: the kernel repeats a lost SYN after 1, 3, 7 and 15 s, so a longer one finds a path that is back
+/// later than a new one does.
+const CONNECT_MAX: Duration = Duration::from_secs(4);
 
 /// Connects to `host:port`: to the first of its addresses that answers.
-///
-/// No address is waited for longer than [`CONNECT`].
 pub async fn connect(to: &str, within: Duration) -> Result<(TcpStream, SocketAddr), Failure> {
-    let deadline = Instant::now() + within;
+    let deadline = Instant::now() + within.min(CONNECT_MAX);
     let addrs = resolve(to, deadline).await?;
     let mut last = None;
     for (left, addr) in addrs.iter().enumerate().map(|(n, addr)| (addrs.len() - n, *addr)) {
-        let share = (deadline.saturating_duration_since(Instant::now()) / left as u32).min(CONNECT);
+        let share = deadline.saturating_duration_since(Instant::now()) / left as u32;
         match timeout_at(Instant::now() + share, TcpStream::connect(addr)).await {
             Ok(Ok(stream)) => {
                 // Acknowledgement latency counts, and all writes are large.

@@ -6,7 +6,8 @@
 use raven_model::units::Seq;
 use std::collections::BTreeMap;
 
-/// Ranges above the low-water mark that are remembered, at most. What goes beyond is forgotten, hence sent again.
+/// Ranges above the low-water mark that are remembered, at most. Beyond it the smallest is forgotten: the two gaps
+/// beside it become one, and what was acknowledged between them is sent again.
 pub const RANGES_MAX: usize = 4096;
 
 /// Acknowledged records of one destination and stream.
@@ -77,7 +78,7 @@ impl Progress {
         let before = self.low + self.above_count;
         self.merge(first, last.0);
         self.absorb();
-        self.forget_excess();
+        self.merge_gaps(RANGES_MAX);
         (self.low + self.above_count).saturating_sub(before)
     }
 
@@ -86,9 +87,63 @@ impl Progress {
         self.cover(Seq(1), Seq(below.0.saturating_sub(1)))
     }
 
-    /// Records of `self.low + 1 .. below` that are not acknowledged.
+    /// Records below `below` that are not acknowledged.
     pub fn missing_below(&self, below: Seq) -> u64 {
-        self.clone().skip_to(below)
+        self.missing_in(Seq(1), Seq(below.0.saturating_sub(1)))
+    }
+
+    /// Records from `first` to `last` that are not acknowledged.
+    pub fn missing_in(&self, first: Seq, last: Seq) -> u64 {
+        let first = first.0.max(self.low + 1);
+        if last.0 < first {
+            return 0;
+        }
+        let before = self.above.range(..first).next_back();
+        let ranges = before.into_iter().chain(self.above.range(first..=last.0));
+        let covered: u64 = ranges.map(|(f, l)| (*l.min(&last.0) + 1).saturating_sub(*f.max(&first))).sum();
+        last.0 - first + 1 - covered
+    }
+
+    /// The first seq at or above `at` that is not covered, and the next one above it that is.
+    pub fn gap_at(&self, at: Seq) -> (Seq, Option<Seq>) {
+        let mut first = at.0.max(self.low + 1);
+        if let Some((_, last)) = self.above.range(..=first).next_back().filter(|(_, last)| **last >= first) {
+            first = last + 1;
+        }
+        (Seq(first), self.above.range(first..).next().map(|(f, _)| Seq(*f)))
+    }
+
+    /// One above the highest that is covered.
+    pub fn top(&self) -> Seq {
+        Seq(self.above.last_key_value().map_or(self.low, |(_, last)| *last) + 1)
+    }
+
+    /// How many gaps lie below `below`.
+    pub fn gaps_below(&self, below: Seq) -> usize {
+        let before = self.above.range(..below.0);
+        let open_end = self.above.range(..below.0).next_back().map_or(self.low, |(_, last)| *last) + 1 < below.0;
+        before.count() + usize::from(open_end)
+    }
+
+    /// Forgets the smallest ranges until at most `most` are left: never a loss, only repeats.
+    pub fn merge_gaps(&mut self, most: usize) {
+        while self.above.len() > most {
+            let smallest = self.above.iter().min_by_key(|(first, last)| **last - **first).map(|(first, _)| *first);
+            if let Some((first, last)) = smallest.and_then(|first| self.above.remove_entry(&first)) {
+                self.above_count -= last - first + 1;
+            }
+        }
+    }
+
+    /// Forgets ranges for which `keep` says no.
+    pub fn retain(&mut self, mut keep: impl FnMut(Seq, Seq) -> bool) {
+        self.above.retain(|first, last| keep(Seq(*first), Seq(*last)));
+        self.above_count = self.above.iter().map(|(first, last)| last - first + 1).sum();
+    }
+
+    /// How many ranges lie above the low-water mark.
+    pub fn range_count(&self) -> usize {
+        self.above.len()
     }
 
     fn merge(&mut self, mut first: u64, mut last: u64) {
@@ -115,14 +170,6 @@ impl Progress {
             let (first, last) = entry.remove_entry();
             self.above_count -= last - first + 1;
             self.low = last;
-        }
-    }
-
-    fn forget_excess(&mut self) {
-        while self.above.len() > RANGES_MAX {
-            if let Some((first, last)) = self.above.pop_last() {
-                self.above_count -= last - first + 1;
-            }
         }
     }
 }
@@ -180,7 +227,20 @@ mod tests {
             let low = (1..130).take_while(|n| set.contains(n)).count() as u64;
             prop_assert_eq!(progress.low(), Seq(low));
             prop_assert_eq!(progress.above(), set.len() as u64 - low);
-            prop_assert_eq!(Progress::from_parts(progress.low(), progress.ranges()), progress);
+            prop_assert_eq!(&Progress::from_parts(progress.low(), progress.ranges()), &progress);
+            let top = set.last().map_or(1, |last| last + 1);
+            prop_assert_eq!(progress.top(), Seq(top));
+            for at in 1..130 {
+                let (gap, end) = progress.gap_at(Seq(at));
+                prop_assert_eq!(gap, Seq((at..).find(|n| !set.contains(n)).unwrap_or(top)));
+                prop_assert_eq!(end, (gap.0..130).find(|n| set.contains(n)).map(Seq));
+                let missing = |from: u64, to: u64| (from..=to).filter(|n| !set.contains(n)).count() as u64;
+                prop_assert_eq!(progress.missing_in(Seq(at), Seq(at + 9)), missing(at, at + 9));
+                let gaps = (1..at).filter(|n| !set.contains(n) && (n + 1 == at || set.contains(&(n + 1)))).count();
+                prop_assert_eq!(progress.gaps_below(Seq(at)), gaps);
+            }
+            progress.merge_gaps(1);
+            prop_assert!(progress.range_count() <= 1 && (1..130).all(|n| !progress.covers(Seq(n)) || set.contains(&n)));
         }
     }
 }

@@ -307,7 +307,6 @@ impl<'a, S: Source> Session<'a, S> {
             frame::header(out, window.send(seq), b"syslog", message.len());
             message.write(out);
             out.push(b'\n');
-            standing.borrow_mut().sent(seq);
             if window.has_room() && out.len() < OUT_MAX { More::Yes } else { More::No }
         });
         if !self.out.is_empty() {
@@ -371,18 +370,18 @@ impl<'a, S: Source> Session<'a, S> {
             self.memory.refused(seq, standing.acked_count());
             // The answers to the others tell whether it is this record or the receiver that is wrong.
             let failure = Some(Failure::retry(format!("{} refused record {seq}: {}", self.peer, printable(&text))));
-            self.ending.get_or_insert_with(|| Ending { by: Instant::now() + self.feed.to.timeout.0, failure });
+            self.ending.get_or_insert_with(|| Ending { by: Instant::now() + self.feed.ack_timeout(), failure });
         }
     }
 
     /// A socket can be open at this end only: what tells is whether answers come.
     fn check_alive(&self) -> Result<(), Failure> {
-        let silent = self.alive.elapsed() >= self.feed.timeout() && !self.window.is_empty();
+        let silent = self.alive.elapsed() >= self.feed.ack_timeout() && !self.window.is_empty();
         if silent && self.ending.is_none() {
             let words = format!(
                 "{} acknowledged nothing for {} s{}",
                 self.peer,
-                self.feed.timeout().as_secs(),
+                self.feed.ack_timeout().as_secs(),
                 self.under_way()
             );
             return Err(Failure::retry(words));
@@ -391,7 +390,7 @@ impl<'a, S: Source> Session<'a, S> {
     }
 
     fn deadline(&self) -> Instant {
-        let silent = if self.window.is_empty() { Instant::now() } else { self.alive } + self.feed.timeout();
+        let silent = if self.window.is_empty() { Instant::now() } else { self.alive } + self.feed.ack_timeout();
         self.ending.as_ref().map_or(silent, |ending| ending.by.min(silent))
     }
 

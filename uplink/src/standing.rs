@@ -1,17 +1,21 @@
 //! Where one destination stands with one stream: shared by the task that delivers, the cursors that are saved, and
 //! the status that is shown.
 
-use crate::attempt::{Attempts, Event, Failure, Pace};
+use crate::attempt::{Attempts, Event, Failure, Pace, State};
+use crate::dead::{DeadLetters, Retries};
 use crate::fleet::Saved;
+use crate::lanes::{BEHIND, Board, LIVE_LAG, Lane, Lanes};
+use crate::pacer::{Gate, Pacer};
 use crate::progress::Progress;
-use raven_model::config::{AckClass, Destination, Kind};
-use raven_model::report::DestinationStatus;
-use raven_model::units::Seq;
+use raven_model::config::{AckClass, Backfill, Destination, Kind};
+use raven_model::report::{BackfillStatus, DeadStatus, DestinationStatus};
+use raven_model::units::{Seq, UnixNanos};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Shared within the one thread of the uplink.
@@ -31,46 +35,234 @@ pub struct Standing {
     pub unsaved: bool,
     /// Low-water mark as last saved.
     pub durable_low: Seq,
-    /// Attempts and failures.
-    pub attempts: Attempts,
-    /// Records evicted or damaged before they were acknowledged, since the cursor was made.
-    pub missed: u64,
-    /// Records that the destination refuses and that were written to its dead letters, since start.
-    pub dead: u64,
+    /// Attempts and failures of the live lane and of backfill.
+    pub attempts: [Attempts; 2],
+    /// Who sends what.
+    pub lanes: Lanes,
+    /// How fast backfill goes.
+    pub pacer: Pacer,
+    /// Held by an operator.
+    pub paused: Paused,
+    /// Tells the backfill lane of new gaps, of claims given back, and of an operator's word.
+    pub changed: Rc<Notify>,
+    /// What became of records that were not acknowledged in the ordinary way, since the cursor was made.
+    pub counts: Counts,
     /// Records sent more than once since start.
     pub resent: u64,
-    highest_sent: Seq,
+    /// Dead letters that go out again.
+    pub retries: Retries,
+    way: Way,
     acked: u64,
+    backfilled: u64,
     last_ack: Option<Instant>,
     acked_rate: Rate,
+    backfilled_rate: Rate,
     stored_rate: Rate,
+    /// What backfill handed out since start, records and bytes.
+    handed: (u64, u64),
+    /// Receive times of what backfill reads now and of what the live lane left behind last.
+    left_behind: (Option<UnixNanos>, Option<UnixNanos>),
+}
+
+/// What all streams of a destination share.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
+    /// By what they wait for each other.
+    pub board: Rc<RefCell<Board>>,
+    /// Place of this stream among them.
+    pub class: usize,
+    /// How fast backfill goes.
+    pub cap: Backfill,
+}
+
+/// Held by an operator until resumed, also over restarts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Paused {
+    /// The live lane.
+    pub live: bool,
+    /// The backfill lane.
+    pub backfill: bool,
+}
+
+/// Records that were not acknowledged in the ordinary way. All kept with the cursor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Never this destination's: the ring had lost them before the cursor was made.
+    pub start: u64,
+    /// Evicted or damaged before they were acknowledged.
+    pub missed: u64,
+    /// Refused, and written to the dead letters.
+    pub dead: u64,
+    /// Of those, sent again and acknowledged.
+    pub revived: u64,
+    /// Of those, dropped by an operator.
+    pub dropped: u64,
+    /// Of those, given up because there were too many.
+    pub overflowed: u64,
+}
+
+/// Where a lane may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// From `next` on, as far as `end` (not in it), so many at most.
+    At {
+        /// Begin.
+        next: Seq,
+        /// End; none: no end.
+        end: Option<Seq>,
+        /// Bytes.
+        bytes: u64,
+        /// Records.
+        records: u64,
+    },
+    /// Nowhere, until then or until something changes.
+    Wait(Option<Instant>),
 }
 
 impl Standing {
     /// At a saved cursor, or at the beginning where there is none.
-    pub fn new(cursor: Option<(Progress, u64)>) -> Self {
-        let fresh = cursor.is_none();
-        let (progress, missed) = cursor.unwrap_or_default();
+    pub fn new(saved: Option<Saved>, way: Way) -> Self {
+        let fresh = saved.is_none();
+        let Saved { progress, counts } = saved.unwrap_or_default();
         Self {
-            highest_sent: progress.low(),
             durable_low: progress.low(),
+            lanes: Lanes::new(&progress),
+            pacer: Pacer::new(way.cap),
             progress,
             fresh,
             unsaved: false,
-            attempts: Attempts::default(),
-            missed,
-            dead: 0,
+            attempts: <[Attempts; 2]>::default(),
+            paused: Paused::default(),
+            changed: Rc::new(Notify::new()),
+            counts,
             resent: 0,
+            retries: Retries::default(),
+            way,
             acked: 0,
+            backfilled: 0,
             last_ack: None,
             acked_rate: Rate::default(),
+            backfilled_rate: Rate::default(),
             stored_rate: Rate::default(),
+            handed: (0, 0),
+            left_behind: (None, None),
+        }
+    }
+
+    /// Where a lane that is at `at` may read now; the stream's head is at `head`.
+    pub fn place(&mut self, lane: Lane, at: Seq, head: Seq, now: Instant) -> Place {
+        let open = |next, end, bytes, records| Place::At { next, end, bytes, records };
+        self.lanes.note_head(now, head);
+        if self.fresh {
+            let begin = open(at.max(self.progress.low().plus(1)), None, u64::MAX, u64::MAX);
+            return if lane == Lane::Live { begin } else { Place::Wait(None) };
+        }
+        let Paused { live, backfill } = self.paused;
+        if if lane == Lane::Live { live } else { backfill } {
+            return Place::Wait(None);
+        }
+        let held = self.way.board.borrow().held(lane, self.way.class, now);
+        if held.is_some() {
+            return Place::Wait(held);
+        }
+        match lane {
+            Lane::Live => open(self.live_next(at, now), None, u64::MAX, u64::MAX),
+            Lane::Backfill => {
+                let Some((next, end)) = self.lanes.backfill_next(&self.progress, at) else { return Place::Wait(None) };
+                match self.pacer.gate(now, || self.lanes.under_way(lane, &self.progress)) {
+                    Gate::Open { bytes, records } => open(next, Some(end), bytes, records),
+                    Gate::Shut(until) => Place::Wait(Some(until)),
+                }
+            }
+        }
+    }
+
+    fn live_next(&mut self, at: Seq, now: Instant) -> Seq {
+        let before = self.lanes.jumps;
+        let next = self.lanes.live_next(&mut self.progress, at, now);
+        if self.lanes.jumps != before {
+            self.left_behind.1 = unix_now();
+            self.unsaved = true;
+            self.changed.notify_waiters();
+        }
+        next
+    }
+
+    /// A lane handed out `records` of `first` to `last`; the newest was received at `received`.
+    pub fn handed(
+        &mut self,
+        lane: Lane,
+        (first, last): (Seq, Seq),
+        (records, bytes): (u64, u64),
+        received: UnixNanos,
+        now: Instant,
+    ) {
+        self.lanes.claim(lane, &self.progress, first, last);
+        let mut board = self.way.board.borrow_mut();
+        match lane {
+            Lane::Live if self.lanes.is_behind(last, now) => board.hold(lane, self.way.class, now + BEHIND),
+            Lane::Live => {}
+            Lane::Backfill => {
+                board.hold(lane, self.way.class, now + LIVE_LAG);
+                self.pacer.handed(now, bytes, records);
+                self.handed = (self.handed.0 + records, self.handed.1 + bytes);
+                self.left_behind.0 = Some(received);
+            }
+        }
+    }
+
+    /// Whether a dead letter waits to be sent again.
+    pub fn has_retry(&self) -> bool {
+        self.retries.is_waiting() && !self.paused.backfill
+    }
+
+    /// Whether the backfill lane has anything to send or under way.
+    pub fn has_backfill(&self) -> bool {
+        self.lanes.backlog(&self.progress) > 0 || !self.retries.is_empty()
+    }
+
+    /// Removes letters that were acknowledged from the file; takes note of those that it gave up.
+    pub fn clear_letters(&mut self, dead: &DeadLetters) {
+        let overflowed = dead.take_overflowed();
+        self.counts.overflowed += overflowed;
+        self.unsaved |= overflowed > 0;
+        let done = self.retries.take_done();
+        if done.is_empty() {
+            return;
+        }
+        if let Err(error) = dead.remove(|seq| done.contains(&seq)) {
+            eprintln!("{}: {error}", dead.path().display());
+            self.retries.put_back_done(done);
+        }
+    }
+
+    /// The configuration changed.
+    pub fn change_way(&mut self, way: Way) {
+        self.pacer = Pacer::new(way.cap);
+        self.way = way;
+    }
+
+    /// An operator holds or resumes it.
+    pub fn pause(&mut self, paused: Paused) {
+        self.paused = paused;
+        self.changed.notify_waiters();
+    }
+
+    /// A lane begins anew: what it has under way is sent again.
+    pub fn give_back(&mut self, lane: Lane) {
+        let again = self.lanes.unclaim(lane, &self.progress);
+        self.resent += again;
+        if lane == Lane::Backfill {
+            self.retries.give_back();
+        }
+        if again > 0 {
+            self.changed.notify_waiters();
         }
     }
 
     /// As it is saved.
     pub fn saved(&self) -> Saved {
-        Saved { progress: self.progress.clone(), missed: self.missed }
+        Saved { progress: self.progress.clone(), counts: self.counts }
     }
 
     /// `saved` is durable.
@@ -79,26 +271,34 @@ impl Standing {
         self.durable_low = saved.progress.low();
     }
 
-    /// Counts a record that goes out.
-    #[inline]
-    pub fn sent(&mut self, seq: Seq) {
-        if seq > self.highest_sent {
-            self.highest_sent = seq;
-        } else {
-            self.resent += 1;
-        }
-    }
-
     /// Takes acknowledgements of single records.
     #[inline]
     pub fn acked(&mut self, seqs: impl IntoIterator<Item = Seq>) {
-        let news = seqs.into_iter().filter(|seq| self.progress.ack(*seq)).count();
-        self.note_acked(news as u64);
+        let split = self.lanes.split();
+        let (mut news, mut old) = (0, 0);
+        for seq in seqs {
+            let is_new = self.progress.ack(seq);
+            news += u64::from(is_new);
+            old += u64::from(is_new && seq < split);
+            if !is_new && self.retries.acked(seq) {
+                self.counts.revived += 1;
+            }
+        }
+        self.backfilled += old;
+        self.note_acked(news);
     }
 
     /// Takes the acknowledgement of whole ranges, inclusive.
     pub fn acked_ranges(&mut self, ranges: &[(Seq, Seq)]) {
-        let news = ranges.iter().map(|(first, last)| self.progress.cover(*first, *last)).sum();
+        let mut news = 0;
+        for (first, last) in ranges {
+            let new = self.progress.cover(*first, *last);
+            news += new;
+            self.backfilled += if *last < self.lanes.split() { new } else { 0 };
+            if !self.retries.is_empty() {
+                self.counts.revived += (first.0..=last.0).filter(|seq| self.retries.acked(Seq(*seq))).count() as u64;
+            }
+        }
         self.note_acked(news);
     }
 
@@ -107,7 +307,9 @@ impl Standing {
         self.unsaved |= news > 0;
         self.fresh = false;
         self.last_ack = Some(Instant::now());
-        self.event(Event::Acked, &Pace::default());
+        for attempts in &mut self.attempts {
+            attempts.step(Event::Acked, &Pace::default(), 0.0);
+        }
     }
 
     /// Records acknowledged since start.
@@ -117,7 +319,8 @@ impl Standing {
 
     /// A record went to the dead letters.
     pub fn buried(&mut self, seq: Seq) {
-        self.dead += u64::from(self.progress.ack(seq));
+        self.counts.dead += u64::from(self.progress.ack(seq));
+        self.retries.refused(seq);
         self.unsaved = true;
     }
 
@@ -136,24 +339,25 @@ impl Standing {
     /// Everything from `from` up to `next` is gone from the ring; returns how many of them had not been acknowledged.
     pub fn gone_between(&mut self, from: Seq, next: Seq) -> u64 {
         if self.fresh && self.progress.low().plus(1) == from {
-            self.progress.skip_to(next);
+            self.counts.start += self.progress.skip_to(next);
+            self.lanes = Lanes::new(&self.progress);
             self.started();
             return 0;
         }
         let gone = self.progress.cover(from, Seq(next.0.saturating_sub(1)));
         self.unsaved |= gone > 0;
-        self.missed += gone;
+        self.counts.missed += gone;
         gone
     }
 
     /// Takes an event; returns the pause before the next attempt where one is due.
-    pub fn event(&mut self, event: Event, pace: &Pace) -> Option<Duration> {
-        self.attempts.step(event, pace, dice())
+    pub fn event(&mut self, lane: Lane, event: Event, pace: &Pace) -> Option<Duration> {
+        self.attempts[lane as usize].step(event, pace, dice())
     }
 
     /// Says why the ring could not be read; the next attempt follows as after any failure.
-    pub fn failed(&mut self, failure: Failure, pace: &Pace) -> Duration {
-        self.event(Event::Failed(failure), pace).unwrap_or_default()
+    pub fn failed(&mut self, lane: Lane, failure: Failure, pace: &Pace) -> Duration {
+        self.event(lane, Event::Failed(failure), pace).unwrap_or_default()
     }
 
     /// Records stored and not yet acknowledged.
@@ -178,22 +382,74 @@ impl Standing {
             ack_class: ack_class(to.ack).to_owned(),
             acked_seq: self.progress.low(),
             acked_above: self.progress.above(),
+            acknowledged: self.acknowledged(),
             lag,
+            live_lag: lag - self.lanes.backlog(&self.progress).min(lag),
             rate,
             eta_s,
-            state: self.attempts.state.name().to_owned(),
+            state: self.state(Lane::Live),
             resent: self.resent,
-            missed: self.missed,
+            missed: self.counts.missed,
+            dead: self.dead_status(),
+            backfill: self.backfill_status(now),
             last_error: self.last_error(),
             last_ack_s: self.last_ack.map(|at| now.duration_since(at).as_secs()),
         }
     }
 
+    /// Records acknowledged since the cursor was made.
+    fn acknowledged(&self) -> u64 {
+        let Counts { start, missed, dead, revived, .. } = self.counts;
+        (self.progress.low().0 + self.progress.above() + revived).saturating_sub(start + missed + dead)
+    }
+
+    fn dead_status(&self) -> DeadStatus {
+        let Counts { dead, revived, dropped, overflowed, .. } = self.counts;
+        let held = dead.saturating_sub(revived + dropped + overflowed);
+        DeadStatus { lettered: dead, held, delivered: revived, dropped, overflowed }
+    }
+
+    fn backfill_status(&mut self, now: Instant) -> BackfillStatus {
+        let records = self.lanes.backlog(&self.progress);
+        let rate = self.backfilled_rate.sample(now, self.backfilled);
+        let eta_s = (rate > 0.0).then(|| (records as f64 / rate).ceil() as u64);
+        let (sent, bytes) = self.handed;
+        let first = self.lanes.backfill_next(&self.progress, Seq(0)).map(|_| self.progress.low().plus(1));
+        let (oldest_ns, newest_ns) = if records > 0 { self.left_behind } else { (None, None) };
+        BackfillStatus {
+            records,
+            gaps: self.lanes.gaps(&self.progress) as u64,
+            bytes: (records > 0 && sent > 0).then(|| (bytes as f64 / sent as f64 * records as f64) as u64),
+            first_seq: (records > 0).then(|| first.unwrap_or(self.progress.low().plus(1))),
+            end_seq: (records > 0).then(|| self.lanes.split()),
+            oldest_ns,
+            newest_ns,
+            rate,
+            eta_s: if records == 0 { Some(0) } else { eta_s },
+            state: if records == 0 { "none".to_owned() } else { self.state(Lane::Backfill) },
+            pace: self.way.cap.to_string(),
+        }
+    }
+
+    fn state(&self, lane: Lane) -> String {
+        let Paused { live, backfill } = self.paused;
+        let is_paused = if lane == Lane::Live { live } else { backfill };
+        let attempts = &self.attempts[lane as usize];
+        if is_paused && attempts.state != State::Stopped { "paused" } else { attempts.state.name() }.to_owned()
+    }
+
     fn last_error(&self) -> Option<String> {
-        let dead = (self.dead > 0).then(|| format!("{} records it refuses are in its dead letters", self.dead));
-        let parts: Vec<String> = self.attempts.last_error.iter().cloned().chain(dead).collect();
+        let held = self.dead_status().held;
+        let dead = (held > 0).then(|| format!("{held} records it refuses are in its dead letters"));
+        let newest = self.attempts.iter().find_map(|attempts| attempts.last_error.clone());
+        let parts: Vec<String> = newest.into_iter().chain(dead).collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
+}
+
+fn unix_now() -> Option<UnixNanos> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(UnixNanos(since.as_nanos() as u64))
 }
 
 /// As in the configuration.

@@ -2,6 +2,7 @@
 
 use crate::attempt::Pace;
 use crate::cursors::DiskCursors;
+use crate::desk::{self, Visit};
 use crate::fleet::{Base, Fleet};
 use crate::ring::{Fence, Ring};
 use crate::wait::Readable;
@@ -17,7 +18,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -126,6 +127,7 @@ impl Office {
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut packet = vec![0; PACKET_MAX];
+        let (desk, mut visits) = channel(desk::ORDERS_MAX);
         loop {
             tokio::select! {
                 ready = orders.wait() => {
@@ -134,9 +136,11 @@ impl Office {
                         Order::None => orders.drained(),
                         Order::NotOurs => {}
                         Order::Configure(config) => self.configure(&config),
+                        Order::Client(fd) => desk::receive(fd, desk.clone()),
                         Order::Stop => return Ok(()),
                     }
                 }
+                Some(visit) = visits.recv() => self.serve(visit),
                 Some(fence) = fences.recv() => self.fence(fence),
                 _ = save.tick() => self.fleet.save(),
                 _ = beat.tick() => {
@@ -168,6 +172,24 @@ impl Office {
         }
     }
 
+    fn serve(&mut self, Visit { order, answer }: Visit) {
+        use raven_model::delivery::Order as Wanted;
+        match order {
+            Wanted::Pause(hold) => answer.finish(self.fleet.hold(&hold, true)),
+            Wanted::Resume(hold) => answer.finish(self.fleet.hold(&hold, false)),
+            Wanted::List(which) => {
+                let files = self.fleet.letters(&which);
+                answer.letters(which, files, false);
+            }
+            Wanted::Show(which) => {
+                let files = self.fleet.letters(&which);
+                answer.letters(which, files, true);
+            }
+            Wanted::Retry(which) => answer.finish(self.fleet.retry(&which)),
+            Wanted::Drop(which) => answer.finish(self.fleet.drop_letters(&which)),
+        }
+    }
+
     /// The answer lets the store remove records for good, so what it counts must be durable first.
     fn fence(&mut self, fence: Fence) {
         let unforwarded = self.fleet.fence(&fence.stream, fence.below);
@@ -188,12 +210,15 @@ enum Order {
     /// Meant for other roles.
     NotOurs,
     Configure(Box<Config>),
+    /// An operator's program wants to be heard.
+    Client(OwnedFd),
     Stop,
 }
 
 fn next_order(control: &Channel, packet: &mut [u8]) -> Result<Order, UplinkError> {
     match control.try_recv_json::<ToWorker>(packet) {
         Ok(Some((ToWorker::Configure(config), _))) => Ok(Order::Configure(config)),
+        Ok(Some((ToWorker::Client, fds))) => Ok(fds.into_iter().next().map_or(Order::NotOurs, Order::Client)),
         // The far end is gone: so is what this process was started for.
         Ok(Some((ToWorker::Stop, _)) | None) => Ok(Order::Stop),
         Ok(Some(_)) => Ok(Order::NotOurs),

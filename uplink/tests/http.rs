@@ -175,3 +175,93 @@ fn an_answer_without_an_end_still_acknowledges() {
         until_acked(&mut fleet, "noc", 10).await;
     });
 }
+
+#[test]
+fn a_dead_letter_that_is_sent_again_and_taken_is_gone() {
+    let bench = Bench::with(1000);
+    let is_mended = Rc::new(std::cell::Cell::new(false));
+    let mended = Rc::clone(&is_mended);
+    run(async {
+        let (url, seen) = http(move |seqs, _| {
+            let refuses = seqs.iter().any(|seq| *seq == 500 || *seq == 334 && !mended.get());
+            (if refuses { 422 } else { 200 }, None)
+        })
+        .await;
+        let mut fleet = bench.fleet(&format!("noc kind=http to={url}"));
+        until_acked(&mut fleet, "noc", 1000).await;
+        assert_eq!(bench.dead_letters(), [334, 500]);
+        let dead = status(&mut fleet, "noc").dead;
+        assert_eq!((dead.lettered, dead.held, status(&mut fleet, "noc").acknowledged), (2, 2, 998));
+        is_mended.set(true);
+        let queued = fleet.retry(&raven_model::delivery::Which::default()).unwrap();
+        assert_eq!((queued[0].letters, queued[0].left), (2, 0));
+        until("one is taken, and removed", || {
+            fleet.save();
+            bench.dead_letters() == [500]
+        })
+        .await;
+        assert_eq!(seen.borrow().taken[&334], 1);
+        assert_eq!(seen.borrow().raw[&334], support::numbered(334).as_bytes());
+        let dead = status(&mut fleet, "noc").dead;
+        assert_eq!((dead.held, dead.delivered, status(&mut fleet, "noc").acknowledged), (1, 1, 999));
+        let which = raven_model::delivery::Which { seqs: vec![Seq(500)], ..Default::default() };
+        assert_eq!(fleet.drop_letters(&which).unwrap()[0].letters, 1);
+        assert_eq!((bench.dead_letters().len(), status(&mut fleet, "noc").dead.dropped), (0, 1));
+        assert_eq!(bench.cursors.0.borrow().values().next().unwrap().counts.dropped, 1, "it is saved");
+        // The live lane goes on.
+        store_numbered(&bench.ring, 10);
+        until_acked(&mut fleet, "noc", 1010).await;
+    });
+}
+
+#[test]
+fn a_destination_that_refuses_what_is_old_gets_the_present_and_the_old_becomes_dead_letters() {
+    let bench = Bench::with(400);
+    let is_up = Rc::new(std::cell::Cell::new(false));
+    let up = Rc::clone(&is_up);
+    run(async {
+        let (url, seen) = http(move |seqs, _| match up.get() {
+            false => (503, None),
+            true => (if seqs.iter().any(|seq| *seq <= 400) { 400 } else { 200 }, None),
+        })
+        .await;
+        let mut fleet = bench.fleet(&format!("noc kind=http to={url}"));
+        let since = std::time::Instant::now();
+        until("the records are old", || {
+            fleet.save();
+            since.elapsed() > std::time::Duration::from_secs(3)
+        })
+        .await;
+        is_up.set(true);
+        until("the old are settled while new ones are taken", || {
+            store_numbered(&bench.ring, 1);
+            fleet.save();
+            status(&mut fleet, "noc").acked_seq >= Seq(400)
+        })
+        .await;
+        let status = status(&mut fleet, "noc");
+        assert_eq!((bench.dead_letters().len(), status.dead.held), (400, 400), "{status:?}");
+        assert!(seen.borrow().taken.keys().all(|seq| *seq > 400));
+    });
+}
+
+#[test]
+fn what_an_operator_holds_is_held_over_a_restart() {
+    let bench = Bench::with(100);
+    run(async {
+        let (url, seen) = http(|_, _| (200, None)).await;
+        let hold = raven_model::delivery::Hold { destination: "noc".to_owned(), backfill_only: false };
+        let mut fleet = bench.fleet(&format!("noc kind=http to={url}"));
+        until_acked(&mut fleet, "noc", 100).await;
+        assert_eq!(fleet.hold(&hold, true).unwrap()[0].live, "paused");
+        fleet.stop().await;
+        store_numbered(&bench.ring, 100);
+        let mut fleet = bench.fleet(&format!("noc kind=http to={url}"));
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        assert_eq!((status(&mut fleet, "noc").state.as_str(), seen.borrow().taken.len()), ("paused", 100));
+        fleet.hold(&hold, false).unwrap();
+        until_acked(&mut fleet, "noc", 200).await;
+        let nobody = raven_model::delivery::Hold { destination: "lab".to_owned(), ..hold };
+        assert!(fleet.hold(&nobody, true).unwrap_err().contains("there are: noc"));
+    });
+}

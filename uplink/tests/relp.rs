@@ -129,7 +129,7 @@ fn a_restart_goes_on_behind_what_was_saved_and_leaves_out_what_is_acknowledged_a
         let acked: Vec<(Seq, Seq)> = (1..=300).map(|n| (Seq(n * 3), Seq(n * 3))).collect();
         let progress = raven_uplink::progress::Progress::from_parts(Seq(0), acked);
         let route = ("noc".to_owned(), "syslog".to_owned());
-        cursors.0.borrow_mut().insert(route.clone(), raven_uplink::fleet::Saved { progress, missed: 0 });
+        cursors.0.borrow_mut().insert(route.clone(), raven_uplink::fleet::Saved { progress, ..Default::default() });
         let (addr, taken) = good().await;
         let mut fleet = fleet(&ring, &cursors, dir.path());
         fleet.configure("arena", &uplinks(&format!("noc kind=relp to={addr}")));

@@ -3,7 +3,7 @@
 
 use crate::escape;
 use crate::time;
-use raven_model::report::{DestinationStatus, ListenerStatus, Process, Status, StreamStatus};
+use raven_model::report::{BackfillStatus, DestinationStatus, ListenerStatus, Process, Status, StreamStatus};
 use raven_model::units::ByteCount;
 
 /// Columns of the smallest terminal.
@@ -202,7 +202,23 @@ fn destinations(status: &Status) -> Vec<String> {
         Some(error) => vec![line, format!("  last error: {}", escape::text(error))],
         None => vec![line],
     };
-    lines.into_iter().zip(errors).flat_map(with_error).collect()
+    let backfills = std::iter::once(None).chain(status.destinations.iter().map(|it| backfill(&it.backfill)));
+    let rows = lines.into_iter().zip(errors).map(with_error).zip(backfills);
+    rows.flat_map(|(mut rows, backfill)| {
+        rows.extend(backfill);
+        rows
+    })
+    .collect()
+}
+
+/// What an outage left behind, while there is some.
+fn backfill(backfill: &BackfillStatus) -> Option<String> {
+    let bytes = backfill.bytes.map_or_else(String::new, |bytes| format!(", ~{}", ByteCount(bytes)));
+    let since = backfill.oldest_ns.map_or_else(String::new, |at| format!(", from {}", time::format(at, 0)));
+    let eta = backfill.eta_s.map_or_else(|| "stalled".to_owned(), |seconds| format!("ETA {}", time::span(seconds)));
+    let (records, state, pace) = (count(backfill.records), escape::text(&backfill.state), escape::text(&backfill.pace));
+    let line = || format!("  backfill {state} {records}{bytes}{since}, {}/s, {eta} ({pace})", rate(backfill.rate));
+    (backfill.records > 0).then(line)
 }
 
 /// An error that is over is not shown, only kept in `--json`; dead letters are not over. What an alert says is not said

@@ -3,6 +3,7 @@
 //! Layers, the later over the earlier: built-in defaults, the image's factory file, the site file, `RAVEN_*` of the
 //! environment (development). An unknown key is an error with file, line, column and the nearest valid key.
 
+mod backfill;
 mod check;
 mod collect;
 mod diff;
@@ -10,6 +11,7 @@ mod error;
 mod layers;
 mod shape;
 
+pub use backfill::Backfill;
 pub use collect::{Collect, CollectFlow, CollectHost, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted};
 pub use error::{ConfigError, Flaw, Place};
 
@@ -218,6 +220,12 @@ pub struct Destination {
     /// A connection or an acknowledgement that takes longer counts as failed; 1 s to 10 min.
     #[serde(default = "timeout")]
     pub timeout: Span,
+    /// A connection on which nothing is acknowledged for so long is given up, and what was under way is sent again on a
+    /// new one; without it the smaller of `timeout` and 8 s.
+    pub ack_timeout: Option<Span>,
+    /// How fast what was missed is sent, beside what comes in.
+    #[serde(default)]
+    pub backfill: Backfill,
 }
 
 fn all_streams() -> Vec<String> {

@@ -2,7 +2,7 @@
 //!
 //! * `ravend` and a worker: one JSON value per packet on a SOCK_SEQPACKET pair, descriptors beside it (SCM_RIGHTS).
 //! * operator and `ravend`: one [`Request`] per connection to `DIR/run/control`, a line of JSON; one [`Response`]
-//!   line back; for [`Request::Query`] the response carries a stream socket to the `decode` role.
+//!   line back; for [`Request::Query`] and [`Request::Deliver`] the response carries a stream socket to the role.
 
 use crate::config::Config;
 use crate::stream::Stream;
@@ -37,7 +37,8 @@ pub enum ToWorker {
     /// MIB modules of the operator, with a descriptor (memfd): `{ name_len u16, name, text_len u32, text } …`,
     /// little-endian.
     Mibs,
-    /// A client of the `decode` role, with its descriptor: speaks the protocol of [`crate::query`].
+    /// A client of the `decode` role (it speaks the protocol of [`crate::query`]) or of the uplink
+    /// ([`crate::delivery`]), with its descriptor.
     Client,
     /// The configuration changed (store: quota and sync; uplink: destinations).
     Configure(Box<Config>),
@@ -223,6 +224,8 @@ pub enum Request {
     Show,
     /// A connection to the `decode` role.
     Query,
+    /// A connection to the uplink, for orders: see [`crate::delivery`].
+    Deliver,
     /// Read the configuration file again and put it into force, whole or not at all.
     Apply,
     /// Read and check the configuration file, change nothing.
@@ -236,6 +239,7 @@ impl Request {
             Self::Status => "status",
             Self::Show => "show",
             Self::Query => "query",
+            Self::Deliver => "deliver",
             Self::Apply => "apply",
             Self::Diff => "diff",
         }
@@ -250,7 +254,7 @@ pub enum Response {
     Status(Box<RawStatus>),
     /// To [`Request::Show`].
     Config(Box<Config>),
-    /// To [`Request::Query`]: the descriptor beside this line is the connection.
+    /// To [`Request::Query`] and [`Request::Deliver`]: the descriptor beside this line is the connection.
     Query,
     /// To [`Request::Apply`]: what was changed, a line each.
     Applied(Vec<String>),

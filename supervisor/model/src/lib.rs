@@ -7,6 +7,7 @@
 pub mod calendar;
 pub mod config;
 pub mod control;
+pub mod delivery;
 pub mod host;
 pub mod query;
 pub mod record;

@@ -137,22 +137,78 @@ pub struct DestinationStatus {
     pub acked_seq: Seq,
     /// Records acknowledged above that, out of order.
     pub acked_above: u64,
-    /// Records stored and not yet acknowledged.
+    /// Records acknowledged since the cursor was made. `acked_seq` + `acked_above` counts also what this destination was
+    /// never to get, what it missed and what it refused.
+    #[serde(default)]
+    pub acknowledged: u64,
+    /// Records stored and not yet acknowledged, by either lane.
     pub lag: u64,
+    /// Those of the live lane: the present.
+    #[serde(default)]
+    pub live_lag: u64,
     /// Acknowledged records per second over the last 10 s.
     pub rate: f64,
     /// Seconds until the lag is gone at the present rates; null when it does not shrink.
     pub eta_s: Option<u64>,
-    /// `connecting`, `sending`, `idle`, `retrying`, `config_error`, `stopped`.
+    /// Of the live lane: `connecting`, `sending`, `idle`, `retrying`, `config_error`, `paused`, `stopped`.
     pub state: String,
     /// Records sent more than once since start (the receiver can tell by seq).
     pub resent: u64,
     /// Records evicted before this destination had acknowledged them.
     pub missed: u64,
+    /// Records that it refuses.
+    #[serde(default)]
+    pub dead: DeadStatus,
+    /// What an outage left behind.
+    #[serde(default)]
+    pub backfill: BackfillStatus,
     /// The last failure, in words, with the peer.
     pub last_error: Option<String>,
     /// Seconds since the last acknowledgement.
     pub last_ack_s: Option<u64>,
+}
+
+/// The backfill lane of one destination and stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackfillStatus {
+    /// Records that the live lane left behind and that are not acknowledged yet.
+    pub records: u64,
+    /// In so many ranges.
+    pub gaps: u64,
+    /// Their raw bytes, by the mean of what was sent of them; null before the first was.
+    pub bytes: Option<u64>,
+    /// The first of them.
+    pub first_seq: Option<Seq>,
+    /// One above the last of them.
+    pub end_seq: Option<Seq>,
+    /// Receive time of the one that is being sent.
+    pub oldest_ns: Option<UnixNanos>,
+    /// When the newest was left behind; null when that was before the uplink's start.
+    pub newest_ns: Option<UnixNanos>,
+    /// Acknowledged records per second over the last 10 s.
+    pub rate: f64,
+    /// Seconds until none is left at that rate; null when it stands still.
+    pub eta_s: Option<u64>,
+    /// `none`, or as the state of a destination.
+    pub state: String,
+    /// `uplink.NAME.backfill`.
+    pub pace: String,
+}
+
+/// Dead letters of one destination and stream, since its cursor was made: `lettered` = `held` + `delivered` + `dropped`
+/// + `overflowed`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadStatus {
+    /// Records that it refused.
+    pub lettered: u64,
+    /// Of those, still kept.
+    pub held: u64,
+    /// Of those, sent again by an operator and acknowledged.
+    pub delivered: u64,
+    /// Of those, dropped by an operator.
+    pub dropped: u64,
+    /// Of those, given up because there were too many.
+    pub overflowed: u64,
 }
 
 /// UDP receive errors of the whole network namespace.

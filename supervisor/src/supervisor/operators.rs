@@ -54,9 +54,10 @@ impl Supervisor {
                 Ok(file) => Response::Diff { running: self.config.clone(), file },
                 Err(errors) => Response::Refused(errors),
             },
-            Request::Query => match stream_pair() {
+            Request::Query | Request::Deliver => match stream_pair() {
                 Ok((ours, theirs)) => {
-                    self.tell(Role::Decode, &ToWorker::Client, vec![ours]);
+                    let role = if matches!(request, Request::Query) { Role::Decode } else { Role::Uplink };
+                    self.tell(role, &ToWorker::Client, vec![ours]);
                     return (Response::Query, Some(theirs));
                 }
                 Err(error) => Response::Refused(vec![format!("no descriptor left for a query: {error}")]),

@@ -86,6 +86,45 @@ fn a_destination_that_was_away_under_load_misses_nothing() {
 }
 
 #[test]
+fn after_an_outage_the_present_arrives_within_seconds_and_the_rest_behind_it() {
+    if !is_installed() {
+        return;
+    }
+    let mut noc = Rsyslog::new();
+    noc.start();
+    // Slow enough that the backlog of the outage takes its time.
+    let raven = raven_with(noc.uplink("noc") + "backfill = \"2000records/s\"\n");
+    let sender = Sender::udp(raven.udp(), "lanes", 0, 3_000);
+    pause(2_000);
+    for outage in 0..2 {
+        noc.stop();
+        pause(8_000);
+        let stored = number(&raven.stream()["next_seq"]);
+        noc.start();
+        let healed = Instant::now();
+        let is_there = |seq: u64| noc.received().contains(&format!("seq=\"{seq}\""));
+        let arrived = |from: u64| (from..from + 20_000).step_by(500).any(is_there);
+        eventually("what was stored after the healing arrives", || arrived(stored));
+        assert!(healed.elapsed() < Duration::from_secs(5), "after {:?}", healed.elapsed());
+        let backfill = raven.destination("noc")["backfill"].clone();
+        assert!(number(&backfill["records"]) > 5_000, "outage {outage}: behind it goes on: {backfill}");
+        if outage == 0 {
+            let held = raven.raven(&["uplink", "pause", "noc", "--backfill"]);
+            assert!(said(&held).contains("live running, backfill paused"), "{}", said(&held));
+            raven.kill("uplink", rustix::process::Signal::KILL);
+            eventually("it is held after a restart", || raven.destination("noc")["backfill"]["state"] == "paused");
+            assert!(raven.raven(&["uplink", "resume", "noc"]).status.success());
+            // The second outage falls into the backfill of the first.
+            pause(1_000);
+        }
+    }
+    let sent = sender.stop();
+    caught_up_after(&raven, "noc", sent);
+    nothing_is_missing(&raven, &noc, "lanes", sent);
+    assert_eq!(said(&raven.raven(&["dead", "list", "--json"])).trim(), "");
+}
+
+#[test]
 fn a_destination_killed_in_mid_transfer_misses_nothing() {
     if !is_installed() {
         return;

@@ -86,7 +86,7 @@ impl Builder {
         while more == More::Yes && reader.has_run_now() {
             reader.take(|seq, record, listener| {
                 more = match choose(seq, record, listener) {
-                    Choice::Send => self.push(seq, record, listener, standing, cap),
+                    Choice::Send => self.push(seq, record, listener, cap),
                     Choice::Leave => More::Yes,
                     Choice::Bury => {
                         standing.borrow_mut().buried(seq);
@@ -100,9 +100,8 @@ impl Builder {
     }
 
     #[inline]
-    fn push(&mut self, seq: Seq, record: &Record<'_>, listener: &str, standing: &Shared, cap: usize) -> More {
+    fn push(&mut self, seq: Seq, record: &Record<'_>, listener: &str, cap: usize) -> More {
         self.format.line(&mut self.text, seq, record, listener);
-        standing.borrow_mut().sent(seq);
         match self.ranges.last_mut().filter(|(_, last)| last.plus(1) == seq) {
             Some((_, last)) => *last = seq,
             None => self.ranges.push((seq, seq)),

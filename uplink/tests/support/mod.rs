@@ -11,6 +11,7 @@ use raven_model::units::Seq;
 use raven_uplink::attempt::Pace;
 use raven_uplink::fleet::{Base, CursorStore, Fleet, Route, Saved};
 use raven_uplink::sim::SimRing;
+use raven_uplink::standing::Paused;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 /// Cursors that outlive a fleet, as those on disk outlive a process.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryCursors(pub Rc<RefCell<BTreeMap<Route, Saved>>>);
+pub struct MemoryCursors(pub Rc<RefCell<BTreeMap<Route, Saved>>>, pub Rc<RefCell<BTreeMap<String, Paused>>>);
 
 impl CursorStore for MemoryCursors {
     fn load(&mut self, route: &Route) -> Option<Saved> {
@@ -27,6 +28,13 @@ impl CursorStore for MemoryCursors {
     }
     fn save(&mut self, cursors: &[(Route, Saved)]) -> Result<(), String> {
         self.0.borrow_mut().extend(cursors.iter().cloned());
+        Ok(())
+    }
+    fn load_paused(&mut self, name: &str) -> Paused {
+        self.1.borrow().get(name).copied().unwrap_or_default()
+    }
+    fn save_paused(&mut self, name: &str, paused: Paused) -> Result<(), String> {
+        self.1.borrow_mut().insert(name.to_owned(), paused);
         Ok(())
     }
 }

@@ -193,6 +193,9 @@ fn uplink(name: &str, destination: &Destination) -> Vec<Flaw> {
         Duration::from_secs(1),
         Duration::from_mins(10),
     ));
+    flaws.extend(destination.ack_timeout.and_then(|wait| {
+        span(&["uplink", name, "ack_timeout"], wait, Duration::from_secs(1), Duration::from_mins(10))
+    }));
     flaws
 }
 

@@ -4,7 +4,7 @@
 //! The types in `config.rs` decide what a value may be; a test holds the keys here against theirs.
 
 use super::error::{Flaw, key_text};
-use super::{AckClass, Compression, Disk, Kind, Listen, Secret};
+use super::{AckClass, Backfill, Compression, Disk, Kind, Listen, Secret};
 use crate::units::{ByteCount, Span};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -71,6 +71,8 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     ("compression", choice::<Compression>("`\"none\"`, `\"gzip\"` or `\"zstd\"`", &["none", "gzip", "zstd"])),
     ("window", number("a number from 1 to 65536")),
     ("timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
+    ("ack_timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
+    ("backfill", text::<Backfill>("a share such as `\"80%\"`, or a rate such as `\"2MiB/s\"` or `\"5000records/s\"`")),
 ]);
 
 const SYSLOG: Shape = Shape::Table(&[
@@ -335,7 +337,8 @@ mod tests {
         (winevent.certificate, winevent.key, winevent.client_ca) = (secret(), secret(), secret());
         winevent.credentials = secret();
         collect.flow.sampling.insert("noc".to_owned(), 100);
-        let noc: Destination = toml::from_str("kind = 'relp'\nto = 'noc:2514'").expect("valid");
+        let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'";
+        let noc: Destination = toml::from_str(text).expect("valid");
         config.uplink.insert("noc".to_owned(), noc);
         let (mut of_shape, mut of_types) = (BTreeSet::new(), BTreeSet::new());
         keys_of_shape(&CONFIG, "", &mut of_shape);
