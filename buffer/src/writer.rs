@@ -90,6 +90,8 @@ pub struct RingWriter {
     totals: BTreeMap<String, Total>,
     /// Records in the batches that were handed over, by what the batches say.
     received: u64,
+    /// The same of what waits for its commit.
+    taken: u64,
     counts: Counts,
     saving: Saving,
     sampled: Option<(Instant, u64)>,
@@ -152,6 +154,7 @@ impl RingWriter {
             mark,
             totals,
             received,
+            taken: 0,
             counts: opened.counts,
             saving: Saving::default(),
             sampled: None,
@@ -261,7 +264,7 @@ impl RingWriter {
             self.contexts.note(context.key, context.value, wall);
             contexts += 1;
         }
-        self.received += u64::from(count).saturating_sub(contexts);
+        self.taken += u64::from(count).saturating_sub(contexts);
         Ok(())
     }
 
@@ -387,6 +390,7 @@ impl RingWriter {
         self.mark = state.mark;
         self.held = state.held;
         self.totals = state.totals;
+        (self.received, self.taken) = (state.received, 0);
         self.first_commit = None;
         self.packer.clear();
     }
@@ -406,7 +410,7 @@ impl RingWriter {
             total.records += count.records;
             total.bytes += count.bytes;
         }
-        State { mark: Some(mark), held, totals, received: self.received }
+        State { mark: Some(mark), held, totals, received: self.received + self.taken }
     }
 
     /// Numbers are reserved durably before they are used.

@@ -5,7 +5,7 @@ use crate::attempt::{Attempts, Event, Failure, Pace};
 use crate::fleet::Saved;
 use crate::progress::Progress;
 use raven_model::config::{AckClass, Destination, Kind};
-use raven_model::report::DestinationStatus;
+use raven_model::report::{DeadStatus, DestinationStatus};
 use raven_model::units::Seq;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -178,12 +178,14 @@ impl Standing {
             ack_class: ack_class(to.ack).to_owned(),
             acked_seq: self.progress.low(),
             acked_above: self.progress.above(),
+            acknowledged: (self.progress.low().0 + self.progress.above()).saturating_sub(self.missed + self.dead),
             lag,
             rate,
             eta_s,
             state: self.attempts.state.name().to_owned(),
             resent: self.resent,
             missed: self.missed,
+            dead: DeadStatus { lettered: self.dead },
             last_error: self.last_error(),
             last_ack_s: self.last_ack.map(|at| now.duration_since(at).as_secs()),
         }

@@ -230,6 +230,10 @@ pub struct DestinationStatus {
     pub acked_seq: Seq,
     /// Records acknowledged above that, out of order.
     pub acked_above: u64,
+    /// Records acknowledged since the cursor was made. `acked_seq` + `acked_above` counts also what this destination was
+    /// never to get, what it missed and what it refused.
+    #[serde(default)]
+    pub acknowledged: u64,
     /// Records stored and not yet acknowledged.
     pub lag: u64,
     /// Acknowledged records per second over the last 10 s.
@@ -242,10 +246,20 @@ pub struct DestinationStatus {
     pub resent: u64,
     /// Records evicted before this destination had acknowledged them.
     pub missed: u64,
+    /// Records that it refuses.
+    #[serde(default)]
+    pub dead: DeadStatus,
     /// The last failure, in words, with the peer.
     pub last_error: Option<String>,
     /// Seconds since the last acknowledgement.
     pub last_ack_s: Option<u64>,
+}
+
+/// Dead letters of one destination and stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadStatus {
+    /// Records that it refused.
+    pub lettered: u64,
 }
 
 /// UDP receive errors of the whole network namespace.

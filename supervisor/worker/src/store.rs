@@ -303,7 +303,10 @@ impl Store {
                 }
             }
             if left == 0 {
-                self.kept.iter_mut().for_each(|kept| kept.save_counts(Instant::now(), true));
+                for kept in &mut self.kept {
+                    kept.count_drops();
+                    kept.save_counts(Instant::now(), true);
+                }
                 return Ok(());
             }
             if Instant::now() > until {
