@@ -1,6 +1,7 @@
-//! The catalogue of a stream: what its sealed segments hold, the loss ledger, evictions under way, and how far seq
-//! numbers may have been given out. All of it can be rebuilt from the segments.
+//! The catalogue of a stream: what its sealed segments hold, the loss ledger, evictions under way, how far seq numbers
+//! may have been given out, and the counts that no segment has. All but the last can be rebuilt from the segments.
 
+use crate::counts::Counts;
 use crate::env::{self, Guard, READ_DEATHS, Table};
 use crate::error::RingError;
 use crate::files::{self, Paths};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 const LEDGER: &str = "ledger";
 const RESERVED: &str = "reserved";
+const COUNTS: &str = "counts";
 
 pub(crate) struct Catalogue {
     file: Small,
@@ -26,6 +28,7 @@ pub(crate) struct Known {
     pub evicting: Vec<Seq>,
     pub ledger: Option<Ledger>,
     pub reserved: Option<Seq>,
+    pub counts: Option<Counts>,
     /// Entries whose checksum is wrong.
     pub damaged: u32,
 }
@@ -74,6 +77,7 @@ fn put(txn: &mut RwTxn<'_>, table: Table, change: &Change<'_>) -> heed::Result<(
         }
         Change::Ledger(ledger) => table.put(txn, LEDGER, &env::seal(ledger)),
         Change::Reserved(seq) => table.put(txn, RESERVED, &env::seal(seq)),
+        Change::Counts(counts) => table.put(txn, COUNTS, &env::seal(counts)),
     }
 }
 
@@ -85,6 +89,7 @@ pub(crate) enum Change<'a> {
     Gone(Seq),
     Ledger(&'a Ledger),
     Reserved(Seq),
+    Counts(&'a Counts),
 }
 
 impl Known {
@@ -92,6 +97,7 @@ impl Known {
         let taken = match key {
             LEDGER => env::unseal(value).map(|ledger| self.ledger = Some(ledger)),
             RESERVED => env::unseal(value).map(|seq| self.reserved = Some(seq)),
+            COUNTS => env::unseal(value).map(|counts| self.counts = Some(counts)),
             _ if key.starts_with('s') => env::unseal(value).map(|held: Summary| {
                 self.sealed.insert(held.first, held);
             }),

@@ -8,6 +8,7 @@ use crate::error::RingError;
 use crate::files;
 use crate::ledger::{Loss, Why};
 use crate::recovery::remove_segment;
+use crate::segment::Summary;
 use crate::writer::RingWriter;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::BTreeMap;
@@ -35,6 +36,12 @@ impl Eviction {
         let (from, next) = (self.first.0.max(low.0 + 1), self.next.0);
         next.saturating_sub(from).min(self.records)
     }
+
+    /// The same for each of these destinations; those that miss nothing are left out.
+    pub fn missing(&self, low: &BTreeMap<String, Seq>) -> BTreeMap<String, u64> {
+        let missing = low.iter().map(|(name, &low)| (name.clone(), self.unforwarded(low)));
+        missing.filter(|(_, records)| *records > 0).collect()
+    }
 }
 
 impl RingWriter {
@@ -50,15 +57,18 @@ impl RingWriter {
         } else {
             return None;
         };
+        Some(self.eviction_of(oldest, why))
+    }
+
+    pub(crate) fn eviction_of(&self, oldest: &Summary, why: Why) -> Eviction {
         let (first, next) = (oldest.first, oldest.next);
         let records = oldest.span() - self.ledger.lost_within(first, next);
-        Some(Eviction { first, next, records, first_wall: oldest.first_wall, last_wall: oldest.last_wall, why })
+        Eviction { first, next, records, first_wall: oldest.first_wall, last_wall: oldest.last_wall, why }
     }
 
     /// True when the segments and the one that comes next take more than the quota.
-    pub(crate) fn over_quota(&self) -> bool {
-        let ahead = if self.paths.prepared().exists() { 0 } else { self.options.segment_size() };
-        self.disk_bytes() + ahead > self.options.quota_bytes
+    pub fn over_quota(&self) -> bool {
+        self.need() > self.options.quota_bytes
     }
 
     fn is_old(&self, last: Option<UnixNanos>, now: Option<UnixNanos>) -> bool {

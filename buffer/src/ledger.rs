@@ -3,6 +3,7 @@
 //! The law: every seq below `next_seq` is held, or is covered by a [`Loss`]. Old losses are folded into sums, but
 //! those above the first held record are kept one by one, since they explain gaps.
 
+use raven_model::query::LossView;
 use raven_model::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +32,17 @@ impl Why {
     pub const fn is_eviction(self) -> bool {
         matches!(self, Self::Space | Self::Age)
     }
+
+    /// As operators see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Space => "space",
+            Self::Age => "age",
+            Self::Damaged => "damaged",
+            Self::Quarantined => "quarantined",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 /// Records that are gone.
@@ -57,6 +69,23 @@ pub struct Loss {
     /// The file and what was wrong with it, in words.
     #[serde(default)]
     pub note: String,
+}
+
+impl Loss {
+    /// As operators see it.
+    pub fn view(self) -> LossView {
+        LossView {
+            first: self.first,
+            last: Seq(self.next.0.saturating_sub(1)),
+            records: self.records,
+            at_most: self.at_most,
+            why: self.why.name().to_owned(),
+            first_ns: self.first_wall,
+            last_ns: self.last_wall,
+            unforwarded: self.unforwarded,
+            note: self.note,
+        }
+    }
 }
 
 /// The sums, and the losses one by one as far as they are kept.

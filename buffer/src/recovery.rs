@@ -4,6 +4,7 @@
 use crate::block::{Block, Entry};
 use crate::catalogue::{Catalogue, Change, Known};
 use crate::contexts::ContextTable;
+use crate::counts::Counts;
 use crate::env::{Guard, READ_DEATHS, WRITE_DEATHS};
 use crate::error::RingError;
 use crate::files::{self, Paths};
@@ -52,6 +53,7 @@ pub(crate) struct Opened {
     pub held: Summary,
     pub state: Option<State>,
     pub reserved: Seq,
+    pub counts: Counts,
     pub first_commit: Option<Guard>,
     pub contexts: ContextTable,
     /// The table of contexts was read from its file.
@@ -110,6 +112,7 @@ pub(crate) fn open(paths: &Paths, segment_bytes: u64) -> Result<Opened, RingErro
         held,
         state,
         reserved,
+        counts: known.counts.clone().unwrap_or_default(),
         first_commit,
         contexts,
         contexts_saved,

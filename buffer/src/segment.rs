@@ -68,6 +68,9 @@ pub(crate) struct State {
     pub mark: Option<BatchMark>,
     pub held: Summary,
     pub totals: BTreeMap<String, Total>,
+    /// Records that the collectors handed over since the ring was made, by their own count.
+    #[serde(default)]
+    pub received: u64,
 }
 
 /// Why a commit did not happen.

@@ -7,16 +7,20 @@
 use crate::block::BlockHead;
 use crate::catalogue::{Catalogue, Change};
 use crate::contexts::ContextTable;
+use crate::counts::{Counts, Saving};
 use crate::env::{Guard, READ_DEATHS};
 use crate::error::RingError;
+use crate::evict::Eviction;
 use crate::files::{self, Paths};
+use crate::identity::{self, Holding};
 use crate::ledger::{Ledger, Loss, Why};
 use crate::packer::{Packer, Refused};
 use crate::rates::Rate;
 use crate::recovery::{self, RESERVE, Recovery};
 use crate::segment::{self, NotWritten, Segment, State, Summary, Total};
+use crate::shares;
 use raven_model::record::Frames;
-use raven_model::report::{ListenerCount, StreamStatus};
+use raven_model::report::{Forecast, Gap, ListenerCount, StreamStatus};
 use raven_model::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +29,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+
+/// Of records whose listener is not known.
+const UNKNOWN: &str = "unknown";
 
 /// Window of the shown rates.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -52,7 +58,7 @@ pub struct BatchMark {
 pub struct WriterOptions {
     /// Most bytes on disk, quarantine not counted.
     pub quota_bytes: u64,
-    /// Size of a segment; without it a 128th of the quota, 64 MiB to 8 GiB. At most a quarter of the quota.
+    /// Size of a segment; without it what [`shares::segment`] makes of the quota.
     pub segment_bytes: Option<u64>,
     /// Age at which acknowledged records may go.
     pub keep: Duration,
@@ -62,8 +68,7 @@ pub struct WriterOptions {
 
 impl WriterOptions {
     pub(crate) fn segment_size(&self) -> u64 {
-        let wanted = self.segment_bytes.unwrap_or((self.quota_bytes / 128).clamp(64 * MIB, 8 * GIB));
-        wanted.min(self.quota_bytes / 4).max(MIB).next_multiple_of(files::PAGE)
+        self.segment_bytes.unwrap_or_else(|| shares::segment(self.quota_bytes, None)).next_multiple_of(files::PAGE)
     }
 }
 
@@ -83,6 +88,13 @@ pub struct RingWriter {
     packer: Packer,
     mark: Option<BatchMark>,
     totals: BTreeMap<String, Total>,
+    /// Records in the batches that were handed over, by what the batches say.
+    received: u64,
+    /// The same of what waits for its commit.
+    taken: u64,
+    counts: Counts,
+    saving: Saving,
+    sampled: Option<(Instant, u64)>,
     reserved: Seq,
     prepared: bool,
     /// The disk was full when the next segment was to be prepared, or at the last commit.
@@ -118,7 +130,16 @@ impl RingWriter {
     pub fn open(ring: &Path, stream: &str, options: WriterOptions) -> Result<(Self, Recovery), RingError> {
         let paths = Paths::new(ring, stream);
         let opened = recovery::open(&paths, options.segment_size())?;
-        let (mark, totals) = opened.state.map_or((None, BTreeMap::new()), |state| (state.mark, state.totals));
+        let known_to = opened.state.as_ref().map_or(Seq(1), |state| state.held.next);
+        let (mark, mut totals, mut received) =
+            opened.state.map_or((None, BTreeMap::new(), 0), |state| (state.mark, state.totals, state.received));
+        // Numbers whose counts went with the newest segment: they are in the ledger as lost, and nobody knows whose they
+        // were.
+        let uncounted = opened.held.next.0.saturating_sub(known_to.0);
+        if uncounted > 0 {
+            totals.entry(UNKNOWN.to_owned()).or_default().records += uncounted;
+            received += uncounted;
+        }
         let what = opened.contexts_saved.then(|| (opened.contexts.version(), opened.contexts.turn()));
         let mut writer = Self {
             packer: Packer::new(opened.held.next, options.boot_id),
@@ -132,6 +153,11 @@ impl RingWriter {
             held: opened.held,
             mark,
             totals,
+            received,
+            taken: 0,
+            counts: opened.counts,
+            saving: Saving::default(),
+            sampled: None,
             reserved: opened.reserved,
             prepared: false,
             disk_full: false,
@@ -176,10 +202,53 @@ impl RingWriter {
         self.packer.set_listeners(listeners);
     }
 
-    /// A new quota, and age. The size of segments follows with the next one.
+    /// A new quota, and age.
     pub const fn set_quota(&mut self, quota_bytes: u64, keep: Duration) {
         self.options.quota_bytes = quota_bytes;
         self.options.keep = keep;
+    }
+
+    /// A new size of segments, from the next one on.
+    pub const fn set_segment(&mut self, segment_bytes: u64) {
+        self.options.segment_bytes = Some(segment_bytes);
+    }
+
+    /// Bytes that it takes to go on without removing anything: what is on disk, and the next segment.
+    pub fn need(&self) -> u64 {
+        let ahead = if self.paths.prepared().exists() { 0 } else { self.options.segment_size() };
+        self.disk_bytes() + ahead
+    }
+
+    /// True when the disk had no room at the last commit, or for the next segment.
+    pub const fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
+    /// Somebody made room: the disk is tried again before anything more is removed.
+    pub const fn room_was_made(&mut self) {
+        self.disk_full = false;
+    }
+
+    /// The oldest segment that could go, whatever the quota says.
+    pub fn oldest(&self) -> Option<Eviction> {
+        self.sealed.front().map(|oldest| self.eviction_of(oldest, Why::Space))
+    }
+
+    /// Drops before the ring as their source counts them: a listener's socket, or (with `by` empty) the collector.
+    /// `source` tells one life of it from the next.
+    pub fn note_drops(&mut self, by: &str, reason: &str, source: u64, count: u64) {
+        self.saving.drops |= self.counts.note_drops(by, reason, source, count);
+    }
+
+    /// Saves the counts of drops and the history for the next start, when it is time or `at_once`.
+    pub fn save_counts(&mut self, now: Instant, at_once: bool) -> Result<(), RingError> {
+        if !at_once && !self.saving.is_due(now) {
+            return Ok(());
+        }
+        self.saving.tried(now);
+        self.catalogue.save(&[Change::Counts(&self.counts)])?;
+        self.saving.saved();
+        Ok(())
     }
 
     /// What is lost, and why.
@@ -190,9 +259,12 @@ impl RingWriter {
     /// Takes a batch of `count` frames into memory. A refused one leaves nothing but a count.
     pub fn append(&mut self, batch: &[u8], count: u32, mono_offset_ns: i64) -> Result<(), Refused> {
         self.packer.append(batch, count, mono_offset_ns).inspect_err(|_| self.count_refused(batch, count))?;
+        let mut contexts = 0;
         for (wall, context) in self.packer.contexts(batch) {
             self.contexts.note(context.key, context.value, wall);
+            contexts += 1;
         }
+        self.taken += u64::from(count).saturating_sub(contexts);
         Ok(())
     }
 
@@ -210,6 +282,7 @@ impl RingWriter {
         let name = listener.map_or("unknown", |id| self.packer.listener(id)).to_owned();
         let refused = u64::from(announced).saturating_sub(contexts).max(records);
         self.totals.entry(name).or_default().refused += refused;
+        self.received += refused;
     }
 
     /// What the contexts of the batches taken so far stood for, and when.
@@ -317,6 +390,7 @@ impl RingWriter {
         self.mark = state.mark;
         self.held = state.held;
         self.totals = state.totals;
+        (self.received, self.taken) = (state.received, 0);
         self.first_commit = None;
         self.packer.clear();
     }
@@ -336,7 +410,7 @@ impl RingWriter {
             total.records += count.records;
             total.bytes += count.bytes;
         }
-        State { mark: Some(mark), held, totals }
+        State { mark: Some(mark), held, totals, received: self.received + self.taken }
     }
 
     /// Numbers are reserved durably before they are used.
@@ -506,7 +580,7 @@ impl RingWriter {
     }
 
     /// Bytes on disk: segments, and the one prepared or to be prepared.
-    pub(crate) fn disk_bytes(&self) -> u64 {
+    pub fn disk_bytes(&self) -> u64 {
         let sealed: u64 = self.sealed.iter().map(|held| held.file_bytes).sum();
         let (_, open) = files::sizes(&self.paths.segment(self.held.first));
         let (_, prepared) = files::sizes(&self.paths.prepared());
@@ -521,11 +595,16 @@ impl RingWriter {
         let growth = self.rates.stored.per_second(FORECAST_WINDOW);
         let seconds = |bytes: u64| (growth > 0.0).then(|| (bytes as f64 / growth) as u64);
         let full = self.over_quota();
+        let holding = self.holding();
         StreamStatus {
             name: self.paths.stream.clone(),
             first_seq: self.first_seq(),
             next_seq: self.held.next,
+            received: self.received,
+            refused: self.totals.values().map(|total| total.refused).sum(),
+            counted: self.totals.values().map(|total| total.records).sum(),
             stored: self.held.next.0 - 1,
+            held: holding.records,
             evicted: self.ledger.evicted,
             evicted_unforwarded: self.ledger.evicted_unforwarded,
             damaged: self.ledger.damaged,
@@ -537,9 +616,26 @@ impl RingWriter {
             time_to_full_s: if full { Some(0) } else { seconds(quota.saturating_sub(self.filled())) },
             holds_s: seconds(quota),
             dropped: BTreeMap::new(),
+            dropped_ever: self.counts.dropped(),
+            forecast: self.forecast(),
+            gaps: holding.gaps.iter().map(|(first, next)| Gap { first: *first, last: Seq(next.0 - 1) }).collect(),
+            next_to_go: BTreeMap::new(),
+            share: 0,
             rate: self.rates.records.per_second(RATE_WINDOW),
             error: self.error.clone(),
         }
+    }
+
+    /// What the segments hold.
+    fn holding(&self) -> Holding {
+        identity::holding(&self.ledger, self.sealed.iter().chain([&self.held]))
+    }
+
+    /// How long the quota lasts, by the last hour, day and week.
+    fn forecast(&self) -> Vec<Forecast> {
+        let (quota, filled) = (self.options.quota_bytes, self.filled());
+        let rates = self.counts.history.rates();
+        rates.map(|(window, rate, covered)| Forecast::of(window, rate, covered, quota, filled)).collect()
     }
 
     /// Bytes that are taken for good: the room ahead is not.
@@ -551,6 +647,10 @@ impl RingWriter {
     fn sample(&mut self, now: Instant) {
         self.rates.records.sample(now, self.held.next.0 - 1);
         self.rates.stored.sample(now, self.rates.stored_total);
+        let (at, before) = self.sampled.unwrap_or((now, self.rates.stored_total));
+        self.counts.history.add(now.saturating_duration_since(at), self.rates.stored_total - before);
+        self.saving.stored |= self.rates.stored_total > before;
+        self.sampled = Some((now, self.rates.stored_total));
         for (name, total) in &self.totals {
             self.rates.listeners.entry(name.clone()).or_default().sample(now, total.records);
         }
@@ -560,7 +660,17 @@ impl RingWriter {
     pub fn listener_counts(&self) -> BTreeMap<String, ListenerCount> {
         let count = |(name, total): (&String, &Total)| {
             let rate = self.rates.listeners.get(name).map_or(0.0, |rate| rate.per_second(RATE_WINDOW));
-            (name.clone(), ListenerCount { records: total.records, bytes: total.bytes, rate, refused: total.refused })
+            let dropped_ever = self.counts.dropped_by(name);
+            (
+                name.clone(),
+                ListenerCount {
+                    records: total.records,
+                    bytes: total.bytes,
+                    rate,
+                    refused: total.refused,
+                    dropped_ever,
+                },
+            )
         };
         self.totals.iter().map(count).collect()
     }

@@ -554,7 +554,7 @@ impl<K: Kind> Receiver<K> {
                 self.stopping = true;
                 Ok(())
             }
-            ToWorker::Start(_) | ToWorker::Client | ToWorker::Listeners(_) | ToWorker::Mibs => {
+            ToWorker::Start(_) | ToWorker::Client | ToWorker::Listeners(_) | ToWorker::Mibs | ToWorker::Dropped(_) => {
                 Err(CollectorError::Setup("a message that a collector does not take".to_owned()))
             }
         }

@@ -1,14 +1,16 @@
 //! `raven audit`: reads what a receiver wrote and says which records are missing and which came more than once.
 
 mod flows;
+mod identity;
 mod line;
 mod ranges;
 mod report;
 
+use crate::client::Client;
 use crate::failure::{Failure, OK, PROBLEM, file};
 use crate::load::{FlowMark, Mark, Summary};
 use crate::output::Output;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use line::{Envelope, LINE_MAX};
 pub use ranges::RangeSet;
 pub use report::{MarkReport, Report, StreamReport};
@@ -28,8 +30,11 @@ source ports in `decoded.flows` of `raven export flow --decoded`.";
 
 /// `raven audit`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = AFTER)]
+#[command(after_help = AFTER, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct AuditArgs {
+    /// Instead of a receiver's files: the appliance itself
+    #[command(subcommand)]
+    pub command: Option<AuditCommand>,
     /// What the receiver wrote
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -47,6 +52,14 @@ pub struct AuditArgs {
     pub marks: Vec<PathBuf>,
 }
 
+/// `raven audit …` without a receiver's files.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AuditCommand {
+    /// The appliance's own account: every record received is stored or dropped for a reason, held or gone for one, and
+    /// delivered or still to be (exit 1 when the sums do not agree)
+    Report(identity::ReportArgs),
+}
+
 /// How a receiver wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
@@ -59,7 +72,10 @@ pub enum Shape {
 }
 
 /// Runs it.
-pub fn run(args: &AuditArgs, output: &mut Output) -> Result<u8, Failure> {
+pub fn run(args: &AuditArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    if let Some(AuditCommand::Report(args)) = &args.command {
+        return identity::run(args, client, output);
+    }
     if args.expect_first.zip(args.expect_next).is_some_and(|(first, next)| first > next) {
         return Err(Failure::Usage("--expect-first is above --expect-next".to_owned()));
     }

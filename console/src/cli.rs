@@ -80,7 +80,7 @@ pub enum Command {
     /// Generate load, to test a receiver
     #[command(subcommand)]
     Gen(load::GenCommand),
-    /// Prove from what a receiver wrote that nothing is missing
+    /// Prove from what a receiver wrote that nothing is missing; `report`: the appliance's own account
     Audit(audit::AuditArgs),
     /// Version of this program
     Version,
@@ -164,7 +164,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Dead(command) => dead::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
-        Command::Audit(args) => audit::run(&args, output),
+        Command::Audit(args) => audit::run(&args, &client, output),
         Command::Version => version(output),
     }
 }

@@ -23,7 +23,8 @@ pub fn status(client: &Client, output: &mut Output) -> Result<u8, Failure> {
         output.value(&status.streams)?;
         return Ok(OK);
     }
-    for line in screen::streams(&status) {
+    let streams = screen::streams(&status).into_iter();
+    for line in streams.chain(screen::ring(&status)).chain(screen::forecasts(&status)) {
         output.line(&line)?;
     }
     Ok(OK)

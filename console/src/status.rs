@@ -10,11 +10,13 @@ use crate::reports::name;
 use clap::Args;
 use raven_model::control::{RawStatus, Request, Response};
 use raven_model::report::{
-    CollectorReport, DestinationStatus, ListenerStatus, Status, StoreReport, StreamStatus, UplinkReport,
+    CollectorReport, DestinationStatus, ListenerCount, ListenerStatus, RingStatus, Status, StoreReport, StreamStatus,
+    UplinkReport,
 };
 use raven_model::stream::Stream;
 use raven_model::table::Role;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -61,6 +63,17 @@ fn show(status: &Status, output: &mut Output) -> Result<(), Failure> {
 pub fn fetch(client: &Client) -> Result<Status, Failure> {
     match client.ask(&Request::Status)? {
         Response::Status(raw) => Ok(merge(&raw)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The same, with the store's counts by listener.
+pub fn fetch_with_counts(client: &Client) -> Result<(Status, BTreeMap<String, ListenerCount>), Failure> {
+    match client.ask(&Request::Status)? {
+        Response::Status(raw) => {
+            let store = raw.reports.get(&Role::Store).and_then(|report| serde_json::from_str(report.get()).ok());
+            Ok((merge(&raw), store.map_or_else(BTreeMap::new, |store: StoreReport| store.listeners)))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -119,6 +132,7 @@ fn report<T: DeserializeOwned>(raw: &RawStatus, role: Role, so: &str, missing: &
 
 fn merge_store(status: &mut Status, store: StoreReport) {
     status.streams = store.streams;
+    status.ring = Some(store.ring);
     for listener in &mut status.listeners {
         if let Some(count) = store.listeners.get(&name(listener)) {
             (listener.received, listener.bytes, listener.rate) = (count.records, count.bytes, count.rate);
@@ -140,8 +154,9 @@ fn alerts(status: &Status) -> Vec<Alert> {
     let not_stored = status.streams.iter().filter_map(storing);
     let dropped = status.listeners.iter().filter_map(dropping);
     let lost = status.streams.iter().flat_map(losses);
+    let filling = status.ring.iter().flat_map(|ring| filling(ring, &status.streams));
     let undelivered = status.destinations.iter().filter_map(delivering);
-    not_stored.chain(dropped).chain(lost).chain(undelivered).collect()
+    not_stored.chain(dropped).chain(lost).chain(filling).chain(undelivered).collect()
 }
 
 fn storing(stream: &StreamStatus) -> Option<Alert> {
@@ -172,6 +187,32 @@ fn losses(stream: &StreamStatus) -> Vec<Alert> {
     said.into_iter().filter(|(count, _)| *count > 0).map(alert).collect()
 }
 
+/// The disk: what will go before every destination has it, how full it is, and who else takes it.
+fn filling(ring: &RingStatus, streams: &[StreamStatus]) -> Vec<Alert> {
+    let mut alerts = Vec::new();
+    let mut alert = |text: String| alerts.push(Alert { subject: text.clone(), text });
+    let is_full = ring.watermark >= NEARLY_FULL;
+    for stream in streams.iter().filter(|stream| is_full && !stream.next_to_go.is_empty()) {
+        let who: Vec<String> = stream.next_to_go.iter().map(|(name, records)| format!("{name} {records}")).collect();
+        let goes = if stream.evicted > 0 { "the next to go" } else { "the first to go" };
+        alert(format!("{}: the disk is nearly full, and {goes} are not acknowledged: {}", stream.name, who.join(", ")));
+    }
+    // A ring that has turned over is always full: that is no news while all that goes is delivered.
+    let has_turned = streams.iter().any(|stream| stream.evicted > 0);
+    let is_safe = streams.iter().all(|stream| stream.next_to_go.is_empty());
+    if ring.watermark > 0 && !(has_turned && is_safe) {
+        alert(format!("the ring is {:.0} % full (above {} %)", ring.fill, ring.watermark));
+    }
+    if ring.quota < ring.granted / 2 {
+        let (quota, granted) = (screen::size(ring.quota), screen::size(ring.granted));
+        alert(format!("the disk is full of others' files: the ring may take {quota} of the {granted} it is granted"));
+    }
+    alerts
+}
+
+/// Above this watermark what goes next is named.
+const NEARLY_FULL: u8 = 95;
+
 fn delivering(destination: &DestinationStatus) -> Option<Alert> {
     if destination.state == "paused" || destination.backfill.state == "paused" {
         let what = if destination.state == "paused" { "is held" } else { "has its backfill held" };
@@ -197,9 +238,8 @@ fn delivering(destination: &DestinationStatus) -> Option<Alert> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use raven_model::report::{KernelUdp, ListenerCount};
+    use raven_model::report::KernelUdp;
     use serde_json::value::to_raw_value;
-    use std::collections::BTreeMap;
 
     fn own() -> Status {
         let listener = |proto: &str, addr: &str| ListenerStatus {
@@ -221,10 +261,11 @@ mod tests {
     }
 
     fn store() -> StoreReport {
-        let count = ListenerCount { records: 5, bytes: 500, rate: 2.5, refused: 1 };
+        let count = ListenerCount { records: 5, bytes: 500, rate: 2.5, refused: 1, ..ListenerCount::default() };
         StoreReport {
             streams: vec![StreamStatus { name: "syslog".into(), ..StreamStatus::default() }],
             listeners: BTreeMap::from([("udp:[::]:514".to_owned(), count)]),
+            ..StoreReport::default()
         }
     }
 
@@ -295,6 +336,28 @@ mod tests {
         let status = merge(&raw(own(), Some(store), Some(noc)));
         assert_eq!(status.alerts[0], "syslog is not being stored: no space left on /data");
         assert_eq!(status.alerts.last().unwrap(), "noc (noc:2514) is retrying, 9 records behind: connection refused");
+    }
+
+    #[test]
+    fn a_filling_disk_is_said_until_all_that_goes_is_delivered() {
+        let mut store = store();
+        store.listeners.clear();
+        store.ring = RingStatus { watermark: 85, fill: 86.4, granted: 1000, quota: 1000, ..RingStatus::default() };
+        let alerts = |store: &StoreReport| {
+            merge(&raw(own(), Some(store.clone()), Some(DestinationStatus::default()))).alerts.join("\n")
+        };
+        assert_eq!(alerts(&store), "the ring is 86 % full (above 85 %)");
+        store.ring.watermark = 95;
+        store.streams[0].next_to_go = BTreeMap::from([("noc".to_owned(), 500)]);
+        assert!(
+            alerts(&store)
+                .starts_with("syslog: the disk is nearly full, and the first to go are not acknowledged: noc 500")
+        );
+        store.streams[0].next_to_go.clear();
+        store.streams[0].evicted = 7;
+        assert_eq!(alerts(&store), "", "a ring that turns over is full and well");
+        store.ring.quota = 400;
+        assert!(alerts(&store).contains("others' files"));
     }
 
     #[test]

@@ -31,9 +31,13 @@ fn status() -> Response {
     };
     let own =
         Status { device: "arena".into(), processes: vec![process], listeners: vec![listener], ..Status::default() };
-    let count = ListenerCount { records: 42, bytes: 4200, rate: 1.0, refused: 0 };
+    let count = ListenerCount { records: 42, bytes: 4200, rate: 1.0, refused: 0, ..ListenerCount::default() };
     let stream = StreamStatus { name: "syslog".into(), stored: 42, ..StreamStatus::default() };
-    let store = StoreReport { streams: vec![stream], listeners: BTreeMap::from([("udp:[::]:514".to_owned(), count)]) };
+    let store = StoreReport {
+        streams: vec![stream],
+        listeners: BTreeMap::from([("udp:[::]:514".to_owned(), count)]),
+        ..StoreReport::default()
+    };
     Response::Status(Box::new(RawStatus {
         own,
         reports: BTreeMap::from([(Role::Store, to_raw_value(&store).unwrap())]),

@@ -4,7 +4,7 @@ use anyhow::Context;
 use nix::unistd::dup;
 use raven_jail::socket;
 use raven_model::config::{Collect, Wanted};
-use raven_model::control::{Listener, ListenerId, Proto};
+use raven_model::control::{Dropped, Listener, ListenerId, Proto};
 use raven_model::report::ListenerStatus;
 use raven_model::stream::Stream;
 use std::collections::{BTreeMap, HashSet};
@@ -104,6 +104,11 @@ impl Listeners {
         self.bound.values().map(|b| (b.listener.id, b.listener.name())).collect()
     }
 
+    /// What the sockets have dropped so far, for the store, which remembers it when they are gone.
+    pub fn drops(&self) -> Vec<Dropped> {
+        self.bound.values().filter_map(Bound::drops).collect()
+    }
+
     /// What `ravend` knows of each.
     pub fn status(&self) -> Vec<ListenerStatus> {
         self.bound.values().map(Bound::status).collect()
@@ -120,13 +125,32 @@ impl Bound {
         Ok(dup(&self.socket)?)
     }
 
-    fn status(&self) -> ListenerStatus {
-        let mut dropped = BTreeMap::new();
+    /// Reason, and how many since the socket was made (refused connections: since it was bound by this process).
+    fn dropped(&self) -> (&'static str, u64) {
         if self.listener.proto.is_connected() {
-            dropped.insert("over_limit".to_owned(), self.refused);
+            ("over_limit", self.refused)
         } else {
-            dropped.insert("socket_buffer".to_owned(), socket::drops(self.socket.as_fd()).unwrap_or(0));
+            ("socket_buffer", socket::drops(self.socket.as_fd()).unwrap_or(0))
         }
+    }
+
+    fn drops(&self) -> Option<Dropped> {
+        let (reason, count) = self.dropped();
+        let inode = nix::sys::stat::fstat(&self.socket).map_or(0, |stat| stat.st_ino);
+        // A socket that was taken over from an earlier ravend keeps its inode, and not our count of refusals.
+        let life = if self.listener.proto.is_connected() { u64::from(std::process::id()) << 40 } else { 0 };
+        (count > 0).then(|| Dropped {
+            stream: self.listener.stream,
+            listener: self.listener.name(),
+            reason: reason.to_owned(),
+            source: inode ^ life,
+            count,
+        })
+    }
+
+    fn status(&self) -> ListenerStatus {
+        let (reason, count) = self.dropped();
+        let dropped = BTreeMap::from([(reason.to_owned(), count)]);
         ListenerStatus {
             stream: self.listener.stream.name().to_owned(),
             proto: self.listener.proto.name().to_owned(),

@@ -25,7 +25,7 @@ use raven_jail::channel::Channel;
 use raven_jail::signals::{self, Signals};
 use raven_jail::{caps, spawn};
 use raven_model::config::Config;
-use raven_model::control::ListenerId;
+use raven_model::control::{ListenerId, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
 use sd_notify::NotifyState;
@@ -39,6 +39,8 @@ use std::time::{Duration, Instant};
 const READERS: [Role; 2] = [Role::Decode, Role::Uplink];
 /// Longest wait for an event: heartbeats are looked at so often.
 const TICK: Duration = Duration::from_millis(500);
+/// How often the store is told of drops.
+const DROPS: Duration = Duration::from_secs(1);
 /// A client that has said nothing for so long is let go.
 const SILENT_CLIENT: Duration = Duration::from_secs(10);
 /// Longest that a worker may take to finish.
@@ -113,6 +115,7 @@ pub struct Supervisor {
     stopping: bool,
     announced: bool,
     next_watchdog: Instant,
+    next_drops: Instant,
     /// Since when it runs.
     pub started: Instant,
     /// In force.
@@ -169,6 +172,7 @@ impl Supervisor {
             stopping: false,
             announced: false,
             next_watchdog: now,
+            next_drops: now,
             started: now,
             config,
             capabilities,
@@ -244,6 +248,10 @@ impl Supervisor {
         self.workers.iter_mut().for_each(Worker::kill_if_hung);
         self.clients.retain(|_, client| client.is_answering() || client.since.elapsed() < SILENT_CLIENT);
         let now = Instant::now();
+        if now >= self.next_drops {
+            self.next_drops = now + DROPS;
+            self.tell_drops();
+        }
         if now >= self.next_watchdog {
             let critical_alive =
                 self.workers.iter().all(|w| !w.spec.critical || w.state == State::Unwanted || w.is_fresh());
@@ -251,6 +259,14 @@ impl Supervisor {
                 let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             }
             self.next_watchdog = now + sd_notify::watchdog_enabled().map_or(TICK * 20, |period| period / 3);
+        }
+    }
+
+    /// Tells the store what the sockets have dropped: it remembers that when they are gone.
+    fn tell_drops(&mut self) {
+        let drops = self.listeners.drops();
+        if !drops.is_empty() {
+            self.tell(Role::Store, &ToWorker::Dropped(drops), Vec::new());
         }
     }
 

@@ -18,6 +18,7 @@ use raven_model::config::CollectTrap;
 use raven_model::control::{Listener, ListenerId};
 use raven_model::record::{self, Context};
 use raven_model::report::CollectorReport;
+use raven_model::stream::Stream;
 use raven_model::units::UnixNanos;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -317,4 +318,19 @@ fn user_of(reason: &Refused) -> Option<&[u8]> {
 /// Another at each call: std seeds its hashers from the kernel.
 fn random() -> u64 {
     RandomState::new().hash_one(Moment::now().0)
+}
+
+/// The store counts drops by number, and names them for the account: in the order of [`Stream::drop_reasons`].
+const _: () = assert!(Stream::Trap.drop_reasons().len() == DROPS.len());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_knows_the_names_of_our_drops() {
+        for (reason, name) in DROPS {
+            assert_eq!(Stream::Trap.drop_reasons()[usize::from(reason)], name);
+        }
+    }
 }

@@ -112,7 +112,7 @@ impl Control {
                 *self.shared.door.borrow_mut() = self.secrets.door();
             }
             ToWorker::Stop => {}
-            ToWorker::Start(_) | ToWorker::Client | ToWorker::Listeners(_) | ToWorker::Mibs => {
+            ToWorker::Start(_) | ToWorker::Client | ToWorker::Listeners(_) | ToWorker::Mibs | ToWorker::Dropped(_) => {
                 return Err(CollectorError::Setup("a message that a collector does not take".to_owned()));
             }
         }

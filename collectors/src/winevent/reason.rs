@@ -162,10 +162,13 @@ impl Refused {
 mod tests {
     use super::*;
     use raven_jail::receive::DROP_REASONS;
+    use raven_model::stream::Stream;
 
     #[test]
     fn every_reason_has_a_count_of_its_own() {
         assert_eq!(Reason::ALL.len(), DROP_REASONS);
+        // The store counts them by number, and names them for the account.
+        assert_eq!(Stream::Winevent.drop_reasons(), Reason::ALL.map(Reason::name));
         assert!(Reason::ALL.iter().enumerate().all(|(place, reason)| *reason as usize == place));
     }
 }

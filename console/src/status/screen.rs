@@ -3,7 +3,7 @@
 
 use crate::escape;
 use crate::time;
-use raven_model::report::{BackfillStatus, DestinationStatus, ListenerStatus, Process, Status, StreamStatus};
+use raven_model::report::{BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, Status, StreamStatus};
 use raven_model::units::ByteCount;
 
 /// Columns of the smallest terminal.
@@ -56,6 +56,7 @@ pub fn whole(status: &Status) -> Vec<String> {
         Section::of(processes(status)),
         Section::of(listeners(status)),
         Section::of(streams(status)),
+        Section { head: ring(status).into_iter().collect(), rows: Vec::new(), left_out: 0 },
         Section::of(destinations(status)),
         Section { head: vec![kernel(status)], rows: Vec::new(), left_out: 0 },
     ];
@@ -194,6 +195,33 @@ fn stream(stream: &StreamStatus, status: &Status) -> Vec<String> {
     ]
 }
 
+/// How long each stream's part lasts, and when it is full: for `raven ring status`.
+pub fn forecasts(status: &Status) -> Vec<String> {
+    let seconds = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), time::span);
+    let rows = status.streams.iter().flat_map(|stream| {
+        stream.forecast.iter().map(|forecast| {
+            vec![
+                escape::text(&stream.name),
+                forecast.window.clone(),
+                size(forecast.bytes_per_s as u64),
+                seconds(forecast.holds_s),
+                seconds(forecast.time_to_full_s),
+                size(stream.share),
+            ]
+        })
+    });
+    table(&["FORECAST", "BY THE LAST", "STORED/s", "HOLDS", "FULL IN", "SHARE"], rows)
+}
+
+/// The whole disk in a line: how full, and how many days it lasts by the last hour, day and week.
+pub fn ring(status: &Status) -> Option<String> {
+    let ring = status.ring.as_ref()?;
+    let holds = |forecast: &Forecast| Some(format!("{} ({})", time::span(forecast.holds_s?), forecast.window));
+    let holds: Vec<String> = ring.forecast.iter().filter_map(holds).collect();
+    let holds = if holds.is_empty() { String::new() } else { format!("; holds {}", holds.join(", ")) };
+    Some(format!("RING       {} of {}, {:.0} %{holds}", size(ring.allocated), size(ring.quota), ring.fill))
+}
+
 fn destinations(status: &Status) -> Vec<String> {
     let head = ["DESTINATION", "STREAM", "STATE", "ACK", "ACKED SEQ", "LAG", "RATE/s", "ETA"];
     let lines = table(&head, status.destinations.iter().map(|destination| self::destination(destination, status)));
@@ -318,9 +346,28 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raven_model::report::KernelUdp;
+    use raven_model::report::{KernelUdp, RingStatus};
     use raven_model::units::{Seq, UnixNanos};
     use std::collections::BTreeMap;
+
+    fn ring() -> RingStatus {
+        let forecast =
+            |window: &str| Forecast { window: window.into(), holds_s: Some(1_209_600 + 3600), ..Forecast::default() };
+        RingStatus {
+            allocated: 54_321_098_765,
+            quota: 900 << 30,
+            fill: 5.6,
+            forecast: ["hour", "day", "week"].map(forecast).to_vec(),
+            ..RingStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_ring_has_a_line_with_how_long_it_lasts() {
+        let screen = whole(&busy(1, 1));
+        let line = screen.iter().find(|line| line.starts_with("RING ")).expect("a line");
+        assert!(line.contains("6 %; holds 14d 1h (hour), 14d 1h (day), 14d 1h (week)"), "{line}");
+    }
 
     fn busy(listeners: usize, destinations: usize) -> Status {
         let process = |role: &str| Process {
@@ -371,6 +418,7 @@ mod tests {
             processes: ["ravend", "store", "syslog", "decode", "uplink"].map(process).to_vec(),
             listeners: (0..listeners).map(listener).collect(),
             streams: vec![stream],
+            ring: Some(ring()),
             destinations: (0..destinations).map(destination).collect(),
             kernel: KernelUdp { rcvbuf_errors: 12, ..KernelUdp::default() },
             alerts: vec!["noc0 (noc.example:2514) is retrying, 567890 records behind: connect noc.example:2514: connection refused".into()],

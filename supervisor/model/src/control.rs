@@ -42,6 +42,8 @@ pub enum ToWorker {
     Client,
     /// The configuration changed (store: quota and sync; uplink: destinations).
     Configure(Box<Config>),
+    /// For the store: what listeners' sockets have dropped so far.
+    Dropped(Vec<Dropped>),
     /// Finish: make durable what was received, then exit 0.
     Stop,
 }
@@ -150,6 +152,21 @@ impl Listener {
     pub fn name(&self) -> String {
         format!("{}:{}", self.proto.name(), self.addr)
     }
+}
+
+/// What the socket of a listener has dropped since it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The stream that misses it.
+    pub stream: Stream,
+    /// Name of the listener.
+    pub listener: String,
+    /// As in [`crate::report::ListenerStatus::dropped`].
+    pub reason: String,
+    /// Tells this socket from the one before: its inode.
+    pub source: u64,
+    /// How many.
+    pub count: u64,
 }
 
 /// Transport of a listener.

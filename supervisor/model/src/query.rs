@@ -27,6 +27,11 @@ pub enum Query {
     },
     /// What makes most of the traffic that exporters of flows saw.
     FlowsTop(FlowsTop),
+    /// What the ledger of a stream has one by one: a [`LossView`] each.
+    Losses {
+        /// Stream name.
+        stream: String,
+    },
     /// Check every block of a stream: checksum, order, ledger.
     Verify {
         /// Stream name.
@@ -327,6 +332,32 @@ pub struct TopTotal {
     pub unread: u64,
     /// By so many bytes each key may be too low, because there were more keys than there is memory for; 0 = exact.
     pub missing_bytes_max: u64,
+}
+
+/// Records that were held once and are gone, for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossView {
+    /// First of them.
+    pub first: Seq,
+    /// Last of them.
+    pub last: Seq,
+    /// How many: others between the two may have an entry of their own.
+    pub records: u64,
+    /// True when it may have been fewer: nobody knows how far the newest segment went.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_most: bool,
+    /// `space`, `age`, `damaged`, `quarantined` or `missing`.
+    pub why: String,
+    /// Receive time of the first, where it is known.
+    pub first_ns: Option<UnixNanos>,
+    /// Receive time of the last, where it is known.
+    pub last_ns: Option<UnixNanos>,
+    /// Of them, records that a destination had not acknowledged.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unforwarded: BTreeMap<String, u64>,
+    /// The file, and what was wrong with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// What `ring verify` found in one stream: lines of progress, the last one with `done`.

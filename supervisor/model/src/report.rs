@@ -25,6 +25,9 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// What is kept.
     pub streams: Vec<StreamStatus>,
+    /// The disk under it all; null while the store has not reported.
+    #[serde(default)]
+    pub ring: Option<RingStatus>,
     /// Where it goes.
     pub destinations: Vec<DestinationStatus>,
     /// UDP counters of the network namespace since boot (`/proc/net/snmp`, `snmp6`).
@@ -89,8 +92,20 @@ pub struct StreamStatus {
     pub first_seq: Seq,
     /// Seq that the next record will get.
     pub next_seq: Seq,
-    /// Records stored since the ring was made.
+    /// Records that its collector handed over since the ring was made, by what the batches say.
+    #[serde(default)]
+    pub received: u64,
+    /// Of those, records in batches that failed the store's check.
+    #[serde(default)]
+    pub refused: u64,
+    /// Records that were stored, as counted by listener.
+    #[serde(default)]
+    pub counted: u64,
+    /// Records stored since the ring was made: numbers given.
     pub stored: u64,
+    /// Records held, by the segments there are.
+    #[serde(default)]
+    pub held: u64,
     /// Records evicted since the ring was made.
     pub evicted: u64,
     /// Of those, records that some destination had not acknowledged.
@@ -114,10 +129,88 @@ pub struct StreamStatus {
     /// Messages that the collector dropped before they were stored, by reason, since its memory was made.
     #[serde(default)]
     pub dropped: BTreeMap<String, u64>,
+    /// Dropped before they were stored since the ring was made, by reason, by listeners' sockets and the collector.
+    #[serde(default)]
+    pub dropped_ever: BTreeMap<String, u64>,
+    /// Bytes that are the stream's own, whatever the others need; the quota is more while they leave some.
+    #[serde(default)]
+    pub share: u64,
+    /// How long the quota lasts.
+    #[serde(default)]
+    pub forecast: Vec<Forecast>,
+    /// Ranges that are not held and that no loss explains: there are none, or something is wrong.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
+    /// Records of the oldest segment, the next to go, that a destination has not acknowledged.
+    #[serde(default)]
+    pub next_to_go: BTreeMap<String, u64>,
     /// Records per second over the last 10 s.
     pub rate: f64,
     /// Why storing does not work just now: `no space left on /data`. Null when it works.
     pub error: Option<String>,
+}
+
+/// Records that are not there, both ends inclusive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// First of them.
+    pub first: Seq,
+    /// Last of them.
+    pub last: Seq,
+}
+
+/// How long the disk lasts at the rate of a time that is over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// `hour`, `day` or `week`: the last one in which the store ran.
+    pub window: String,
+    /// Seconds of it that are known: less when the ring is younger.
+    pub covered_s: u64,
+    /// Bytes that were stored per second.
+    pub bytes_per_s: f64,
+    /// Seconds of records that the quota holds; null when nothing came.
+    pub holds_s: Option<u64>,
+    /// Seconds until it is full; 0 when it is.
+    pub time_to_full_s: Option<u64>,
+}
+
+impl Forecast {
+    /// At `rate` bytes a second, with so many of the quota's bytes filled.
+    pub fn of(window: &str, rate: f64, covered: std::time::Duration, quota: u64, filled: u64) -> Self {
+        let seconds = |bytes: u64| (rate > 0.0).then(|| (bytes as f64 / rate) as u64);
+        Self {
+            window: window.to_owned(),
+            covered_s: covered.as_secs(),
+            bytes_per_s: rate,
+            holds_s: seconds(quota),
+            time_to_full_s: seconds(quota.saturating_sub(filled)),
+        }
+    }
+}
+
+/// The disk under the ring.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RingStatus {
+    /// Size of the file system.
+    pub size: u64,
+    /// Bytes of it that can still be taken.
+    pub free: u64,
+    /// What `buffer.disk` grants the ring.
+    pub granted: u64,
+    /// What the ring may take now: less than granted when others have taken the room.
+    pub quota: u64,
+    /// What it has taken.
+    pub allocated: u64,
+    /// Percent of the quota that are taken or needed next; at 100 the oldest records go.
+    pub fill: f64,
+    /// The highest watermark that is passed: 70, 85, 95, or 0. It is left when the fill is 5 below it.
+    pub watermark: u8,
+    /// How often each was passed since the store started.
+    pub passed: BTreeMap<String, u64>,
+    /// Receive time of the oldest record.
+    pub oldest_ns: Option<UnixNanos>,
+    /// How long it lasts, all streams together.
+    pub forecast: Vec<Forecast>,
 }
 
 /// One destination and stream.
@@ -229,12 +322,15 @@ pub struct KernelUdp {
 pub struct StoreReport {
     /// Streams it keeps.
     pub streams: Vec<StreamStatus>,
+    /// The disk under them.
+    #[serde(default)]
+    pub ring: RingStatus,
     /// Counts per listener name (`udp:[::]:514`).
     pub listeners: BTreeMap<String, ListenerCount>,
 }
 
 /// Records stored from a listener since the ring was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ListenerCount {
     /// Records.
     pub records: u64,
@@ -244,6 +340,9 @@ pub struct ListenerCount {
     pub rate: f64,
     /// Records refused by the check of a batch.
     pub refused: u64,
+    /// Dropped at its socket since the ring was made, by reason.
+    #[serde(default)]
+    pub dropped_ever: BTreeMap<String, u64>,
 }
 
 /// A collector's heartbeat.

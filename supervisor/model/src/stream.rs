@@ -51,6 +51,33 @@ impl Stream {
         }
     }
 
+    /// Names of the reasons for which its collector drops messages, by their number in the receive memory.
+    pub const fn drop_reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::Syslog | Self::Flow => &[],
+            Self::Trap => &["storm", "discovery"],
+            Self::Host => &["ring_full"],
+            Self::Winevent => &[
+                "credentials",
+                "not_ready",
+                "not_events",
+                "body_too_long",
+                "encoding_unknown",
+                "encoding_broken",
+                "charset",
+                "slow",
+                "ring_full",
+                "too_many_waiting",
+                "method",
+                "http_malformed",
+                "cut_off",
+                "tls_handshake",
+                "no_certificate",
+                "connection_unserved",
+            ],
+        }
+    }
+
     /// Its part of the disk against those of the other streams in use.
     pub const fn weight(self) -> u64 {
         match self {

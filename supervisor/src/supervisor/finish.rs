@@ -15,6 +15,9 @@ impl Supervisor {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         let collectors = Stream::ALL.map(Stream::collector);
         for role in collectors.into_iter().chain([Role::Store, Role::Uplink, Role::Decode]) {
+            if role == Role::Store {
+                self.tell_drops();
+            }
             self.stop_worker(role)?;
         }
         let _ = fs::remove_file(self.dirs.control());

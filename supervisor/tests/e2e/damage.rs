@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small file system in memory, unmounted when dropped.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Self {
+    pub fn mount(at: &Path, size: &str) -> Self {
         std::fs::create_dir_all(at).unwrap();
         assert!(
             Command::new("mount")
@@ -27,12 +27,12 @@ impl SmallDisk {
         Self(at.to_owned())
     }
 
-    fn remount(&self, option: &str) -> bool {
+    pub fn remount(&self, option: &str) -> bool {
         Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(&self.0).status().unwrap().success()
     }
 
     /// Takes all the space that is left.
-    fn fill(&self) -> PathBuf {
+    pub fn fill(&self) -> PathBuf {
         let path = self.0.join("ballast");
         let mut file = File::create(&path).unwrap();
         let zeros = vec![0; 64 * 1024];

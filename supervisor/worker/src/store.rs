@@ -12,25 +12,26 @@
 mod kept;
 mod readers;
 mod room;
+mod sizes;
 
 use anyhow::{Context, bail};
 use kept::{Input, Kept};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::statvfs::statvfs;
 use raven_buffer::tail::TailServer;
-use raven_buffer::{Eviction, WriterOptions};
+use raven_buffer::{Eviction, WriterOptions, shares};
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::receive::Waiting;
-use raven_model::config::{Config, Disk};
+use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, ListenerId, PACKET_MAX, Start, ToWorker};
 use raven_model::report::StoreReport;
 use raven_model::stream::Stream;
 use raven_model::table::Role;
 use raven_model::units::Seq;
+use sizes::Sizes;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A commit does not grow beyond this much of raw frames: about 5 MiB when packed, and less than half of the receive
@@ -70,6 +71,7 @@ struct Fenced {
 pub struct Store {
     channel: Channel,
     kept: Vec<Kept>,
+    sizes: Sizes,
     /// Streams that are not opened.
     idle: Vec<Input>,
     ring: PathBuf,
@@ -94,6 +96,7 @@ impl Store {
         let mut this = Self {
             channel,
             kept: Vec::new(),
+            sizes: Sizes::default(),
             idle,
             ring: start.data.join("ring"),
             boot_id: u128::from_str_radix(&start.boot_id, 16).unwrap_or(0).to_be_bytes(),
@@ -119,21 +122,17 @@ impl Store {
         let (open, idle): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.idle).into_iter().partition(|input| wanted(input.stream));
         self.idle = idle;
-        let weights = |sum: u64, stream: Stream| sum + stream.weight();
-        let streams = self.kept.iter().map(|kept| kept.stream).chain(open.iter().map(|input| input.stream));
-        let all = streams.fold(0, weights);
-        let total = quota(&self.ring, self.config.buffer.disk)?;
+        let granted = sizes::granted(sizes::space(&self.ring)?.size, self.config.buffer.disk);
+        let parts = self.parts(granted, &open.iter().map(|input| input.stream).collect::<Vec<_>>());
         let keep = self.config.buffer.keep.0;
-        let share = |stream: Stream| total / all * stream.weight();
-        for kept in &mut self.kept {
-            kept.writer.set_quota(share(kept.stream), keep);
-        }
         for input in open {
-            let segment_bytes = self.config.buffer.segment.map(|bytes| bytes.0);
-            let quota_bytes = if all == input.stream.weight() { total } else { share(input.stream) };
-            let options = WriterOptions { quota_bytes, segment_bytes, keep, boot_id: self.boot_id };
+            let quota_bytes = parts[&input.stream];
+            let segment_bytes = shares::segment(quota_bytes, self.config.buffer.segment.map(|bytes| bytes.0));
+            let options =
+                WriterOptions { quota_bytes, segment_bytes: Some(segment_bytes), keep, boot_id: self.boot_id };
             self.kept.push(Kept::open(input, &self.ring, options, self.listeners.clone())?);
         }
+        self.measure();
         Ok(())
     }
 
@@ -246,6 +245,13 @@ impl Store {
                 self.config = config;
                 self.open_streams()?;
             }
+            ToWorker::Dropped(drops) => {
+                for drop in drops {
+                    if let Some(kept) = self.kept.iter_mut().find(|kept| kept.stream == drop.stream) {
+                        kept.writer.note_drops(&drop.listener, &drop.reason, drop.source, drop.count);
+                    }
+                }
+            }
             ToWorker::Stop => self.stopping = true,
             _ => bail!("a message that the store does not take"),
         }
@@ -259,15 +265,30 @@ impl Store {
         }
         self.next_heartbeat = now + HEARTBEAT;
         self.told_of_commits = std::mem::take(&mut self.commits);
-        let mut report = StoreReport::default();
-        for kept in &mut self.kept {
-            kept.look_for_room = true;
-            report.streams.push(kept.writer.status(now));
-            report.listeners.extend(kept.writer.listener_counts());
-        }
+        self.measure();
+        let report = self.report(now);
         let report = serde_json::value::to_raw_value(&report)?;
         self.channel.send_json(&FromWorker::Heartbeat { report }, &[])?;
         Ok(())
+    }
+
+    fn report(&mut self, now: Instant) -> StoreReport {
+        let mut report = StoreReport::default();
+        let parts = self.parts(self.sizes.total(), &[]);
+        for n in 0..self.kept.len() {
+            let acknowledged = self.acknowledged(n);
+            let kept = &mut self.kept[n];
+            kept.look_for_room = true;
+            kept.count_drops();
+            kept.save_counts(now, false);
+            let mut status = kept.writer.status(now);
+            status.share = parts[&kept.stream];
+            status.next_to_go = kept.writer.oldest().map_or_else(BTreeMap::new, |oldest| oldest.missing(&acknowledged));
+            report.streams.push(status);
+            report.listeners.extend(kept.writer.listener_counts());
+        }
+        report.ring = self.ring_status(&report.streams);
+        report
     }
 
     /// Makes everything durable that the collectors handed over.
@@ -282,6 +303,10 @@ impl Store {
                 }
             }
             if left == 0 {
+                for kept in &mut self.kept {
+                    kept.count_drops();
+                    kept.save_counts(Instant::now(), true);
+                }
                 return Ok(());
             }
             if Instant::now() > until {
@@ -324,16 +349,6 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
         inputs.push(Input { stream, memory, words, wake });
     }
     Ok((inputs, readers))
-}
-
-/// Bytes that the ring may take: never more than 95 % of its file system.
-fn quota(ring: &Path, disk: Disk) -> anyhow::Result<u64> {
-    let fs = statvfs(ring).with_context(|| format!("cannot ask the size of the file system of {}", ring.display()))?;
-    let size = fs.blocks() * fs.fragment_size();
-    Ok(match disk {
-        Disk::Share(percent) => size / 100 * u64::from(percent),
-        Disk::Amount(bytes) => bytes.0.min(size / 100 * 95),
-    })
 }
 
 /// Wall clock minus the clock that is never stepped, nanoseconds.

@@ -6,7 +6,7 @@ use super::connections::Building;
 use super::inspect::{Contexts, Findings, Inspect};
 use super::layout::{
     BUFFERS_AT, CONNECTION, CONNECTIONS, DESCRIPTORS, DROP_REASONS, FAR_AT, MAGIC, MEMORY_SIZE, POPULATE, RING,
-    RING_AT, RING_SOFT, SLOT, SLOTS, SNAPSHOT_AT, SNAPSHOT_MAX, WORDS_SIZE, expect_len, head, word, words,
+    RING_AT, RING_SOFT, SLOT, SLOTS, SNAPSHOT_AT, SNAPSHOT_MAX, WORDS_SIZE, drop_word, expect_len, head, word, words,
 };
 use crate::memory::Mapping;
 use std::cell::Cell;
@@ -241,12 +241,12 @@ impl CollectorMemory {
 
     /// Messages dropped under `reason`, since the memory was made.
     pub fn dropped(&self, reason: u8) -> u64 {
-        self.word(drop_word(reason)).load(Relaxed)
+        self.word(drop_word(usize::from(reason))).load(Relaxed)
     }
 
     /// Counts a message that is dropped before it reaches the ring. A reason that does not exist counts as the last.
     pub fn count_drop(&self, reason: u8) {
-        self.count(drop_word(reason), 1);
+        self.count(drop_word(usize::from(reason)), 1);
     }
 
     /// A sender waits for all that was handed over so far: the store is to commit soon.
@@ -322,9 +322,4 @@ impl CollectorMemory {
         self.map.punch(RING_AT + RING_SOFT..RING_AT + RING)?;
         self.map.punch(FAR_AT..BUFFERS_AT)
     }
-}
-
-const fn drop_word(reason: u8) -> usize {
-    let last = DROP_REASONS as u8 - 1;
-    head::DROPPED + (if reason < last { reason } else { last }) as usize * 8
 }

@@ -96,6 +96,11 @@ pub(super) mod head {
     pub const DROPPED: usize = 128;
 }
 
+/// The word of a reason to drop; one that does not exist counts as the last.
+pub(super) const fn drop_word(reason: usize) -> usize {
+    head::DROPPED + (if reason < DROP_REASONS { reason } else { DROP_REASONS - 1 }) * 8
+}
+
 /// Kinds of places in [`head::WORKING_ON`].
 pub(super) const SLOT: u64 = 1 << 32;
 pub(super) const CONNECTION: u64 = 2 << 32;

@@ -2,7 +2,7 @@
 
 use super::layout::{
     BATCH_MAX, DESCRIPTOR, DESCRIPTORS, MAGIC, MEMORY_SIZE, RING, RING_AT, SNAPSHOT_AT, SNAPSHOT_MAX, WORDS_SIZE,
-    descriptor_at, expect_len, head, word, words,
+    descriptor_at, drop_word, expect_len, head, word, words,
 };
 use crate::memory::Mapping;
 use std::io;
@@ -146,6 +146,11 @@ impl StoreMemory {
     /// Gives the ring space of all batches up to `batch` back. Call only after the commit that holds them.
     pub fn set_durable(&self, batch: u64) {
         word(&self.words, words::DURABLE).store(batch, Release);
+    }
+
+    /// Messages that the collector dropped for the reason of this number, since the epoch began.
+    pub fn dropped(&self, reason: usize) -> u64 {
+        word(&self.map, drop_word(reason)).load(Relaxed)
     }
 
     /// True when a sender waits for a batch that is not durable.

@@ -44,6 +44,7 @@ enum Job {
     Sources(Box<Sources>, String, RingReader),
     Top(Box<Top>, RingReader),
     Verify(String),
+    Losses(RingReader),
     Finished,
 }
 
@@ -152,6 +153,12 @@ impl Client {
                 self.verify(&stream, ring, pulse)?;
                 Ok(Step::Done)
             }
+            Job::Losses(reader) => {
+                for loss in reader.ledger().losses {
+                    self.lines.line(&Line::Loss(&loss.view()));
+                }
+                Ok(Step::Done)
+            }
             Job::Asking(_) if self.moved.elapsed() > ASK => bail!("no question came within {} s", ASK.as_secs()),
             Job::Asking(_) | Job::Finished => Ok(Step::Again),
         }
@@ -224,6 +231,7 @@ fn job(query: Query, knowledge: &Rc<Knowledge>, ring: &Ring) -> anyhow::Result<J
             let reader = ring.reader(FLOW)?;
             Job::Top(Box::new(Top::new(question, knowledge)), reader)
         }
+        Query::Losses { stream } => Job::Losses(ring.reader(&stream)?),
         Query::Verify { stream } => {
             ring.reader(&stream)?;
             Job::Verify(stream)

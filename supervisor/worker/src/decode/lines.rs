@@ -1,6 +1,6 @@
 //! What a client still has to take of its answer.
 
-use raven_model::query::{RecordView, Reply, SourceView, TopView, VerifyView};
+use raven_model::query::{LossView, RecordView, Reply, SourceView, TopView, VerifyView};
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -15,6 +15,8 @@ pub enum Line<'a> {
     Source(&'a SourceView),
     /// A key of flows.
     Top(&'a TopView),
+    /// An entry of the ledger.
+    Loss(&'a LossView),
     /// How far a check is.
     Verify(&'a VerifyView),
 }
@@ -35,6 +37,7 @@ impl Lines {
             Line::Record(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Source(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Top(view) => serde_json::to_writer(&mut self.bytes, view),
+            Line::Loss(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Verify(view) => serde_json::to_writer(&mut self.bytes, view),
         };
         self.bytes.push(b'\n');

@@ -49,6 +49,8 @@ pub(super) struct Kept {
     snapshot: Option<u64>,
     /// Batches that were none.
     complaints: u64,
+    /// Segments that went before every destination had them.
+    pub went_early: u64,
     pub clock_offset: i128,
 }
 
@@ -82,6 +84,7 @@ impl Kept {
             committed_at: Instant::now(),
             snapshot: None,
             complaints: 0,
+            went_early: 0,
             clock_offset: clock_offset(),
         };
         this.resume();
@@ -198,6 +201,24 @@ impl Kept {
             Ok(false) => {}
             Ok(true) => self.tell_contexts(),
             Err(error) => self.complain(&error.to_string()),
+        }
+    }
+
+    /// Takes over what the collector has dropped so far.
+    pub fn count_drops(&mut self) {
+        let epoch = self.memory.epoch();
+        if epoch == 0 {
+            return;
+        }
+        for (n, reason) in self.stream.drop_reasons().iter().enumerate() {
+            self.writer.note_drops("", reason, epoch, self.memory.dropped(n));
+        }
+    }
+
+    /// Saves the counts that no segment has, when it is time or `at_once`.
+    pub fn save_counts(&mut self, now: Instant, at_once: bool) {
+        if let Err(error) = self.writer.save_counts(now, at_once) {
+            self.complain(&error.to_string());
         }
     }
 

@@ -3,8 +3,10 @@
 use super::kept::Kept;
 use super::{FENCE, Fenced, STEP, Store, clock_offset};
 use raven_buffer::tail::Reply;
+use raven_buffer::{Eviction, Why};
 use raven_model::table::Role;
 use raven_model::units::UnixNanos;
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl Store {
@@ -15,11 +17,22 @@ impl Store {
             Some(_) => self.evict(n, None),
             None => {}
         }
-        let kept = &mut self.kept[n];
-        if !std::mem::take(&mut kept.look_for_room) {
+        if !std::mem::take(&mut self.kept[n].look_for_room) {
             return;
         }
-        let Some(eviction) = kept.writer.evictable(kept.trusted_now(), &kept.low) else { return };
+        // Limits are as old as the last look: what others left meanwhile may be enough.
+        if self.kept[n].writer.is_disk_full() {
+            self.measure();
+            if !self.kept[n].writer.over_quota() && self.another_is_over(n) {
+                return;
+            }
+        } else if self.kept[n].writer.over_quota() {
+            self.divide();
+        }
+        let acknowledged = self.acknowledged(n);
+        let kept = &mut self.kept[n];
+        let Some(eviction) = kept.writer.evictable(kept.trusted_now(), &acknowledged) else { return };
+        kept.warn(&eviction, &eviction.missing(&acknowledged));
         self.last_token += 1;
         let fence =
             Reply::Fence { token: self.last_token, stream: kept.stream.name().to_owned(), below: eviction.next };
@@ -31,22 +44,47 @@ impl Store {
         kept.fenced = Some(Fenced { eviction, token: self.last_token, until: Instant::now() + FENCE });
     }
 
+    /// A borrower has more than its limit, and a segment that can go: it makes room first.
+    fn another_is_over(&self, n: usize) -> bool {
+        let over = |other: &Kept| other.writer.over_quota() && other.writer.oldest().is_some();
+        self.kept.iter().enumerate().any(|(other, kept)| other != n && over(kept))
+    }
+
     pub(super) fn evict(&mut self, n: usize, unforwarded: Option<Vec<(String, u64)>>) {
-        let kept = &mut self.kept[n];
-        let Some(Fenced { eviction, .. }) = kept.fenced.take() else { return };
+        let acknowledged = self.acknowledged(n);
+        let Some(Fenced { eviction, .. }) = self.kept[n].fenced.take() else { return };
         // More may have to go; also what could not be removed now.
-        kept.look_for_room = true;
-        let unforwarded = unforwarded.map_or_else(
-            || kept.low.iter().map(|(name, &low)| (name.clone(), eviction.unforwarded(low))).collect(),
-            |told| told.into_iter().collect(),
-        );
-        if let Err(error) = kept.writer.evict(&eviction, unforwarded) {
-            eprintln!("raven-worker store: {error}");
+        self.kept[n].look_for_room = true;
+        let unforwarded =
+            unforwarded.map_or_else(|| eviction.missing(&acknowledged), |told| told.into_iter().collect());
+        match self.kept[n].writer.evict(&eviction, unforwarded) {
+            Ok(()) => self.kept.iter_mut().for_each(|kept| kept.writer.room_was_made()),
+            Err(error) => eprintln!("raven-worker store: {error}"),
         }
     }
 }
 
 impl Kept {
+    /// Says before it goes what a destination will miss: the 1st, 2nd, 4th, 8th … segment.
+    fn warn(&mut self, eviction: &Eviction, missing: &BTreeMap<String, u64>) {
+        if missing.is_empty() || eviction.why != Why::Space {
+            return;
+        }
+        self.went_early += 1;
+        if self.went_early.is_power_of_two() {
+            let who: Vec<String> = missing.iter().map(|(name, records)| format!("{name} {records}")).collect();
+            eprintln!(
+                "raven-worker store: {}: records {} to {} go for room before every destination has them; not \
+                 acknowledged: {} ({} such segments so far)",
+                self.stream,
+                eviction.first,
+                eviction.next.0 - 1,
+                who.join(", "),
+                self.went_early
+            );
+        }
+    }
+
     /// The wall clock, unless it was stepped since this process began.
     fn trusted_now(&self) -> Option<UnixNanos> {
         let stepped = (clock_offset() - self.clock_offset).abs();
