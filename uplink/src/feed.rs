@@ -3,9 +3,10 @@
 use crate::attempt::{Event, Failure, Pace};
 use crate::dead::DeadLetters;
 use crate::reader::Reader;
+use crate::secrets::Own;
 use crate::source::Source;
 use crate::standing::Shared;
-use crate::{http, relp};
+use crate::{http, nats, relp, syslog};
 use raven_model::config::{Destination, Kind};
 use std::future::Future;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Feed<S: Source> {
     pub standing: Shared,
     /// What it refuses.
     pub dead: DeadLetters,
+    /// What it trusts and shows.
+    pub secrets: Own,
     /// Becomes true when the task shall end.
     pub stop: watch::Receiver<bool>,
 }
@@ -52,11 +55,14 @@ impl<S: Source> Feed<S> {
     pub async fn run(mut self) {
         let mut relp = relp::Memory::default();
         let mut http = http::Memory::default();
+        let mut nats = relp::Memory::default();
         loop {
             self.reader.rewind();
             let ended = match self.to.kind {
                 Kind::Relp => relp::attempt(&mut self, &mut relp).await,
-                Kind::Http => http::attempt(&mut self, &mut http).await,
+                Kind::Http | Kind::Otlp => http::attempt(&mut self, &mut http).await,
+                Kind::Syslog => syslog::attempt(&mut self).await,
+                Kind::Nats => nats::attempt(&mut self, &mut nats).await,
             };
             let Ended::Failed(failure) = ended else { break };
             let pause = self.standing.borrow_mut().failed(failure, &self.pace);

@@ -5,6 +5,7 @@ use crate::dead::DeadLetters;
 use crate::feed::Feed;
 use crate::progress::Progress;
 use crate::reader::Reader;
+use crate::secrets::{Own, Secrets};
 use crate::source::Source;
 use crate::standing::{Shared, Standing};
 use raven_model::config::Destination;
@@ -53,6 +54,7 @@ pub struct Base<S> {
 struct Running {
     route: Route,
     to: Destination,
+    secrets: Own,
     standing: Shared,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -62,6 +64,7 @@ struct Running {
 pub struct Fleet<S: Source, C> {
     base: Base<S>,
     store: C,
+    secrets: Secrets,
     running: BTreeMap<Route, Running>,
     /// Told to stop; their last acknowledgements still count.
     leaving: Vec<Running>,
@@ -71,8 +74,8 @@ pub struct Fleet<S: Source, C> {
 
 impl<S: Source, C: CursorStore> Fleet<S, C> {
     /// None yet.
-    pub const fn new(base: Base<S>, store: C) -> Self {
-        Self { base, store, running: BTreeMap::new(), leaving: Vec::new(), unsaved: None }
+    pub fn new(base: Base<S>, store: C) -> Self {
+        Self { base, store, secrets: Secrets::default(), running: BTreeMap::new(), leaving: Vec::new(), unsaved: None }
     }
 
     /// Starts what is new, ends what is gone, and starts anew what changed; leaves all others alone.
@@ -97,6 +100,18 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
                 Some(changed) => self.replace(changed, to),
                 None => self.start(&route, to),
             };
+            self.running.insert(route, running);
+        }
+    }
+
+    /// Secrets have come: destinations whose secrets changed begin anew with them.
+    pub fn secrets(&mut self, change: impl FnOnce(&mut Secrets)) {
+        change(&mut self.secrets);
+        for running in std::mem::take(&mut self.running).into_values() {
+            let route = running.route.clone();
+            let same = running.secrets == self.secrets.of(&route.0);
+            let to = running.to.clone();
+            let running = if same { running } else { self.replace(running, &to) };
             self.running.insert(route, running);
         }
     }
@@ -131,8 +146,10 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             reader: Reader::new(Rc::clone(&self.base.source), &route.1, Rc::clone(&standing)),
             standing: Rc::clone(&standing),
             dead: DeadLetters::new(&self.base.cursors, &self.base.device, &route.0, &route.1),
+            secrets: self.secrets.of(&route.0),
             stop: stopped,
         };
+        let secrets = feed.secrets.clone();
         let task = tokio::task::spawn_local(async move {
             if let Some(before) = after {
                 // It ends within its grace; an abort cannot happen. Two at a time would send everything twice.
@@ -141,7 +158,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             }
             feed.run().await;
         });
-        Running { route, to: to.clone(), standing, stop, task }
+        Running { route, to: to.clone(), secrets, standing, stop, task }
     }
 
     /// Saves the cursors that moved, in one commit.

@@ -4,7 +4,7 @@
 use crate::attempt::{Attempts, Event, Failure, Pace};
 use crate::fleet::Saved;
 use crate::progress::Progress;
-use raven_model::config::{AckClass, Destination, Kind};
+use raven_model::config::Destination;
 use raven_model::report::DestinationStatus;
 use raven_model::units::Seq;
 use std::cell::RefCell;
@@ -173,9 +173,9 @@ impl Standing {
         DestinationStatus {
             name: name.to_owned(),
             stream: stream.to_owned(),
-            kind: kind(to.kind).to_owned(),
+            kind: to.kind.name().to_owned(),
             to: to.to.clone(),
-            ack_class: ack_class(to.ack).to_owned(),
+            ack_class: to.ack_class().to_owned(),
             acked_seq: self.progress.low(),
             acked_above: self.progress.above(),
             lag,
@@ -193,21 +193,6 @@ impl Standing {
         let dead = (self.dead > 0).then(|| format!("{} records it refuses are in its dead letters", self.dead));
         let parts: Vec<String> = self.attempts.last_error.iter().cloned().chain(dead).collect();
         (!parts.is_empty()).then(|| parts.join("; "))
-    }
-}
-
-/// As in the configuration.
-pub const fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Relp => "relp",
-        Kind::Http => "http",
-    }
-}
-
-const fn ack_class(class: AckClass) -> &'static str {
-    match class {
-        AckClass::Accepted => "accepted",
-        AckClass::Durable => "durable",
     }
 }
 

@@ -134,6 +134,7 @@ impl Office {
                         Order::None => orders.drained(),
                         Order::NotOurs => {}
                         Order::Configure(config) => self.configure(&config),
+                        Order::Secrets(came) => self.fleet.secrets(|secrets| secrets.take(came.into_iter())),
                         Order::Stop => return Ok(()),
                     }
                 }
@@ -188,12 +189,14 @@ enum Order {
     /// Meant for other roles.
     NotOurs,
     Configure(Box<Config>),
+    Secrets(Vec<(String, OwnedFd)>),
     Stop,
 }
 
 fn next_order(control: &Channel, packet: &mut [u8]) -> Result<Order, UplinkError> {
     match control.try_recv_json::<ToWorker>(packet) {
         Ok(Some((ToWorker::Configure(config), _))) => Ok(Order::Configure(config)),
+        Ok(Some((ToWorker::Secrets(names), fds))) => Ok(Order::Secrets(names.into_iter().zip(fds).collect())),
         // The far end is gone: so is what this process was started for.
         Ok(Some((ToWorker::Stop, _)) | None) => Ok(Order::Stop),
         Ok(Some(_)) => Ok(Order::NotOurs),

@@ -64,13 +64,25 @@ const STREAM: Shape = text::<String>("the name of a stream, such as `\"syslog\"`
 
 /// A destination.
 pub(super) const DESTINATION: Shape = Shape::Table(&[
-    ("kind", choice::<Kind>("`\"relp\"` or `\"http\"`", &["relp", "http"])),
-    ("to", text::<String>("`\"host:port\"` for RELP, `\"http://host:port/path\"` for HTTP")),
+    (
+        "kind",
+        choice::<Kind>(
+            "`\"relp\"`, `\"http\"`, `\"syslog\"`, `\"otlp\"` or `\"nats\"`",
+            &["relp", "http", "syslog", "otlp", "nats"],
+        ),
+    ),
+    ("to", text::<String>("`\"host:port\"`, or `\"http://host:port/path\"` for HTTP and OTLP")),
     ("streams", Shape::List(&STREAM)),
     ("ack", choice::<AckClass>("`\"accepted\"` or `\"durable\"`", &["accepted", "durable"])),
     ("compression", choice::<Compression>("`\"none\"`, `\"gzip\"` or `\"zstd\"`", &["none", "gzip", "zstd"])),
     ("window", number("a number from 1 to 65536")),
     ("timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
+    ("tls", truth()),
+    ("ca", SECRET),
+    ("server_name", TEXT),
+    ("certificate", SECRET),
+    ("key", SECRET),
+    ("credentials", SECRET),
 ]);
 
 const SYSLOG: Shape = Shape::Table(&[
@@ -335,7 +347,9 @@ mod tests {
         (winevent.certificate, winevent.key, winevent.client_ca) = (secret(), secret(), secret());
         winevent.credentials = secret();
         collect.flow.sampling.insert("noc".to_owned(), 100);
-        let noc: Destination = toml::from_str("kind = 'relp'\nto = 'noc:2514'").expect("valid");
+        let mut noc: Destination = toml::from_str("kind = 'relp'\nto = 'noc:2514'").expect("valid");
+        (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());
+        noc.server_name = Some("noc.example".to_owned());
         config.uplink.insert("noc".to_owned(), noc);
         let (mut of_shape, mut of_types) = (BTreeSet::new(), BTreeSet::new());
         keys_of_shape(&CONFIG, "", &mut of_shape);
