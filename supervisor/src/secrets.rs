@@ -25,13 +25,13 @@ const MIB_MAX: u64 = 4 << 20;
 const MIBS_MAX: usize = 32 << 20;
 
 /// Roles that get secrets.
-const ROLES: [Role; 4] = [Role::Syslog, Role::Trap, Role::Winevent, Role::Decode];
+const ROLES: [Role; 5] = [Role::Syslog, Role::Trap, Role::Winevent, Role::Decode, Role::Uplink];
 
 /// All secrets in force.
 #[derive(Debug, Default)]
 pub struct Secrets {
     /// By the key of the configuration that names each.
-    of_config: BTreeMap<&'static str, OwnedFd>,
+    of_config: BTreeMap<String, OwnedFd>,
     /// The appliance's own certificate and key.
     own: Option<(OwnedFd, OwnedFd)>,
     /// What could not be read, for operators.
@@ -49,7 +49,7 @@ impl Secrets {
     pub fn read_or_tell(program: &OwnedFd, args: &Args, config: &Config) -> Self {
         let mut this = Self::default();
         let dir = beside(&args.config, "secrets");
-        for (key, secret) in ROLES.into_iter().flat_map(|role| config.collect.secrets(role)) {
+        for (key, secret) in ROLES.into_iter().flat_map(|role| config.secrets(role)) {
             match read_secret(&dir.join(secret.file_name())) {
                 Ok(fd) => drop(this.of_config.insert(key, fd)),
                 Err(error) => this.tell(format!("{key}: {error:#}")),
@@ -74,9 +74,9 @@ impl Secrets {
     /// What `role` is to get: names, and a descriptor for each.
     pub fn of(&self, role: Role, config: &Config) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
         let (mut names, mut fds) = (Vec::new(), Vec::new());
-        for (key, _) in config.collect.secrets(role) {
-            if let Some(fd) = self.of_config.get(key) {
-                names.push(key.to_owned());
+        for (key, _) in config.secrets(role) {
+            if let Some(fd) = self.of_config.get(&key) {
+                names.push(key);
                 fds.push(dup(fd)?);
             }
         }

@@ -126,7 +126,7 @@ fn value(out: &mut Vec<u8>, text: &str) {
 
 /// The digits of a leading `<0>` to `<191>`. Looks at five bytes at most.
 #[inline]
-fn priority(raw: &[u8]) -> &[u8] {
+pub(crate) fn priority(raw: &[u8]) -> &[u8] {
     let digits =
         raw.strip_prefix(b"<").map_or(0, |rest| rest.iter().take(3).take_while(|b| b.is_ascii_digit()).count());
     let number = raw.get(1..=digits).unwrap_or_default();

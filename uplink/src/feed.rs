@@ -4,9 +4,10 @@ use crate::attempt::{Event, Failure, Pace};
 use crate::dead::DeadLetters;
 use crate::lanes::Lane;
 use crate::reader::Reader;
+use crate::secrets::Own;
 use crate::source::Source;
 use crate::standing::Shared;
-use crate::{http, relp};
+use crate::{http, nats, relp, syslog};
 use raven_model::config::{Destination, Kind};
 use std::future::Future;
 use std::rc::Rc;
@@ -40,6 +41,8 @@ pub struct Feed<S: Source> {
     pub standing: Shared,
     /// What it refuses.
     pub dead: DeadLetters,
+    /// What it trusts and shows.
+    pub secrets: Own,
     /// Becomes true when the task shall end.
     pub stop: watch::Receiver<bool>,
 }
@@ -84,7 +87,9 @@ impl<S: Source> Feed<S> {
     async fn attempt(&mut self, memory: &mut Memory) -> Ended {
         match self.to.kind {
             Kind::Relp => relp::attempt(self, &mut memory.relp).await,
-            Kind::Http => http::attempt(self, &mut memory.http).await,
+            Kind::Http | Kind::Otlp => http::attempt(self, &mut memory.http).await,
+            Kind::Syslog => syslog::attempt(self).await,
+            Kind::Nats => nats::attempt(self, &mut memory.nats).await,
         }
     }
 
@@ -137,6 +142,7 @@ impl<S: Source> Feed<S> {
 struct Memory {
     relp: relp::Memory,
     http: http::Memory,
+    nats: relp::Memory,
 }
 
 /// A backfill lane without work for [`IDLE`] needs no connection. Never, for the live lane.

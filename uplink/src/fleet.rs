@@ -6,6 +6,7 @@ use crate::feed::Feed;
 use crate::lanes::{Board, Lane, class};
 use crate::progress::Progress;
 use crate::reader::Reader;
+use crate::secrets::{Own, Secrets};
 use crate::source::Source;
 use crate::standing::{Counts, Paused, Shared, Standing, Way};
 use raven_model::config::Destination;
@@ -59,6 +60,7 @@ pub struct Base<S> {
 pub(crate) struct Running {
     pub(crate) route: Route,
     to: Destination,
+    secrets: Own,
     pub(crate) standing: Shared,
     pub(crate) dead: DeadLetters,
     stop: watch::Sender<bool>,
@@ -87,6 +89,7 @@ fn begin<S: Source>(feed: Feed<S>, before: Option<JoinHandle<()>>) -> JoinHandle
 pub struct Fleet<S: Source, C> {
     base: Base<S>,
     pub(crate) store: C,
+    secrets: Secrets,
     pub(crate) running: BTreeMap<Route, Running>,
     /// What the streams of a destination share.
     boards: BTreeMap<String, Rc<RefCell<Board>>>,
@@ -98,8 +101,16 @@ pub struct Fleet<S: Source, C> {
 
 impl<S: Source, C: CursorStore> Fleet<S, C> {
     /// None yet.
-    pub const fn new(base: Base<S>, store: C) -> Self {
-        Self { base, store, running: BTreeMap::new(), boards: BTreeMap::new(), leaving: Vec::new(), unsaved: None }
+    pub fn new(base: Base<S>, store: C) -> Self {
+        Self {
+            base,
+            store,
+            secrets: Secrets::default(),
+            running: BTreeMap::new(),
+            boards: BTreeMap::new(),
+            leaving: Vec::new(),
+            unsaved: None,
+        }
     }
 
     /// Starts what is new, ends what is gone, and starts anew what changed; leaves all others alone.
@@ -124,6 +135,18 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
                 Some(changed) => self.replace(changed, to),
                 None => self.start(&route, to),
             };
+            self.running.insert(route, running);
+        }
+    }
+
+    /// Secrets have come: destinations whose secrets changed begin anew with them.
+    pub fn secrets(&mut self, change: impl FnOnce(&mut Secrets)) {
+        change(&mut self.secrets);
+        for running in std::mem::take(&mut self.running).into_values() {
+            let route = running.route.clone();
+            let same = running.secrets == self.secrets.of(&route.0);
+            let to = running.to.clone();
+            let running = if same { running } else { self.replace(running, &to) };
             self.running.insert(route, running);
         }
     }
@@ -166,6 +189,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         before: Option<[JoinHandle<()>; 2]>,
     ) -> Running {
         let (stop, stopped) = watch::channel(false);
+        let secrets = self.secrets.of(&route.0);
         let feed = |lane| Feed {
             device: self.base.device.clone(),
             name: route.0.clone(),
@@ -176,11 +200,12 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             reader: Reader::new(Rc::clone(&self.base.source), &route.1, Rc::clone(&standing), lane),
             standing: Rc::clone(&standing),
             dead: dead.clone(),
+            secrets: secrets.clone(),
             stop: stopped.clone(),
         };
         let [live, backfill] = before.map_or([None, None], |tasks| tasks.map(Some));
         let tasks = [begin(feed(Lane::Live), live), begin(feed(Lane::Backfill), backfill)];
-        Running { route, to: to.clone(), standing, dead, stop, tasks }
+        Running { route, to: to.clone(), secrets, standing, dead, stop, tasks }
     }
 
     /// Saves the cursors that moved, in one commit.

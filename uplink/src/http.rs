@@ -9,8 +9,11 @@ pub mod url;
 
 use crate::attempt::{Class, Event, Failure};
 use crate::feed::{Ended, Feed, told};
-use crate::net;
+use crate::link::Dial;
+use crate::secrets::Scheme;
 use crate::source::Source;
+use crate::{otlp, tls};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use body::{Body, Builder};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -19,7 +22,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use raven_model::config::Compression;
+use raven_model::config::{Compression, Kind};
 use raven_model::units::Seq;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -60,12 +63,13 @@ pub struct Memory {
 /// One attempt: deliver bodies until one fails or it shall stop. The connection is made when there is something to
 /// send, and again without ado when it was closed between two bodies.
 pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ended {
-    let target = match Target::parse(&feed.to.to) {
-        Ok(target) => target,
-        Err(words) => return Failure::config(words).into(),
+    let (target, dial) = match prepare(feed) {
+        Ok(prepared) => prepared,
+        Err(failure) => return failure.into(),
     };
     let mut session = Session {
-        builder: Builder::new(&feed.device, &feed.stream, feed.to.compression),
+        builder: Builder::new(&feed.device, &feed.stream, feed.to.kind, feed.to.compression),
+        dial,
         feed,
         memory,
         target,
@@ -80,10 +84,31 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
     }
 }
 
+fn prepare<S: Source>(feed: &Feed<S>) -> Result<(Target, Dial), Failure> {
+    let mut target = Target::parse(&feed.to.to).map_err(Failure::config)?;
+    target.authorization = authorization(feed)?;
+    let dial = Dial::to(&target.authority, feed)?;
+    Ok((target, dial))
+}
+
+/// The `Authorization` header, where there are credentials.
+fn authorization<S: Source>(feed: &Feed<S>) -> Result<Option<HeaderValue>, Failure> {
+    let Some((scheme, shown)) = feed.secrets.credentials(feed.to.credentials.as_ref())? else { return Ok(None) };
+    let text = match scheme {
+        Scheme::Bearer => format!("Bearer {shown}"),
+        Scheme::Basic => format!("Basic {}", STANDARD.encode(shown)),
+    };
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Failure::config(format!("uplink.{}.credentials: not fit for a header", feed.name)))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
 struct Session<'a, S: Source> {
     feed: &'a mut Feed<S>,
     memory: &'a mut Memory,
     target: Target,
+    dial: Dial,
     builder: Builder,
     connection: Option<Connection>,
 }
@@ -125,8 +150,7 @@ impl<S: Source> Session<'_, S> {
             return Ok(());
         }
         self.connection = None;
-        let (to, within) = (self.target.authority.clone(), self.feed.timeout());
-        if let Some(made) = self.feed.or_stop(async move { Connection::make(&to, within).await }).await {
+        if let Some(made) = self.feed.or_stop(Connection::make(self.dial.clone())).await {
             self.connection = Some(made?);
             self.feed.event(Event::Connected);
         }
@@ -187,8 +211,14 @@ impl<S: Source> Session<'_, S> {
         let peer = &self.target.authority;
         let (count, seconds) = (body.count, self.feed.ack_timeout().as_secs());
         let failure = match answer {
+            Some(Ok(Ok(answer))) if self.feed.to.kind == Kind::Otlp && answer.status.is_success() => {
+                return otlp_outcome(&answer, peer);
+            }
             Some(Ok(Ok(answer))) => return answer.outcome(peer),
-            Some(Ok(Err(error))) => Failure::retry(format!("{peer}: {}, {count} records under way", chain(&error))),
+            Some(Ok(Err(error))) => match tls::below(&error) {
+                Some(error) => tls::broken(peer, error, ""),
+                None => Failure::retry(format!("{peer}: {}, {count} records under way", chain(&error))),
+            },
             Some(Err(_)) => {
                 self.memory.halve(count);
                 Failure::retry(format!("{peer} acknowledged nothing for {seconds} s, {count} records under way"))
@@ -204,7 +234,7 @@ impl<S: Source> Session<'_, S> {
         let connection = self.connection.as_mut()?;
         let deadline = Instant::now() + self.feed.ack_timeout();
         let request = self.target.request(body, self.feed.to.compression);
-        let exchange = timeout_at(deadline, connection.exchange(request, deadline));
+        let exchange = timeout_at(deadline, connection.exchange(request, deadline, self.feed.to.kind == Kind::Otlp));
         tokio::pin!(exchange);
         tokio::select! {
             answer = &mut exchange => return Some(answer),
@@ -306,6 +336,8 @@ impl Memory {
 struct Answer {
     status: StatusCode,
     retry_after: Option<Duration>,
+    /// All of it; none when it was too long or broke off.
+    body: Option<Bytes>,
     /// The beginning of its body, fit for a log.
     says: String,
 }
@@ -332,9 +364,10 @@ struct Connection {
 }
 
 impl Connection {
-    async fn make(to: &str, within: Duration) -> Result<Self, Failure> {
-        let (stream, peer) = net::connect(to, within).await?;
-        let handshake = http1::Builder::new().max_buf_size(ANSWER_MAX).handshake(TokioIo::new(stream)).await;
+    async fn make(dial: Dial) -> Result<Self, Failure> {
+        let link = dial.open().await?;
+        let peer = link.peer;
+        let handshake = http1::Builder::new().max_buf_size(ANSWER_MAX).handshake(TokioIo::new(link)).await;
         let (sender, connection) = handshake.map_err(|error| Failure::retry(format!("{peer}: {}", chain(&error))))?;
         // Its errors come out of the exchange as well.
         let driver = tokio::task::spawn_local(async move { drop(connection.await) });
@@ -345,18 +378,25 @@ impl Connection {
         !self.sender.is_closed()
     }
 
-    /// Sends one request. The answer counts from its status on; its body is read so that the connection can be kept.
-    async fn exchange(&mut self, request: Request<Full<Bytes>>, deadline: Instant) -> Result<Answer, hyper::Error> {
+    /// Sends one request. The answer counts from its status on; its body is read so that the connection can be kept, and
+    /// where it says what was taken (`whole`).
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        whole: bool,
+    ) -> Result<Answer, hyper::Error> {
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let (status, retry_after) = (response.status(), retry_after(response.headers(), SystemTime::now()));
         let taken = status.is_success();
-        let wait = if taken { deadline.min(Instant::now() + Duration::from_secs(1)) } else { deadline };
-        let says = timeout_at(wait, read_bounded(response)).await.ok().flatten();
-        if says.is_none() {
+        let wait = if taken && !whole { deadline.min(Instant::now() + Duration::from_secs(1)) } else { deadline };
+        let body = timeout_at(wait, read_bounded(response)).await.ok().flatten();
+        if body.is_none() {
             self.driver.abort();
         }
-        Ok(Answer { status, retry_after, says: says.unwrap_or_default() })
+        let says = body.as_ref().map(|body| printable(body)).unwrap_or_default();
+        Ok(Answer { status, retry_after, body, says })
     }
 }
 
@@ -366,11 +406,30 @@ impl Drop for Connection {
     }
 }
 
-/// The beginning of a body; `None` when it is too long or does not end well: the connection is of no more use then.
-async fn read_bounded(response: Response<Incoming>) -> Option<String> {
-    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.ok()?.to_bytes();
+/// A body; `None` when it is too long or does not end well: the connection is of no more use then.
+async fn read_bounded(response: Response<Incoming>) -> Option<Bytes> {
+    Some(Limited::new(response.into_body(), ANSWER_MAX).collect().await.ok()?.to_bytes())
+}
+
+/// The beginning of a body, fit for a log.
+fn printable(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
-    Some(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned())
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}
+
+/// OTLP: 200 can say that some records were refused (`partial_success`).
+fn otlp_outcome(answer: &Answer, peer: &str) -> Outcome {
+    let Some(body) = &answer.body else {
+        return Outcome::Failed(Failure::retry(format!("{peer} answered {} and broke off", answer.status)));
+    };
+    let Some(rejected) = otlp::rejected(body) else {
+        let words = format!("{peer} answered {} without a body of OTLP", answer.status);
+        return Outcome::Failed(Failure::config(words));
+    };
+    match rejected {
+        (0, _) => Outcome::Taken,
+        (count, why) => Outcome::Refused(format!("{peer} refused {count} records ({})", printable(why))),
+    }
 }
 
 /// Seconds or a date (RFC 9110, 10.2.3).
@@ -402,7 +461,10 @@ impl Target {
         let headers = request.headers_mut();
         headers.insert(header::HOST, self.host.clone());
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("raven/", env!("CARGO_PKG_VERSION"))));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+        if let Some(authorization) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
         if let Some(coding) = body::coding(compression) {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
@@ -448,6 +510,7 @@ mod tests {
         let class = |status| match (Answer {
             status: StatusCode::from_u16(status).expect("valid"),
             retry_after: None,
+            body: None,
             says: String::new(),
         })
         .outcome("noc")

@@ -7,7 +7,8 @@
 //! * trust an answer: everything that comes from a destination is bounded;
 //! * write to the ring, or read below the fence that the store sets before it evicts.
 //!
-//! Start with [`lanes`] (what is sent next) and [`feed`] (one lane of a destination and stream), then [`relp`] and [`http`] (how they are spoken to), then
+//! Start with [`lanes`] (what is sent next) and [`feed`] (one lane of a destination and stream), then [`relp`], [`http`]
+//! and their neighbours (how they are spoken to), then
 //! [`progress`] (what is acknowledged) and [`attempt`] (when it is tried again).
 
 pub mod attempt;
@@ -19,18 +20,24 @@ pub mod feed;
 pub mod fleet;
 pub mod http;
 pub mod lanes;
+mod link;
+pub mod nats;
 pub mod ndjson;
 mod net;
 mod orders;
+pub mod otlp;
 pub mod pacer;
 pub mod progress;
 pub mod reader;
 pub mod relp;
 pub mod ring;
+pub mod secrets;
 pub mod sim;
 pub mod source;
 pub mod standing;
+pub mod syslog;
 mod text;
+mod tls;
 mod uplink;
 mod wait;
 

@@ -9,17 +9,17 @@ pub mod window;
 use crate::attempt::{Event, Failure};
 use crate::envelope::Envelope;
 use crate::feed::{Ended, Feed, told};
-use crate::net;
+use crate::link::{Dial, Link, Outbox};
 use crate::reader::More;
 use crate::source::{Source, SourceError};
+use crate::tls;
 use frame::Frame;
 use raven_model::units::Seq;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{Interest, Ready};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout};
 use window::Window;
 
@@ -48,47 +48,51 @@ pub struct Memory {
 
 /// One attempt: connect, open, deliver until it fails or shall stop.
 pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ended {
-    let (to, within) = (feed.to.to.clone(), feed.timeout());
+    let within = feed.timeout();
+    let dial = match Dial::of(feed) {
+        Ok(dial) => dial,
+        Err(failure) => return failure.into(),
+    };
     let opened = feed
         .or_stop(async move {
-            let (stream, peer) = net::connect(&to, within).await?;
-            let opening = timeout(within, open(&stream, peer));
+            let mut link = dial.open().await?;
+            let peer = link.peer;
+            let opening = timeout(within, open(&mut link));
             let rest = opening
                 .await
                 .map_err(|_| Failure::retry(format!("{peer}: no answer to RELP's open in {} s", within.as_secs())))??;
-            Ok::<_, Failure>((stream, peer, rest))
+            Ok::<_, Failure>((link, rest))
         })
         .await;
     match opened {
         None => Ended::Stopped,
         Some(Err(failure)) => failure.into(),
-        Some(Ok((stream, peer, rest))) => {
+        Some(Ok((link, rest))) => {
             feed.event(Event::Connected);
-            Session::new(feed, memory, stream, peer, rest).run().await
+            Session::new(feed, memory, link, rest).run().await
         }
     }
 }
 
 /// Agrees on the protocol; returns the bytes that came behind the answer.
-async fn open(stream: &TcpStream, peer: SocketAddr) -> Result<Inbox, Failure> {
+async fn open(link: &mut Link) -> Result<Inbox, Failure> {
+    let peer = link.peer;
     let mut out = Vec::new();
     frame::frame(&mut out, 1, b"open", OFFER);
-    let broken = |error: io::Error| Failure::retry(format!("{peer}: {error}"));
-    let mut at = 0;
-    while at < out.len() {
-        stream.writable().await.map_err(broken)?;
-        at += unless_blocked(stream.try_write(&out[at..])).map_err(broken)?;
-    }
+    let broken = |error: io::Error| tls::broken(peer, &error, "");
+    link.write_all(&out).await.map_err(broken)?;
+    link.flush().await.map_err(broken)?;
     let mut inbox = Inbox::default();
     loop {
         if let Some(answer) = inbox.next().map_err(|error| not_relp(peer, error))? {
             accepted(&answer, peer)?;
             return Ok(inbox);
         }
-        stream.readable().await.map_err(broken)?;
-        if inbox.fill(stream).map_err(broken)? == Some(0) {
+        let read = link.read(inbox.room()).await.map_err(broken)?;
+        if read == 0 {
             return Err(Failure::retry(format!("{peer} closed the connection instead of answering RELP's open")));
         }
+        inbox.came(read);
     }
 }
 
@@ -114,15 +118,8 @@ fn not_relp(peer: SocketAddr, error: frame::FrameError) -> Failure {
 }
 
 /// What a far end says, fit for a log: 200 characters, none of them control characters.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
-}
-
-fn unless_blocked(result: io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        other => other,
-    }
 }
 
 /// What a receiver can say.
@@ -145,19 +142,17 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Reads once: `None` when nothing is there, `Some(0)` when the far end closed.
-    fn fill(&mut self, stream: &TcpStream) -> io::Result<Option<usize>> {
+    /// Where the next bytes go. Never empty once all frames were taken.
+    fn room(&mut self) -> &mut [u8] {
         self.buf.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        match stream.try_read(&mut self.buf[self.end..]) {
-            Ok(n) => {
-                self.end += n;
-                Ok(Some(n))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
+        &mut self.buf[self.end..]
+    }
+
+    /// So many bytes were read into the room.
+    const fn came(&mut self, bytes: usize) {
+        self.end += bytes;
     }
 
     /// The next frame, borrowed. A frame is far smaller than the buffer, so a full buffer always yields one.
@@ -186,11 +181,9 @@ impl Inbox {
 struct Session<'a, S: Source> {
     feed: &'a mut Feed<S>,
     memory: &'a mut Memory,
-    stream: TcpStream,
-    peer: SocketAddr,
+    link: Link,
     inbox: Inbox,
-    out: Vec<u8>,
-    written: usize,
+    out: Outbox,
     window: Window,
     envelope: Envelope,
     /// Answers just read; kept here for their room.
@@ -209,20 +202,18 @@ struct Ending {
 }
 
 impl<'a, S: Source> Session<'a, S> {
-    fn new(feed: &'a mut Feed<S>, memory: &'a mut Memory, stream: TcpStream, peer: SocketAddr, inbox: Inbox) -> Self {
+    fn new(feed: &'a mut Feed<S>, memory: &'a mut Memory, link: Link, inbox: Inbox) -> Self {
         Self {
             window: Window::new(2, feed.to.window as usize),
             envelope: Envelope::new(&feed.device, &feed.stream),
-            out: Vec::with_capacity(OUT_MAX + 4096),
-            written: 0,
+            out: Outbox::with_capacity(OUT_MAX + 4096),
             acked: Vec::new(),
             refused: Vec::new(),
             alive: Instant::now(),
             ending: None,
             feed,
             memory,
-            stream,
-            peer,
+            link,
             inbox,
         }
     }
@@ -241,7 +232,7 @@ impl<'a, S: Source> Session<'a, S> {
     async fn turn(&mut self) -> Result<bool, Failure> {
         self.answers()?;
         self.fill()?;
-        self.write()?;
+        self.out.send_now(&mut self.link).map_err(|error| self.broken(&error))?;
         let ending = self.ending.as_ref().map(|ending| ending.by);
         if ending.is_none() && self.out.is_empty() && self.window.has_much_room() && self.feed.reader.has_run() {
             // The socket took everything: encode more at once, but let other destinations have their turn.
@@ -257,10 +248,9 @@ impl<'a, S: Source> Session<'a, S> {
         }
         let deadline = self.deadline();
         let told_already = self.ending.as_ref().is_some_and(|ending| ending.failure.is_none());
-        let interest = if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
         let Feed { reader, stop, .. } = &mut *self.feed;
         let woken = tokio::select! {
-            ready = self.stream.ready(interest) => Woken::Ready(ready),
+            talked = self.link.talk(&mut self.out, self.inbox.room()) => Woken::Talked(talked),
             loaded = reader.load(), if wants => Woken::Loaded(loaded),
             () = sleep_until(deadline) => Woken::Late,
             () = told(stop), if !told_already => Woken::Stop,
@@ -270,9 +260,8 @@ impl<'a, S: Source> Session<'a, S> {
 
     fn woken(&mut self, woken: Woken) -> Result<(), Failure> {
         match woken {
-            Woken::Ready(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => self.read(),
-            Woken::Ready(Ok(_)) => Ok(()),
-            Woken::Ready(Err(error)) => Err(self.broken(&error)),
+            Woken::Talked(Ok(read)) => self.read(read),
+            Woken::Talked(Err(error)) => Err(self.broken(&error)),
             Woken::Loaded(loaded) => loaded.map_err(|error| Failure::retry(error.0)),
             Woken::Late => self.check_alive(),
             Woken::Stop => {
@@ -291,6 +280,7 @@ impl<'a, S: Source> Session<'a, S> {
             self.alive = Instant::now();
         }
         let Self { feed, memory, out, window, envelope, .. } = self;
+        let out = &mut out.bytes;
         let mut unwritable = None;
         let standing = feed.standing.clone();
         let dead = &feed.dead;
@@ -315,27 +305,18 @@ impl<'a, S: Source> Session<'a, S> {
         unwritable.map_or(Ok(()), |words| Err(Failure::config(words)))
     }
 
-    fn write(&mut self) -> Result<(), Failure> {
-        while self.written < self.out.len() {
-            match self.stream.try_write(&self.out[self.written..]) {
-                Ok(n) => self.written += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(self.broken(&error)),
-            }
-        }
-        self.out.clear();
-        self.written = 0;
-        Ok(())
-    }
-
-    fn read(&mut self) -> Result<(), Failure> {
-        match self.inbox.fill(&self.stream).map_err(|error| self.broken(&error))? {
+    fn read(&mut self, read: Option<usize>) -> Result<(), Failure> {
+        match read {
             Some(0) => {
                 // What came before the end still counts.
                 self.answers()?;
-                Err(Failure::retry(format!("{} closed the connection{}", self.peer, self.under_way())))
+                Err(Failure::retry(format!("{} closed the connection{}", self.link.peer, self.under_way())))
             }
-            _ => Ok(()),
+            Some(bytes) => {
+                self.inbox.came(bytes);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -357,7 +338,7 @@ impl<'a, S: Source> Session<'a, S> {
             }
         }
         self.settle();
-        trouble.map_or(Ok(()), |what| Err(Failure::retry(format!("{} {what}{}", self.peer, self.under_way()))))
+        trouble.map_or(Ok(()), |what| Err(Failure::retry(format!("{} {what}{}", self.link.peer, self.under_way()))))
     }
 
     fn settle(&mut self) {
@@ -369,7 +350,8 @@ impl<'a, S: Source> Session<'a, S> {
         for (seq, text) in self.refused.drain(..) {
             self.memory.refused(seq, standing.acked_count());
             // The answers to the others tell whether it is this record or the receiver that is wrong.
-            let failure = Some(Failure::retry(format!("{} refused record {seq}: {}", self.peer, printable(&text))));
+            let words = format!("{} refused record {seq}: {}", self.link.peer, printable(&text));
+            let failure = Some(Failure::retry(words));
             self.ending.get_or_insert_with(|| Ending { by: Instant::now() + self.feed.ack_timeout(), failure });
         }
     }
@@ -380,7 +362,7 @@ impl<'a, S: Source> Session<'a, S> {
         if silent && self.ending.is_none() {
             let words = format!(
                 "{} acknowledged nothing for {} s{}",
-                self.peer,
+                self.link.peer,
                 self.feed.ack_timeout().as_secs(),
                 self.under_way()
             );
@@ -402,15 +384,14 @@ impl<'a, S: Source> Session<'a, S> {
     }
 
     fn broken(&self, error: &io::Error) -> Failure {
-        Failure::retry(format!("{}: {error}{}", self.peer, self.under_way()))
+        tls::broken(self.link.peer, error, &self.under_way())
     }
 
     /// Says good-bye; whether it is heard does not matter.
     fn close(&mut self) -> Ended {
-        let mut out = Vec::new();
-        frame::frame(&mut out, self.window.next(), b"close", b"");
         if self.out.is_empty() {
-            let _ = self.stream.try_write(&out);
+            frame::frame(&mut self.out.bytes, self.window.next(), b"close", b"");
+            let _ = self.out.send_now(&mut self.link);
         }
         self.ending.take().and_then(|ending| ending.failure).map_or(Ended::Stopped, Ended::Failed)
     }
@@ -418,14 +399,14 @@ impl<'a, S: Source> Session<'a, S> {
 
 /// What a session waits for.
 enum Woken {
-    Ready(io::Result<Ready>),
+    Talked(io::Result<Option<usize>>),
     Loaded(Result<(), SourceError>),
     Late,
     Stop,
 }
 
 impl Memory {
-    fn refused(&mut self, seq: Seq, acked: u64) {
+    pub(crate) fn refused(&mut self, seq: Seq, acked: u64) {
         if self.refused.len() >= REFUSED_MAX {
             self.refused.pop_first();
         }
@@ -434,7 +415,7 @@ impl Memory {
 
     /// Why `seq` goes to the dead letters: refused often enough while others were taken.
     #[inline]
-    fn poison(&self, seq: Seq, acked: impl FnOnce() -> u64) -> Option<String> {
+    pub(crate) fn poison(&self, seq: Seq, acked: impl FnOnce() -> u64) -> Option<String> {
         if self.refused.is_empty() {
             return None;
         }

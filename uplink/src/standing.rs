@@ -7,7 +7,7 @@ use crate::fleet::Saved;
 use crate::lanes::{BEHIND, Board, LIVE_LAG, Lane, Lanes};
 use crate::pacer::{Gate, Pacer};
 use crate::progress::Progress;
-use raven_model::config::{AckClass, Backfill, Destination, Kind};
+use raven_model::config::{Backfill, Destination};
 use raven_model::report::{BackfillStatus, DeadStatus, DestinationStatus};
 use raven_model::units::{Seq, UnixNanos};
 use std::cell::RefCell;
@@ -377,9 +377,9 @@ impl Standing {
         DestinationStatus {
             name: name.to_owned(),
             stream: stream.to_owned(),
-            kind: kind(to.kind).to_owned(),
+            kind: to.kind.name().to_owned(),
             to: to.to.clone(),
-            ack_class: ack_class(to.ack).to_owned(),
+            ack_class: to.ack_class().to_owned(),
             acked_seq: self.progress.low(),
             acked_above: self.progress.above(),
             acknowledged: self.acknowledged(),
@@ -450,21 +450,6 @@ impl Standing {
 fn unix_now() -> Option<UnixNanos> {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(UnixNanos(since.as_nanos() as u64))
-}
-
-/// As in the configuration.
-pub const fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Relp => "relp",
-        Kind::Http => "http",
-    }
-}
-
-const fn ack_class(class: AckClass) -> &'static str {
-    match class {
-        AckClass::Accepted => "accepted",
-        AckClass::Durable => "durable",
-    }
 }
 
 /// 0.0 to 1.0, different in every process: jitter, no secret.

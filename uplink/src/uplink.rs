@@ -137,6 +137,7 @@ impl Office {
                         Order::NotOurs => {}
                         Order::Configure(config) => self.configure(&config),
                         Order::Client(fd) => desk::receive(fd, desk.clone()),
+                        Order::Secrets(came) => self.fleet.secrets(|secrets| secrets.take(came.into_iter())),
                         Order::Stop => return Ok(()),
                     }
                 }
@@ -212,6 +213,7 @@ enum Order {
     Configure(Box<Config>),
     /// An operator's program wants to be heard.
     Client(OwnedFd),
+    Secrets(Vec<(String, OwnedFd)>),
     Stop,
 }
 
@@ -219,6 +221,7 @@ fn next_order(control: &Channel, packet: &mut [u8]) -> Result<Order, UplinkError
     match control.try_recv_json::<ToWorker>(packet) {
         Ok(Some((ToWorker::Configure(config), _))) => Ok(Order::Configure(config)),
         Ok(Some((ToWorker::Client, fds))) => Ok(fds.into_iter().next().map_or(Order::NotOurs, Order::Client)),
+        Ok(Some((ToWorker::Secrets(names), fds))) => Ok(Order::Secrets(names.into_iter().zip(fds).collect())),
         // The far end is gone: so is what this process was started for.
         Ok(Some((ToWorker::Stop, _)) | None) => Ok(Order::Stop),
         Ok(Some(_)) => Ok(Order::NotOurs),

@@ -27,9 +27,12 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 4] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD];
 
 /// All that the tests use.
-pub const TESTS: [Need; 17] = [
+pub const TESTS: [Need; 20] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
+    Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
+    Need { what: "nats-server", package: "nats-server" },
+    Need { what: "protoc", package: "protobuf-compiler" },
     Need { what: "openssl", package: "openssl" },
     Need { what: "curl", package: "curl" },
     NFCAPD,

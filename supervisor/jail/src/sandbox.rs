@@ -21,7 +21,7 @@ use std::path::Path;
 /// Call it on the only thread. Afterwards a system call that the role does not have ends the process with SIGSYS;
 /// those that a library tries and can do without get an error instead: `clone3` (ENOSYS: libc then calls `clone`),
 /// `prctl` but for thread names (EINVAL), and for a role with network sockets of other families (EAFNOSUPPORT), `ioctl`
-/// but for FIONBIO and FIONREAD (ENOTTY), executable memory (EACCES: name service modules are not loaded).
+/// but for FIONBIO, FIONREAD and TIOCOUTQ (ENOTTY), executable memory (EACCES: name service modules are not loaded).
 ///
 /// # Errors
 /// The process table and this machine disagree (unknown call, missing directory), or the process has threads. The

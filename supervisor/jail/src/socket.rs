@@ -43,6 +43,17 @@ pub fn tcp_listen(addr: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Bytes written to a TCP connection that the far end's kernel has not acknowledged (`SIOCOUTQ`, tcp(7)).
+///
+/// # Errors
+/// The kernel's.
+pub fn unacknowledged(connection: BorrowedFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int. TIOCOUTQ and SIOCOUTQ are the same number.
+    check(unsafe { libc::ioctl(connection.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or_default())
+}
+
 /// The next connection, non-blocking, without delay (an answer of a few bytes would otherwise wait up to 40 ms for the
 /// acknowledgement of the one before it) and closed on exec, and its peer (IPv4 as IPv4, also on a dual-stack socket).
 ///

@@ -6,6 +6,7 @@
 mod backfill;
 mod check;
 mod collect;
+mod destination;
 mod diff;
 mod error;
 mod layers;
@@ -203,7 +204,8 @@ impl<'de> Deserialize<'de> for Disk {
 pub struct Destination {
     /// Protocol.
     pub kind: Kind,
-    /// `host:port` for RELP, `http://host[:port]/path` for HTTP.
+    /// `host:port`, or several with commas between, of which the first that answers is taken; for HTTP and OTLP
+    /// `http://host[:port]/path` or `https://…`.
     pub to: String,
     /// Streams to send.
     #[serde(default = "all_streams")]
@@ -226,6 +228,19 @@ pub struct Destination {
     /// How fast what was missed is sent, beside what comes in.
     #[serde(default)]
     pub backfill: Backfill,
+    /// TLS, for kinds that `to` says nothing of it for.
+    #[serde(default)]
+    pub tls: bool,
+    /// Who may have signed the receiver's certificate, PEM; without it whom the system trusts.
+    pub ca: Option<Secret>,
+    /// Name in the receiver's certificate, where it is not the host of `to`.
+    pub server_name: Option<String>,
+    /// Our certificate, PEM, for receivers that ask for one.
+    pub certificate: Option<Secret>,
+    /// Its key, PEM.
+    pub key: Option<Secret>,
+    /// How we show who we are: `bearer TOKEN` or `basic USER:PASSWORD`.
+    pub credentials: Option<Secret>,
 }
 
 fn all_streams() -> Vec<String> {
@@ -248,6 +263,12 @@ pub enum Kind {
     Relp,
     /// NDJSON by POST; 2xx acknowledges the whole body.
     Http,
+    /// RFC 5424 messages over TCP or TLS, octet counting (RFC 6587, 5425). Nothing acknowledges them.
+    Syslog,
+    /// Logs of OpenTelemetry, protobuf by POST.
+    Otlp,
+    /// NATS JetStream; an acknowledgement per record once it is stored.
+    Nats,
 }
 
 /// What an acknowledgement means.

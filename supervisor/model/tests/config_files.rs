@@ -92,7 +92,7 @@ fn a_bad_variable_is_named() {
     assert_eq!(said("RAVEN_BUFFER_DISK", "much"), "RAVEN_BUFFER_DISK: `buffer.disk`: `much` is not an amount of bytes; expected a share such as `90%` or an amount such as `2GiB`".replace("`90%`", "`\"90%\"`").replace("`2GiB`", "`\"2GiB\"`"));
     assert_eq!(
         said("RAVEN_UPLINK_LAB_KIND", "relp"),
-        "RAVEN_UPLINK_LAB_KIND: the destination `lab` has no `to`; expected `to` = `\"host:port\"` for RELP, `\"http://host:port/path\"` for HTTP"
+        "RAVEN_UPLINK_LAB_KIND: the destination `lab` has no `to`; expected `to` = `\"host:port\"`, or `\"http://host:port/path\"` for HTTP and OTLP"
     );
     assert_eq!(said("RAVEN_BUFFER_SYNC", "1h"), "RAVEN_BUFFER_SYNC: `sync` is 1h; expected 10ms to 1s");
 }

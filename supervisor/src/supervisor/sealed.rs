@@ -2,6 +2,7 @@
 
 use super::Supervisor;
 use crate::secrets::{self, Secrets};
+use raven_jail::channel::FDS_MAX;
 use raven_model::config::Config;
 use raven_model::control::ToWorker;
 use raven_model::table::Role;
@@ -15,8 +16,15 @@ impl Supervisor {
     /// Gives a role the secrets in force.
     pub(super) fn hand_secrets(&mut self, role: Role) {
         match self.secrets.of(role, &self.config) {
-            Ok((names, _)) if names.is_empty() => {}
-            Ok((names, fds)) => self.tell(role, &ToWorker::Secrets(names), fds),
+            Ok((mut names, mut fds)) => {
+                // Collectors have a few. The uplink takes what comes beside what it has, so its may come in parts.
+                while !names.is_empty() {
+                    let rest = names.len().min(FDS_MAX);
+                    let (more_names, more_fds) = (names.split_off(rest), fds.split_off(rest));
+                    self.tell(role, &ToWorker::Secrets(names), fds);
+                    (names, fds) = (more_names, more_fds);
+                }
+            }
             Err(error) => tracing::error!(%role, "no descriptor left for secrets: {error}"),
         }
     }

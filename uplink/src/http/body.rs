@@ -1,12 +1,13 @@
 //! Bodies: which records, as NDJSON, compressed.
 
 use crate::ndjson::Ndjson;
+use crate::otlp::Otlp;
 use crate::reader::{More, Reader};
 use crate::source::Source;
 use crate::standing::Shared;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
-use raven_model::config::Compression;
+use raven_model::config::{Compression, Kind};
 use raven_model::record::Record;
 use raven_model::units::Seq;
 use std::io::Write as _;
@@ -26,6 +27,14 @@ pub struct Body {
     pub ranges: Vec<(Seq, Seq)>,
     /// How many.
     pub count: usize,
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+}
+
+/// What a body is made of.
+enum Format {
+    Ndjson(Ndjson),
+    Otlp(Box<Otlp>),
 }
 
 /// What to do with a record.
@@ -52,7 +61,7 @@ pub const fn coding(compression: Compression) -> Option<&'static str> {
 
 /// Makes bodies, one after the other, in buffers that are kept.
 pub struct Builder {
-    format: Ndjson,
+    format: Format,
     compression: Compression,
     zstd: Option<zstd::bulk::Compressor<'static>>,
     text: Vec<u8>,
@@ -62,15 +71,12 @@ pub struct Builder {
 
 impl Builder {
     /// For one device and stream.
-    pub fn new(device: &str, stream: &str, compression: Compression) -> Self {
-        Self {
-            format: Ndjson::new(device, stream),
-            compression,
-            zstd: None,
-            text: Vec::new(),
-            ranges: Vec::new(),
-            count: 0,
-        }
+    pub fn new(device: &str, stream: &str, kind: Kind, compression: Compression) -> Self {
+        let format = match kind {
+            Kind::Otlp => Format::Otlp(Box::new(Otlp::new(device, stream))),
+            _ => Format::Ndjson(Ndjson::new(device, stream)),
+        };
+        Self { format, compression, zstd: None, text: Vec::new(), ranges: Vec::new(), count: 0 }
     }
 
     /// Takes records until `cap` or [`BODY_MAX`] is reached or none are at hand.
@@ -101,7 +107,10 @@ impl Builder {
 
     #[inline]
     fn push(&mut self, seq: Seq, record: &Record<'_>, listener: &str, cap: usize) -> More {
-        self.format.line(&mut self.text, seq, record, listener);
+        match &mut self.format {
+            Format::Ndjson(format) => format.line(&mut self.text, seq, record, listener),
+            Format::Otlp(format) => format.record(&mut self.text, seq, record, listener),
+        }
         match self.ranges.last_mut().filter(|(_, last)| last.plus(1) == seq) {
             Some((_, last)) => *last = seq,
             None => self.ranges.push((seq, seq)),
@@ -112,10 +121,17 @@ impl Builder {
 
     /// Compresses what was taken.
     pub fn finish(&mut self) -> Result<Body, String> {
+        let content_type = match &self.format {
+            Format::Ndjson(_) => "application/x-ndjson",
+            Format::Otlp(format) => {
+                format.close(&mut self.text);
+                "application/x-protobuf"
+            }
+        };
         let packed = self.pack();
         self.text.clear();
         let (ranges, count) = (std::mem::take(&mut self.ranges), std::mem::take(&mut self.count));
-        Ok(Body { bytes: packed?.into(), ranges, count })
+        Ok(Body { bytes: packed?.into(), ranges, count, content_type })
     }
 
     fn pack(&mut self) -> Result<Vec<u8>, String> {

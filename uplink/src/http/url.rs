@@ -13,6 +13,8 @@ pub struct Target {
     pub host: HeaderValue,
     /// Path and query.
     pub path: Uri,
+    /// The `Authorization` field, if any.
+    pub authorization: Option<HeaderValue>,
 }
 
 impl Target {
@@ -20,18 +22,21 @@ impl Target {
     pub fn parse(to: &str) -> Result<Self, String> {
         let expected = |why: &str| format!("`{to}` {why}; expected `http://host[:port]/path`");
         let uri: Uri = to.parse().map_err(|error| expected(&format!("is not a URL ({error})")))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(expected("does not begin with `http://`"));
-        }
+        let port = match uri.scheme_str() {
+            Some("http") => 80,
+            Some("https") => 443,
+            _ => return Err(expected("does not begin with `http://` or `https://`")),
+        };
         let authority = uri.authority().filter(|a| !a.host().is_empty()).ok_or_else(|| expected("names no host"))?;
         if authority.as_str().contains('@') {
             return Err(expected("holds a user name or password, which do not belong into a URL"));
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
-            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port)),
             host: HeaderValue::from_str(authority.as_str())
                 .map_err(|error| expected(&format!("names an impossible host ({error})")))?,
+            authorization: None,
             path: path.parse().map_err(|error| expected(&format!("has an impossible path ({error})")))?,
         })
     }
@@ -62,6 +67,7 @@ mod tests {
         for (to, authority, host, path) in [
             ("http://noc.example", "noc.example:80", "noc.example", "/"),
             ("http://noc.example:8080/in?site=a", "noc.example:8080", "noc.example:8080", "/in?site=a"),
+            ("https://noc.example/in", "noc.example:443", "noc.example", "/in"),
             ("http://[2001:db8::1]:81/x", "[2001:db8::1]:81", "[2001:db8::1]:81", "/x"),
         ] {
             let target = Target::parse(to).expect(to);
@@ -75,7 +81,7 @@ mod tests {
     #[test]
     fn what_cannot_be_posted_to_is_refused_with_the_reason() {
         for (to, why) in [
-            ("https://noc/", "begin with"),
+            ("ftp://noc/", "begin with"),
             ("noc:80", "begin with"),
             ("/path", "begin with"),
             ("http://a:b@noc/", "password"),

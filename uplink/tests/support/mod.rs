@@ -1,7 +1,9 @@
 //! What the tests of delivery share: cursors in memory, a fleet beside a simulated ring, and a real rsyslog.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)] // each test file uses its own part
 
+pub mod certificates;
 pub mod envelope;
+pub mod nats;
 pub mod receiver;
 pub mod rsyslog;
 
@@ -69,7 +71,7 @@ mod toml_like {
         let fields: serde_json::Map<String, serde_json::Value> = words
             .map(|word| {
                 let (key, value) = word.split_once('=').unwrap();
-                (key.to_owned(), value.parse::<u64>().map_or_else(|_| value.into(), Into::into))
+                (key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into()))
             })
             .collect();
         let mut destination: Destination = serde_json::from_value(fields.into()).unwrap();
@@ -103,7 +105,14 @@ pub fn status(fleet: &mut SimFleet, name: &str) -> DestinationStatus {
 }
 
 pub async fn until_acked(fleet: &mut SimFleet, name: &str, seq: u64) {
-    until(&format!("{name} has acknowledged {seq}"), || status(fleet, name).acked_seq >= Seq(seq)).await;
+    let acked = async {
+        while status(fleet, name).acked_seq < Seq(seq) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_mins(1), acked).await.is_err() {
+        panic!("{name} did not acknowledge {seq} in 60 s: {:?}", status(fleet, name));
+    }
 }
 
 /// `count` messages of about 100 bytes, the same for every call, in blocks of 500.

@@ -1,17 +1,24 @@
 //! Receivers made for tests: an HTTP one that answers as told, and plain TCP ones that misbehave.
 
+use super::certificates::Pair;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// What an HTTP receiver has seen.
 #[derive(Default)]
@@ -22,6 +29,8 @@ pub struct Seen {
     pub bodies: Vec<usize>,
     /// `Content-Encoding` of the last body.
     pub encoding: Option<String>,
+    /// `Authorization` of the last body.
+    pub authorization: Option<String>,
     /// Raw bytes by seq.
     pub raw: BTreeMap<u64, Vec<u8>>,
 }
@@ -49,17 +58,108 @@ pub async fn http(
     (url, seen)
 }
 
+/// An answer of [`raw_http`].
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<&'static str>,
+    pub body: &'static [u8],
+}
+
+impl Answer {
+    pub const fn new(status: u16, body: &'static [u8]) -> Self {
+        Self { status, retry_after: None, body }
+    }
+}
+
+/// Starts a receiver that answers head and body of each request as `decide` says.
+pub async fn raw_http(decide: impl Fn(&hyper::HeaderMap, &[u8]) -> Answer + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/logs", listener.local_addr().unwrap());
+    let decide = Rc::new(decide);
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let decide = Rc::clone(&decide);
+            let service =
+                service_fn(move |request: Request<Incoming>| {
+                    let decide = Rc::clone(&decide);
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let answer = decide(&head.headers, &body.collect().await?.to_bytes());
+                        let mut response = Response::new(Full::new(Bytes::from_static(answer.body)));
+                        *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();
+                        let after = answer.retry_after.map(|after| ("retry-after", after.parse().unwrap()));
+                        response.headers_mut().extend(after.map(|(name, value): (&str, _)| {
+                            (name.parse::<hyper::header::HeaderName>().unwrap(), value)
+                        }));
+                        Ok::<_, hyper::Error>(response)
+                    }
+                });
+            tokio::task::spawn_local(async move {
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+            });
+        }
+    });
+    url
+}
+
+/// As [`http`], over TLS; with `client_ca` senders must show a certificate that it signed.
+pub async fn https(
+    own: &Pair,
+    client_ca: Option<&str>,
+    decide: impl Fn(&[u64], usize) -> (u16, Option<&'static str>) + 'static,
+) -> (String, Rc<RefCell<Seen>>) {
+    let acceptor = acceptor(own, client_ca);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/in", listener.local_addr().unwrap());
+    let seen = Rc::new(RefCell::new(Seen::default()));
+    let (shared, decide): (_, Decide) = (Rc::clone(&seen), Rc::new(decide));
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (seen, decide, acceptor) = (Rc::clone(&shared), Rc::clone(&decide), acceptor.clone());
+            let service = service_fn(move |request| answer(request, Rc::clone(&seen), Rc::clone(&decide)));
+            tokio::task::spawn_local(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    (url, seen)
+}
+
+fn acceptor(own: &Pair, client_ca: Option<&str>) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let chain = vec![CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap()];
+    let config = builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap()).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 async fn answer(
     request: Request<Incoming>,
     seen: Rc<RefCell<Seen>>,
     decide: Decide,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let encoding = request.headers().get("content-encoding").map(|v| v.to_str().unwrap().to_owned());
+    let authorization = request.headers().get("authorization").map(|v| v.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await?.to_bytes();
     let records = records(&body, encoding.as_deref());
     let seqs: Vec<u64> = records.iter().map(|(seq, _)| *seq).collect();
     let mut seen = seen.borrow_mut();
     seen.encoding = encoding;
+    seen.authorization = authorization;
     seen.bodies.push(seqs.len());
     let (status, retry_after) = decide(&seqs, seen.bodies.len());
     if (200..300).contains(&status) {

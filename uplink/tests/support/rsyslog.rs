@@ -37,15 +37,23 @@ pub fn installed() -> bool {
 
 impl Rsyslog {
     pub fn new(dir: &Path, port: u16, global: &str, omfile: &str) -> Self {
+        let module = r#"module(load="imrelp")"#;
+        let input =
+            format!(r#"input(type="imrelp" address="127.0.0.1" port="{port}" maxDataSize="128k" ruleset="noc")"#);
+        Self::with(dir, port, global, module, &input, omfile)
+    }
+
+    /// With an input of another kind for the ruleset `noc`.
+    pub fn with(dir: &Path, port: u16, global: &str, module: &str, input: &str, omfile: &str) -> Self {
         let (d, out) = (dir.display(), dir.join("received.log"));
         let config = format!(
             r#"global(workDirectory="{d}" maxMessageSize="128k" {global})
-module(load="imrelp")
+{module}
 template(name="raven" type="string" string="%rawmsg%\n")
 ruleset(name="noc" queue.type="Direct") {{
     action(type="omfile" file="{}" template="raven" {omfile})
 }}
-input(type="imrelp" address="127.0.0.1" port="{port}" maxDataSize="128k" ruleset="noc")
+{input}
 "#,
             out.display()
         );
@@ -74,6 +82,12 @@ input(type="imrelp" address="127.0.0.1" port="{port}" maxDataSize="128k" ruleset
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").arg(format!("-{signal}")).arg(id).status().unwrap().success());
     }
 
     /// Ends it by a signal (`TERM`, `KILL`) and waits for it.

@@ -38,6 +38,7 @@ const SOCKET_TYPE: u64 = 0xf;
 /// What `ioctl` may do; libcs disagree about the type of these numbers.
 const FIONBIO: u64 = 0x5421;
 const FIONREAD: u64 = 0x541b;
+const TIOCOUTQ: u64 = 0x5411;
 
 /// What `fcntl` may do: nothing that makes the kernel signal another process (`F_SETOWN`, `F_SETSIG`, `F_NOTIFY`).
 const FCNTL: [i32; 13] = [
@@ -177,7 +178,7 @@ fn answered(spec: &RoleSpec) -> Vec<(i32, Calls)> {
         (libc::EINVAL, Calls::from([(libc::SYS_prctl, vec![other_prctl])])),
     ];
     if spec.network {
-        let other_ioctl = rule(&[is_not(1, FIONBIO), is_not(1, FIONREAD)]);
+        let other_ioctl = rule(&[is_not(1, FIONBIO), is_not(1, FIONREAD), is_not(1, TIOCOUTQ)]);
         let executable = || vec![rule(&[masked(2, libc::PROT_EXEC as u64, libc::PROT_EXEC as u64)])];
         answers.extend([
             // getaddrinfo asks the name service cache (AF_UNIX) and the kernel (AF_NETLINK) first.

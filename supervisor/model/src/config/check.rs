@@ -1,7 +1,7 @@
 //! What the types cannot say: ranges, clashes between listeners, well-formed targets.
 
 use super::error::Flaw;
-use super::{Buffer, Collect, CollectFlow, CollectTrap, Config, Destination, Disk, Kind, Listen, Secret, Wanted};
+use super::{Buffer, Collect, CollectFlow, CollectTrap, Config, Destination, Disk, Listen, Secret, Wanted};
 use crate::stream::Stream;
 use crate::units::{ByteCount, Span};
 use std::collections::BTreeMap;
@@ -184,7 +184,7 @@ fn uplink(name: &str, destination: &Destination) -> Vec<Flaw> {
         let message = format!("`{}` is no name for a destination", name.escape_debug());
         flaws.push(Flaw::new(&["uplink", name], message, "1 to 32 small letters, digits or `-`"));
     }
-    flaws.extend(target(name, destination));
+    flaws.extend(super::destination::flaws(name, destination));
     flaws.extend(streams(name, &destination.streams));
     flaws.extend(number(&["uplink", name, "window"], destination.window, 65_536));
     flaws.extend(span(
@@ -199,46 +199,7 @@ fn uplink(name: &str, destination: &Destination) -> Vec<Flaw> {
     flaws
 }
 
-fn target(name: &str, destination: &Destination) -> Option<Flaw> {
-    let (result, expected) = match destination.kind {
-        Kind::Relp => (host_port(&destination.to), "`host:port` such as `noc.example:2514`, or `[2001:db8::1]:2514`"),
-        Kind::Http => (http(&destination.to), "`http://host:port/path` such as `http://noc.example:8080/ingest`"),
-    };
-    let path = ["uplink", name, "to"];
-    // A password must not reach a log by way of the complaint about it.
-    let shown =
-        if destination.to.contains('@') { "the target" } else { &format!("`{}`", destination.to.escape_debug()) };
-    result.err().map(|why| Flaw::new(&path, format!("{shown} {why}"), expected))
-}
-
-fn host_port(text: &str) -> Result<(), &'static str> {
-    if text.contains("://") {
-        return Err("has a scheme, which RELP does not take");
-    }
-    let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
-    port_number(port)?;
-    host_name(host)
-}
-
-fn http(text: &str) -> Result<(), &'static str> {
-    if text.to_ascii_lowercase().starts_with("https://") {
-        return Err("asks for TLS, which destinations do not speak yet: use http:// inside the VPN");
-    }
-    let rest = text.strip_prefix("http://").ok_or("does not begin with `http://`")?;
-    let (authority, path) = rest.split_at(rest.find('/').ok_or("has no path")?);
-    if !path.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&b)) {
-        return Err("has a path with characters that a URL cannot hold");
-    }
-    if authority.contains('@') {
-        return Err("holds a user name, and secrets have no place here");
-    }
-    match authority.rsplit_once(':').filter(|_| !authority.ends_with(']')) {
-        Some((host, port)) => port_number(port).and_then(|()| host_name(host)),
-        None => host_name(authority),
-    }
-}
-
-fn port_number(text: &str) -> Result<(), &'static str> {
+pub(super) fn port_number(text: &str) -> Result<(), &'static str> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let port: u16 =
         digits.then(|| text.parse().ok()).flatten().ok_or("has a port that is not a number from 1 to 65535")?;
@@ -246,7 +207,7 @@ fn port_number(text: &str) -> Result<(), &'static str> {
 }
 
 /// A DNS name (RFC 1123, 2.1), an IPv4 address, or an IPv6 address in brackets.
-fn host_name(host: &str) -> Result<(), &'static str> {
+pub(super) fn host_name(host: &str) -> Result<(), &'static str> {
     if let Some(inner) = host.strip_prefix('[') {
         let v6 = inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
         return if v6 { Ok(()) } else { Err("has brackets around something that is no IPv6 address") };
@@ -290,7 +251,7 @@ fn streams(name: &str, streams: &[String]) -> Vec<Flaw> {
     flaws
 }
 
-fn number(path: &[&str], value: u32, most: u32) -> Option<Flaw> {
+pub(super) fn number(path: &[&str], value: u32, most: u32) -> Option<Flaw> {
     let key = path.last().copied().unwrap_or_default();
     (!(1..=most).contains(&value))
         .then(|| Flaw::new(path, format!("`{key}` is {value}"), format!("a number from 1 to {most}")))
@@ -302,7 +263,7 @@ fn bytes(path: &[&str], value: ByteCount, least: u64, most: u64) -> Option<Flaw>
     (!(least..=most).contains(&value.0)).then(|| Flaw::new(path, format!("`{key}` is {value}"), expected()))
 }
 
-fn span(path: &[&str], value: Span, least: Duration, most: Duration) -> Option<Flaw> {
+pub(super) fn span(path: &[&str], value: Span, least: Duration, most: Duration) -> Option<Flaw> {
     let key = path.last().copied().unwrap_or_default();
     let expected = || format!("{} to {}", Span(least), Span(most));
     (!(least..=most).contains(&value.0)).then(|| Flaw::new(path, format!("`{key}` is {value}"), expected()))

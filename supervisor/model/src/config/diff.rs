@@ -1,6 +1,6 @@
 //! What differs between two configurations, and a configuration as text.
 
-use super::{Config, Destination, Kind};
+use super::{Config, Destination};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,11 +32,7 @@ impl Config {
 }
 
 fn summary(destination: &Destination) -> String {
-    let kind = match destination.kind {
-        Kind::Relp => "relp",
-        Kind::Http => "http",
-    };
-    format!("{kind} to {}", destination.to)
+    format!("{} to {}", destination.kind.name(), destination.to)
 }
 
 fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {

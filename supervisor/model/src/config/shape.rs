@@ -64,8 +64,14 @@ const STREAM: Shape = text::<String>("the name of a stream, such as `\"syslog\"`
 
 /// A destination.
 pub(super) const DESTINATION: Shape = Shape::Table(&[
-    ("kind", choice::<Kind>("`\"relp\"` or `\"http\"`", &["relp", "http"])),
-    ("to", text::<String>("`\"host:port\"` for RELP, `\"http://host:port/path\"` for HTTP")),
+    (
+        "kind",
+        choice::<Kind>(
+            "`\"relp\"`, `\"http\"`, `\"syslog\"`, `\"otlp\"` or `\"nats\"`",
+            &["relp", "http", "syslog", "otlp", "nats"],
+        ),
+    ),
+    ("to", text::<String>("`\"host:port\"`, or `\"http://host:port/path\"` for HTTP and OTLP")),
     ("streams", Shape::List(&STREAM)),
     ("ack", choice::<AckClass>("`\"accepted\"` or `\"durable\"`", &["accepted", "durable"])),
     ("compression", choice::<Compression>("`\"none\"`, `\"gzip\"` or `\"zstd\"`", &["none", "gzip", "zstd"])),
@@ -73,6 +79,12 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     ("timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
     ("ack_timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
     ("backfill", text::<Backfill>("a share such as `\"80%\"`, or a rate such as `\"2MiB/s\"` or `\"5000records/s\"`")),
+    ("tls", truth()),
+    ("ca", SECRET),
+    ("server_name", TEXT),
+    ("certificate", SECRET),
+    ("key", SECRET),
+    ("credentials", SECRET),
 ]);
 
 const SYSLOG: Shape = Shape::Table(&[
@@ -338,7 +350,9 @@ mod tests {
         winevent.credentials = secret();
         collect.flow.sampling.insert("noc".to_owned(), 100);
         let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'";
-        let noc: Destination = toml::from_str(text).expect("valid");
+        let mut noc: Destination = toml::from_str(text).expect("valid");
+        (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());
+        noc.server_name = Some("noc.example".to_owned());
         config.uplink.insert("noc".to_owned(), noc);
         let (mut of_shape, mut of_types) = (BTreeSet::new(), BTreeSet::new());
         keys_of_shape(&CONFIG, "", &mut of_shape);

@@ -1,0 +1,148 @@
+//! What a destination of each kind needs, and what it must not have.
+
+use super::check::{host_name, port_number};
+use super::error::Flaw;
+use super::{AckClass, Config, Destination, Kind, Secret};
+use crate::table::Role;
+
+impl Kind {
+    /// As in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Relp => "relp",
+            Self::Http => "http",
+            Self::Syslog => "syslog",
+            Self::Otlp => "otlp",
+            Self::Nats => "nats",
+        }
+    }
+
+    /// Whether `to` is a URL.
+    pub const fn has_url(self) -> bool {
+        matches!(self, Self::Http | Self::Otlp)
+    }
+}
+
+impl Destination {
+    /// What an acknowledgement of this destination means, as shown: `none` where there is none.
+    pub const fn ack_class(&self) -> &'static str {
+        match (self.kind, self.ack) {
+            (Kind::Syslog, _) => "none",
+            (_, AckClass::Accepted) => "accepted",
+            (_, AckClass::Durable) => "durable",
+        }
+    }
+
+    /// Whether the connection is by TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.tls || (self.kind.has_url() && self.to.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://")))
+    }
+
+    /// The secrets that it names, by their keys.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
+        let all = [
+            ("ca", &self.ca),
+            ("certificate", &self.certificate),
+            ("key", &self.key),
+            ("credentials", &self.credentials),
+        ];
+        all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
+    }
+}
+
+impl Config {
+    /// The secrets that a role needs, by the key that names them.
+    pub fn secrets(&self, role: Role) -> Vec<(String, &Secret)> {
+        if role != Role::Uplink {
+            return self.collect.secrets(role).into_iter().map(|(key, secret)| (key.to_owned(), secret)).collect();
+        }
+        let mut all = Vec::new();
+        for (name, to) in &self.uplink {
+            all.extend(to.secrets().map(|(key, secret)| (format!("uplink.{name}.{key}"), secret)));
+        }
+        all
+    }
+}
+
+/// All that is wrong with its target, TLS and credentials.
+pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
+    let at = |key: &str, message: &str, expected: &str| Flaw::new(&["uplink", name, key], message, expected);
+    let mut flaws: Vec<Flaw> = target(name, to).into_iter().collect();
+    if to.tls && to.kind.has_url() {
+        flaws.push(at("tls", "`tls` is set beside a URL", "`https://` in `to`"));
+    }
+    let set = [
+        ("ca", to.ca.is_some()),
+        ("server_name", to.server_name.is_some()),
+        ("certificate", to.certificate.is_some()),
+        ("key", to.key.is_some()),
+    ];
+    if !to.speaks_tls() {
+        let expected = if to.kind.has_url() { "`https://` in `to`" } else { "`tls = true` beside it" };
+        let idle = set.into_iter().filter(|(_, set)| *set);
+        flaws.extend(idle.map(|(key, _)| at(key, &format!("`{key}` is of no use without TLS"), expected)));
+    }
+    match (&to.certificate, &to.key) {
+        (Some(_), None) => flaws.push(at("certificate", "`certificate` is set and `key` is not", "both or none")),
+        (None, Some(_)) => flaws.push(at("key", "`key` is set and `certificate` is not", "both or none")),
+        _ => {}
+    }
+    if to.server_name.as_deref().is_some_and(|server| host_name(server).is_err()) {
+        flaws.push(at("server_name", "`server_name` is no host name", "a name such as `\"noc.example\"`"));
+    }
+    if to.credentials.is_some() && matches!(to.kind, Kind::Relp | Kind::Syslog) {
+        let message = format!("`{}` knows no credentials", to.kind.name());
+        flaws.push(at("credentials", &message, "a client certificate: `certificate` and `key`"));
+    }
+    if to.kind == Kind::Syslog && to.ack == AckClass::Durable {
+        flaws.push(at(
+            "ack",
+            "nothing acknowledges `syslog`",
+            "`kind = \"relp\"` for a receiver that says what it has",
+        ));
+    }
+    flaws
+}
+
+fn target(name: &str, destination: &Destination) -> Option<Flaw> {
+    let (result, expected) = if destination.kind.has_url() {
+        (url(&destination.to), "`http://host:port/path` such as `http://noc.example:8080/ingest`, or `https://…`")
+    } else {
+        (addresses(&destination.to), "`host:port` such as `noc.example:2514`, or `[2001:db8::1]:2514`")
+    };
+    let path = ["uplink", name, "to"];
+    // A password must not reach a log by way of the complaint about it.
+    let shown =
+        if destination.to.contains('@') { "the target" } else { &format!("`{}`", destination.to.escape_debug()) };
+    result.err().map(|why| Flaw::new(&path, format!("{shown} {why}"), expected))
+}
+
+/// One or more, with commas between.
+fn addresses(text: &str) -> Result<(), &'static str> {
+    text.split(',').try_for_each(|one| host_port(one.trim()))
+}
+
+fn host_port(text: &str) -> Result<(), &'static str> {
+    if text.contains("://") {
+        return Err("has a scheme, which belongs to HTTP alone");
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
+    port_number(port)?;
+    host_name(host)
+}
+
+fn url(text: &str) -> Result<(), &'static str> {
+    let rest = ["http://", "https://"].into_iter().find_map(|scheme| text.strip_prefix(scheme));
+    let rest = rest.ok_or("does not begin with `http://` or `https://`")?;
+    let (authority, path) = rest.split_at(rest.find('/').ok_or("has no path")?);
+    if !path.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&b)) {
+        return Err("has a path with characters that a URL cannot hold");
+    }
+    if authority.contains('@') {
+        return Err("holds a user name, and secrets have no place here");
+    }
+    match authority.rsplit_once(':').filter(|_| !authority.ends_with(']')) {
+        Some((host, port)) => port_number(port).and_then(|()| host_name(host)),
+        None => host_name(authority),
+    }
+}

@@ -1,0 +1,251 @@
+//! Records as logs of OpenTelemetry (OTLP 1, `ExportLogsServiceRequest`), in protobuf. `docs/formats.md` is the
+//! specification of what stands in which attribute.
+
+use crate::envelope::priority;
+use crate::text;
+use raven_model::record::Record;
+use raven_model::stream::Stream;
+use raven_model::units::Seq;
+
+/// Wire types of protobuf.
+const VARINT: u8 = 0;
+const FIXED64: u8 = 1;
+const BYTES: u8 = 2;
+
+/// `SeverityNumber` for the severities of syslog, emergency to debug (OpenTelemetry's mapping of RFC 5424).
+const SEVERITIES: [u64; 8] = [21, 19, 18, 17, 13, 10, 9, 5];
+const SEVERITY_TEXTS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
+/// Writes the records of one device and stream.
+pub struct Otlp {
+    /// The `Resource` with its key, and the `InstrumentationScope` with its.
+    resource: Vec<u8>,
+    scope: Vec<u8>,
+    syslog: bool,
+    record: Vec<u8>,
+    part: Vec<u8>,
+}
+
+impl Otlp {
+    /// For the records of `stream`, received by `device`.
+    pub fn new(device: &str, stream: &str) -> Self {
+        let (mut inner, mut part) = (Vec::new(), Vec::new());
+        for (key, value) in [("service.name", "raven"), ("dev", device), ("stream", stream)] {
+            attribute(&mut inner, &mut part, 1, key, &Value::Text(value));
+        }
+        let (mut resource, mut scope) = (Vec::new(), Vec::new());
+        field_bytes(&mut resource, 1, &inner);
+        inner.clear();
+        field_bytes(&mut inner, 1, b"raven");
+        field_bytes(&mut inner, 2, env!("CARGO_PKG_VERSION").as_bytes());
+        field_bytes(&mut scope, 1, &inner);
+        let syslog = stream == Stream::Syslog.name();
+        Self { resource, scope, syslog, record: Vec::new(), part }
+    }
+
+    /// Appends a record, as an element of `ScopeLogs.log_records`.
+    pub fn record(&mut self, out: &mut Vec<u8>, seq: Seq, record: &Record<'_>, listener: &str) {
+        let received = &record.received;
+        let (log, part) = (&mut self.record, &mut self.part);
+        log.clear();
+        if self.syslog {
+            severity(log, record.raw);
+        }
+        let body = std::str::from_utf8(record.raw).map_or(Value::Bytes(record.raw), Value::Text);
+        value(part, &body);
+        field_bytes(log, 5, part);
+        let mut address = Vec::with_capacity(40);
+        text::address(&mut address, received.source.ip());
+        let src = Value::Text(std::str::from_utf8(&address).unwrap_or_default());
+        let always = [
+            ("seq", Value::Number(seq.0)),
+            ("src", src),
+            ("port", Value::Number(u64::from(received.source.port()))),
+            ("listener", Value::Text(listener)),
+        ];
+        let flags = [("piece", received.piece), ("unparsed", received.is_unparsed())];
+        let flags = flags.into_iter().filter(|(_, set)| *set).map(|(key, _)| (key, Value::True));
+        for (key, value) in always.into_iter().chain(flags) {
+            attribute(log, part, 6, key, &value);
+        }
+        key(log, 11, FIXED64);
+        log.extend_from_slice(&received.wall.0.to_le_bytes());
+        field_bytes(out, 2, log);
+    }
+
+    /// Puts the records of a body into their request.
+    pub fn close(&self, records: &mut Vec<u8>) {
+        let scope_logs = self.scope.len() + records.len();
+        let resource_logs = self.resource.len() + 1 + varint_len(scope_logs as u64) + scope_logs;
+        let mut head = Vec::with_capacity(64 + self.resource.len() + self.scope.len());
+        key(&mut head, 1, BYTES);
+        varint(&mut head, resource_logs as u64);
+        head.extend_from_slice(&self.resource);
+        key(&mut head, 2, BYTES);
+        varint(&mut head, scope_logs as u64);
+        head.extend_from_slice(&self.scope);
+        records.splice(0..0, head);
+    }
+}
+
+/// A value of an attribute or body (`AnyValue`).
+enum Value<'a> {
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Number(u64),
+    True,
+}
+
+fn value(out: &mut Vec<u8>, value: &Value<'_>) {
+    out.clear();
+    match value {
+        Value::Text(text) => field_bytes(out, 1, text.as_bytes()),
+        Value::Bytes(bytes) => field_bytes(out, 7, bytes),
+        Value::Number(number) => field_number(out, 3, *number),
+        Value::True => field_number(out, 2, 1),
+    }
+}
+
+/// Appends a `KeyValue`. All names are shorter than 128 bytes.
+fn attribute(out: &mut Vec<u8>, part: &mut Vec<u8>, field: u8, name: &str, content: &Value<'_>) {
+    value(part, content);
+    key(out, field, BYTES);
+    let len = 2 + name.len() + 1 + varint_len(part.len() as u64) + part.len();
+    varint(out, len as u64);
+    field_bytes(out, 1, name.as_bytes());
+    field_bytes(out, 2, part);
+}
+
+fn severity(log: &mut Vec<u8>, raw: &[u8]) {
+    // Without a priority of its own a message has no severity, not even a default one.
+    if raw.first() != Some(&b'<') {
+        return;
+    }
+    let digits = priority(raw);
+    let number = digits.iter().fold(0_usize, |n, digit| n * 10 + usize::from(digit - b'0'));
+    if raw.get(1..=digits.len()) == Some(digits) && raw.get(digits.len() + 1) == Some(&b'>') {
+        field_number(log, 2, SEVERITIES[number % 8]);
+        field_bytes(log, 3, SEVERITY_TEXTS[number % 8].as_bytes());
+    }
+}
+
+fn key(out: &mut Vec<u8>, field: u8, wire: u8) {
+    out.push(field << 3 | wire);
+}
+
+fn field_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    key(out, field, BYTES);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn field_number(out: &mut Vec<u8>, field: u8, number: u64) {
+    key(out, field, VARINT);
+    varint(out, number);
+}
+
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+const fn varint_len(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// What an `ExportLogsServiceResponse` says of refused records: how many, and why. `None` when it is none.
+pub fn rejected(mut answer: &[u8]) -> Option<(u64, &[u8])> {
+    let mut found = (0, &b""[..]);
+    while !answer.is_empty() {
+        if let (1, Field::Bytes(mut partial)) = field(&mut answer)? {
+            while !partial.is_empty() {
+                match field(&mut partial)? {
+                    (1, Field::Number(count)) => found.0 = count,
+                    (2, Field::Bytes(why)) => found.1 = why,
+                    _ => {}
+                }
+            }
+        }
+    }
+    Some(found)
+}
+
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+/// Takes one field off the front; `None` when it is not protobuf.
+fn field<'a>(bytes: &mut &'a [u8]) -> Option<(u64, Field<'a>)> {
+    let tag = take_varint(bytes)?;
+    let content = match tag & 7 {
+        0 => Field::Number(take_varint(bytes)?),
+        1 => take(bytes, 8).map(|_| Field::Fixed)?,
+        2 => {
+            let len = usize::try_from(take_varint(bytes)?).ok()?;
+            Field::Bytes(take(bytes, len)?)
+        }
+        5 => take(bytes, 4).map(|_| Field::Fixed)?,
+        _ => return None,
+    };
+    Some((tag >> 3, content)).filter(|(field, _)| *field > 0)
+}
+
+fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = take(bytes, 1)?[0];
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refused_records_are_read_from_the_answer() {
+        assert_eq!(rejected(b""), Some((0, &b""[..])));
+        assert_eq!(rejected(b"\x0a\x00"), Some((0, &b""[..])));
+        assert_eq!(rejected(b"\x0a\x09\x08\xac\x02\x12\x04full"), Some((300, &b"full"[..])));
+        assert_eq!(rejected(b"\x0a\x06\x12\x04warn"), Some((0, &b"warn"[..])));
+        for bad in [
+            &b"\x0a\x09\x08"[..],
+            b"{\"partialSuccess\":{}}",
+            b"<html>",
+            b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            assert_eq!(rejected(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_a_panic(answer in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = rejected(&answer);
+        }
+
+        #[test]
+        fn a_varint_is_as_long_as_it_says(number: u64) {
+            let mut out = Vec::new();
+            varint(&mut out, number);
+            prop_assert_eq!(out.len(), varint_len(number));
+            prop_assert_eq!(take_varint(&mut &out[..]), Some(number));
+        }
+    }
+}
