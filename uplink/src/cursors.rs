@@ -7,8 +7,11 @@ use raven_buffer::{Cursor, Cursors, RingError};
 use raven_model::units::Seq;
 use std::path::Path;
 
+/// Finds one of the counts.
+type Count = fn(&mut Counts) -> &mut u64;
+
 /// Beside the cursor of stream `syslog` lie its counts, as `syslog#missed` and so on. No stream has a `#` in its name.
-const COUNTS: [(&str, fn(&mut Counts) -> &mut u64); 6] = [
+const COUNTS: [(&str, Count); 6] = [
     ("#start", |counts| &mut counts.start),
     ("#missed", |counts| &mut counts.missed),
     ("#dead", |counts| &mut counts.dead),

@@ -232,7 +232,7 @@ mod tests {
             prop_assert_eq!(progress.top(), Seq(top));
             for at in 1..130 {
                 let (gap, end) = progress.gap_at(Seq(at));
-                prop_assert_eq!(gap, Seq((at..).find(|n| !set.contains(n)).unwrap_or(top)));
+                prop_assert_eq!(gap, Seq((at..200).find(|n| !set.contains(n)).unwrap_or(top)));
                 prop_assert_eq!(end, (gap.0..130).find(|n| set.contains(n)).map(Seq));
                 let missing = |from: u64, to: u64| (from..=to).filter(|n| !set.contains(n)).count() as u64;
                 prop_assert_eq!(progress.missing_in(Seq(at), Seq(at + 9)), missing(at, at + 9));

@@ -121,7 +121,7 @@ impl<S: Source> Reader<S> {
     /// Dead letters that an operator wants sent again: as records, outside the order.
     fn take_retries(&self, mut take: impl FnMut(Seq, &Record<'_>, &str) -> More) {
         loop {
-            let Some(letter) = self.standing.borrow_mut().retries.next() else { return };
+            let Some(letter) = self.standing.borrow_mut().retries.take_next() else { return };
             let more = take(letter.seq, &letter.record(), &letter.listener);
             if more == More::Undo {
                 self.standing.borrow_mut().retries.undo(letter.seq);

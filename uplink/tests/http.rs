@@ -220,9 +220,18 @@ fn a_destination_that_refuses_what_is_old_gets_the_present_and_the_old_becomes_d
     let is_up = Rc::new(std::cell::Cell::new(false));
     let up = Rc::clone(&is_up);
     run(async {
-        let (url, seen) = http(move |seqs, _| match up.get() {
-            false => (503, None),
-            true => (if seqs.iter().any(|seq| *seq <= 400) { 400 } else { 200 }, None),
+        let (url, seen) = http(move |seqs, _| {
+            let is_old = seqs.iter().any(|seq| *seq <= 400);
+            (
+                if !up.get() {
+                    503
+                } else if is_old {
+                    400
+                } else {
+                    200
+                },
+                None,
+            )
         })
         .await;
         let mut fleet = bench.fleet(&format!("noc kind=http to={url}"));

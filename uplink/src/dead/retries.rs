@@ -91,7 +91,7 @@ impl Retries {
     }
 
     /// The next to send.
-    pub fn next(&mut self) -> Option<Letter> {
+    pub fn take_next(&mut self) -> Option<Letter> {
         let letter = self.queue.pop_front()?;
         self.under_way.insert(letter.seq, letter.clone());
         Some(letter)
