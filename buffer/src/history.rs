@@ -68,7 +68,9 @@ impl History {
     /// So many bytes were stored in the time since the last call.
     pub fn add(&mut self, elapsed: Duration, bytes: u64) {
         let elapsed_ms = elapsed.as_millis() as u64;
-        [&mut self.hour, &mut self.day, &mut self.week].into_iter().for_each(|window| window.add(elapsed_ms, bytes));
+        for window in [&mut self.hour, &mut self.day, &mut self.week] {
+            window.add(elapsed_ms, bytes);
+        }
     }
 
     /// Name, bytes per second, and how much of the window is covered; without those of which nothing is known yet.

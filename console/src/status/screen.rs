@@ -56,7 +56,6 @@ pub fn whole(status: &Status) -> Vec<String> {
         Section::of(processes(status)),
         Section::of(listeners(status)),
         Section::of(streams(status)),
-        Section { head: ring(status).into_iter().collect(), rows: Vec::new(), left_out: 0 },
         Section::of(destinations(status)),
         Section { head: vec![kernel(status)], rows: Vec::new(), left_out: 0 },
     ];
@@ -79,8 +78,19 @@ fn headline(status: &Status) -> String {
         time::span(status.uptime_s)
     );
     let right = time::format(status.now_ns, 0);
+    let left = with_disk(left, status, WIDTH - right.len());
     let room = WIDTH.saturating_sub(left.chars().count() + right.len());
     format!("{left}{}{right}", " ".repeat(room.max(1)))
+}
+
+/// How full the ring is, and how long it lasts by the last day, where the line has room for it.
+fn with_disk(left: String, status: &Status, room: usize) -> String {
+    let Some(ring) = &status.ring else { return left };
+    let by_day = ring.forecast.iter().find(|forecast| forecast.window == "day");
+    let holds = by_day.and_then(|forecast| forecast.holds_s).map(time::span);
+    let holds = holds.map_or_else(String::new, |span| format!(", holds {span}"));
+    let whole = format!("{left}  disk {:.0} %{holds}", ring.fill);
+    if whole.chars().count() < room { whole } else { left }
 }
 
 fn alerts(status: &Status) -> Section {
@@ -363,9 +373,10 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_has_a_line_with_how_long_it_lasts() {
+    fn how_full_the_disk_is_and_how_long_it_lasts_is_said() {
         let screen = whole(&busy(1, 1));
-        let line = screen.iter().find(|line| line.starts_with("RING ")).expect("a line");
+        assert!(screen[0].contains("disk 6 %, holds 14d 1h") && screen[0].len() <= WIDTH, "{}", screen[0]);
+        let line = super::ring(&busy(1, 1)).expect("a line");
         assert!(line.contains("6 %; holds 14d 1h (hour), 14d 1h (day), 14d 1h (week)"), "{line}");
     }
 

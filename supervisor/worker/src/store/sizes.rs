@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_streams_forecasts_come_together() {
-        let forecast = |window: &str, rate: f64| Forecast::of(window, rate, Duration::from_secs(60), 1000, 0);
+        let forecast = |window: &str, rate: f64| Forecast::of(window, rate, Duration::from_mins(1), 1000, 0);
         let stream = |rate| StreamStatus {
             bytes_disk: 100,
             forecast: vec![forecast("hour", rate), forecast("day", rate / 2.0)],
