@@ -2,8 +2,9 @@
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::Bar;
 use raven_model::control::{Request, Response};
-use raven_model::query::{Query, Reply};
+use raven_model::query::{Progress, Query, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
@@ -58,7 +59,9 @@ impl Client {
             (reply, _) => reply?,
         };
         match reply {
-            Reply::Ok => Ok(Answer { reader, line: Vec::new(), lines: 0, is_whole: false }),
+            Reply::Ok => {
+                Ok(Answer { reader, line: Vec::new(), lines: 0, is_whole: false, progress: None, bar: Bar::default() })
+            }
             Reply::Error(why) => Err(Failure::Refused(vec![why])),
             other => Err(Failure::Protocol(format!("the decode role began its answer with {other:?}"))),
         }
@@ -93,6 +96,8 @@ pub struct Answer {
     line: Vec<u8>,
     lines: u64,
     is_whole: bool,
+    progress: Option<Progress>,
+    bar: Bar,
 }
 
 impl Answer {
@@ -101,10 +106,19 @@ impl Answer {
     pub fn next(&mut self, output: &mut Output) -> Result<Option<&[u8]>, Failure> {
         while !self.is_whole {
             self.read_line()?;
-            match Reply::on_line(&self.line) {
+            let reply = Reply::on_line(&self.line);
+            if !matches!(reply, Some(Reply::Progress(_))) {
+                self.bar.clear();
+            }
+            match reply {
                 None => {
                     self.lines += 1;
                     return Ok(Some(&self.line));
+                }
+                Some(Reply::Progress(progress)) => {
+                    output.flush()?;
+                    self.bar.search(&progress, output.json);
+                    self.progress = Some(progress);
                 }
                 Some(Reply::Note(note)) => output.note(&note),
                 Some(Reply::Done(lines)) if lines == self.lines => self.is_whole = true,
@@ -130,6 +144,11 @@ impl Answer {
 
     fn broken_off(&self, why: &str) -> Failure {
         Failure::BrokenOff { lines: self.lines, why: why.to_owned(), kept: None }
+    }
+
+    /// How far the work was when that was told last.
+    pub const fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
     }
 
     /// True when the next line has not arrived yet: time to show what was written.

@@ -85,8 +85,8 @@ fn tail_in_json_gives_the_lines_as_they_came() {
     let expected = Select {
         stream: "syslog".into(),
         last: Some(20),
-        source: Some([192, 0, 2, 7].into()),
-        grep: Some("hello".into()),
+        source: Some("192.0.2.7".parse().unwrap()),
+        grep: vec!["hello".into()],
         ..Select::default()
     };
     assert_eq!(fake.queries(), [Query::Records(expected)]);

@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod config;
 pub mod control;
 pub mod host;
+pub mod prefix;
 pub mod query;
 pub mod record;
 pub mod report;
