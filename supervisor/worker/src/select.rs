@@ -127,15 +127,15 @@ impl Records {
         let looked = self.looked.and(&now);
         let (begin, end) = (self.begin.unwrap_or(first), self.end.unwrap_or(first));
         let total = end.0.saturating_sub(begin.0);
-        let at = self.phase.walk().map_or(begin, Walk::at);
-        Progress {
-            blocks: looked.blocks,
-            passed: looked.passed,
-            bytes: looked.bytes,
-            at_ns: looked.at,
-            done: if is_done { total } else { at.0.saturating_sub(begin.0).min(total) },
-            total,
-        }
+        let done = match &self.phase {
+            _ if is_done => total,
+            Phase::Start => 0,
+            // From the end back.
+            Phase::Count(count) => end.0.saturating_sub(count.window.end.0),
+            Phase::Seek { walk, .. } | Phase::Show(walk) => walk.at().0.saturating_sub(begin.0),
+        };
+        let Looked { blocks, passed, bytes, at } = looked;
+        Progress { blocks, passed, bytes, at_ns: at, done: done.min(total), total }
     }
 
     fn work(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
@@ -197,12 +197,13 @@ impl Records {
     fn write(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
         let Phase::Show(walk) = &mut self.phase else { return Ok(Step::Again) };
         let walked = walk.step(blocks)?;
+        let passed_at = walk.passed_at.take();
         if self.select.last.is_none() {
             late(walk, lines);
         }
         walk.notes.drain(..).for_each(|note| lines.note(note));
         Ok(match walked {
-            Walked::Block(block, _) if self.is_past(&block) => Step::Done,
+            Walked::Block(block, _) if self.is_past(block.first_wall()) => Step::Done,
             Walked::Block(block, _) if !self.filter.text.may_be_in(block.bytes()) => Step::Again,
             Walked::Block(block, range) => {
                 if let Some(decoder) = &mut self.decoder {
@@ -221,6 +222,7 @@ impl Records {
                 }
                 Step::Again
             }
+            Walked::Again if passed_at.is_some_and(|wall| self.is_past(wall)) => Step::Done,
             Walked::Again => Step::Again,
             Walked::Later(wait) => Step::Later(wait),
             Walked::End if self.select.follow => Step::Later(FOLLOW),
@@ -228,9 +230,10 @@ impl Records {
         })
     }
 
-    fn is_past(&self, block: &Block) -> bool {
+    /// True for a block that begins after the time that was asked for.
+    fn is_past(&self, first_wall: UnixNanos) -> bool {
         let slack = if self.select.follow { 0 } else { SLACK };
-        self.select.until.is_some_and(|until| block.first_wall().0 >= until.0.saturating_add(slack))
+        self.select.until.is_some_and(|until| first_wall.0 >= until.0.saturating_add(slack))
     }
 }
 
@@ -437,6 +440,19 @@ mod tests {
         let Some(Reply::Progress(progress)) = last else { panic!("{last:?}") };
         assert_eq!((progress.blocks, progress.passed), (1000, 0));
         assert_eq!((progress.done, progress.total), (100_000, 100_000));
+    }
+
+    #[test]
+    fn a_search_for_a_sender_ends_where_its_time_does() {
+        let mut fake = ring();
+        fake.others = true;
+        let select = Select {
+            source: Some("203.0.113.1".parse().unwrap()),
+            until: Some(UnixNanos(100 * SECOND)),
+            ..Select::default()
+        };
+        assert_eq!(seqs(select, &mut fake), [0_u64; 0]);
+        assert!(fake.looks < 50, "{} blocks looked at", fake.looks);
     }
 
     #[test]

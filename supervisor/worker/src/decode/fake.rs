@@ -46,6 +46,8 @@ pub struct Fake {
     pub reported: Vec<Seq>,
     /// Questions so far.
     pub looks: usize,
+    /// No block is from the sender that is asked for.
+    pub others: bool,
     /// So many questions are not answered.
     pub busy: usize,
 }
@@ -104,6 +106,9 @@ impl Blocks for Fake {
                 let clock = Clock { boot_id: block.boot_id, offset_ns: block.mono_offset_ns };
                 if block.last_wall() < want.since {
                     Got::Older { next: block.next(), clock: Some(clock) }
+                } else if self.others && want.source.is_some() {
+                    let (first_wall, last_wall) = (block.first_wall(), block.last_wall());
+                    Got::Others { next: block.next(), blocks: 1, first_wall, last_wall }
                 } else {
                     Got::Block(block)
                 }

@@ -54,6 +54,8 @@ pub struct Walk {
     gap: Option<Gap>,
     busy: Option<Instant>,
     has_begun: bool,
+    /// Earliest receive time in the blocks that were passed over last by their filter.
+    pub passed_at: Option<UnixNanos>,
     /// What was looked at.
     pub looked: Looked,
     /// Lowest seq that could not be read.
@@ -122,6 +124,7 @@ impl Walk {
             gap: None,
             busy: None,
             has_begun: false,
+            passed_at: None,
             looked: Looked { blocks: 0, passed: 0, bytes: 0, at: UnixNanos(0) },
             lowest_gap: None,
             begins_late: false,
@@ -160,6 +163,7 @@ impl Walk {
             Got::Others { next, blocks, first_wall, last_wall } => {
                 self.tell_gap();
                 self.begin(first_wall);
+                self.passed_at = Some(first_wall);
                 self.looked.passed += blocks;
                 self.looked.at = last_wall;
                 self.at = next;
