@@ -1,7 +1,7 @@
 //! The disk fails in its usual ways: each has a message that names the cause, and nothing that was counted as stored
 //! is missing without being counted.
 
-use crate::appliance::{Appliance, Plan, Running, number, programs};
+use crate::appliance::{Appliance, Plan, Running, number, programs, said};
 use crate::marks::{EXACT, Marks};
 use crate::sender::{Sender, one_datagram};
 use crate::{eventually, pause, root_only};
