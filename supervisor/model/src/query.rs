@@ -75,6 +75,7 @@ pub enum TopBy {
 /// Which records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of the command line, independent of the others
 pub struct Select {
     /// Stream name.
     pub stream: String,
