@@ -234,7 +234,7 @@ fn a_repair_asks_for_one_and_tells_what_was_done() {
 
 #[test]
 fn search_asks_for_all_that_it_was_told_and_says_how_far_it_is() {
-    let progress = r#"{"progress":{"blocks":1,"passed":9,"bytes":262144,"at_ns":0,"done":5,"total":5}}"#;
+    let progress = r#"{"progress":{"at_ns":0,"blocks":1,"bytes":262144,"done":5,"passed":9,"total":5}}"#;
     let lines = format!("{RECORD}\n{progress}\n");
     let fake = FakeRavend::ending_with(&lines, Some(Reply::Done(1)));
     let args = ["search", "Deny", "tcp", "--stream", "trap", "--from", "10.20.1.1/16", "-iw", "--count", "3"];
