@@ -4,14 +4,16 @@
 //! ```text
 //!  0      4   5   6    8        12      16      20        24         32        40          48       64     72      76
 //!  ┌──────┬───┬───┬────┬────────┬───────┬───────┬─────────┬──────────┬─────────┬───────────┬────────┬──────┬───────┬───────┐
-//!  │"RvnB"│ver│cod│ 0  │crc of  │ count │raw_len│table_len│first_wall│last_wall│mono_offset│boot_id │first │payload│crc of │
+//!  │"RvnB"│ver│cod│flt │crc of  │ count │raw_len│table_len│first_wall│last_wall│mono_offset│boot_id │first │payload│crc of │
 //!  │      │u8 │u8 │u16 │payload │ u32   │ u32   │ u32     │ u64      │ u64     │ i64       │16 B    │u64   │u32 len│ 0..76 │
 //!  └──────┴───┴───┴────┴────────┴───────┴───────┴─────────┴──────────┴─────────┴───────────┴────────┴──────┴───────┴───────┘
-//!  80 … payload (codec 0: as is, 1: zstd, 2: columns in zstd), which unpacks to raw_len bytes: frames, then table_len
-//!  bytes of listener table: { id u8, name_len u8, name } …                                          little-endian
+//!  80 … filter, flt bytes … payload (codec 0: as is, 1: zstd, 2: columns in zstd), which unpacks to raw_len bytes:
+//!  frames, then table_len bytes of listener table: { id u8, name_len u8, name } …                  little-endian
 //! ```
 //!
-//! What columns are is told in `columns.rs`; the writer takes whichever of the two is smaller.
+//! What columns are is told in `columns.rs`; the writer takes whichever of the two is smaller. `filter.rs` has the
+//! filter: header and filter lie in the first page of a block, so that who looks for a sender reads one page of most.
+//! Version 1 is the same without filters.
 //!
 //! The seq of the first record is the key of the block and stands in the header too, so that a block under a wrong
 //! key is noticed. Both checksums are crc32c.
@@ -21,6 +23,8 @@
 //! records only. There are at most 256 KiB of them beside the 256 KiB of records.
 
 use crate::columns::{columns_limit, join};
+use crate::filter::{self, FILTER_MAX, Filter};
+use raven_model::prefix::Prefix;
 use raven_model::record::{Context, Frames, Record};
 use raven_model::units::{Seq, UnixNanos};
 use std::cell::RefCell;
@@ -42,10 +46,10 @@ const TABLE_MAX: usize = 256 * 257;
 pub(crate) const RAW_LIMIT: usize = BLOCK_RAW + BLOCK_CONTEXT + TABLE_MAX;
 
 /// Most bytes of an encoded block.
-pub const VALUE_LIMIT: usize = HEAD + RAW_LIMIT;
+pub const VALUE_LIMIT: usize = HEAD + FILTER_MAX + RAW_LIMIT;
 
 const MAGIC: [u8; 4] = *b"RvnB";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CODEC_RAW: u8 = 0;
 pub(crate) const CODEC_ZSTD: u8 = 1;
 pub(crate) const CODEC_COLUMNS: u8 = 2;
@@ -66,7 +70,7 @@ pub enum BlockError {
     #[error("no block begins here")]
     Magic,
     /// Written by a newer Raven.
-    #[error("version {0} of the block format, this Raven reads version 1")]
+    #[error("version {0} of the block format, this Raven reads up to {VERSION}")]
     Version(u8),
     /// None that this Raven knows.
     #[error("unknown codec {0}")]
@@ -108,6 +112,7 @@ pub struct BlockHead {
     pub boot_id: [u8; 16],
     table_len: u32,
     payload_crc: u32,
+    filter_len: u16,
     codec: u8,
 }
 
@@ -121,7 +126,7 @@ impl BlockHead {
         if crc32c::crc32c(&head[..CRC_AT]) != u32_at(head, CRC_AT) {
             return Err(BlockError::Checksum("header"));
         }
-        if head[4] != VERSION {
+        if head[4] == 0 || head[4] > VERSION {
             return Err(BlockError::Version(head[4]));
         }
         let read = Self::fields(head);
@@ -135,9 +140,12 @@ impl BlockHead {
         if head.first != first {
             return Err(BlockError::Key { says: head.first, key: first });
         }
-        let payload = &value[HEAD..];
-        if payload.len() != head.payload_len as usize {
-            return Err(BlockError::Length { have: value.len(), want: HEAD + head.payload_len as usize });
+        if value.len() != head.value_len() {
+            return Err(BlockError::Length { have: value.len(), want: head.value_len() });
+        }
+        let (filter, payload) = value[HEAD..].split_at(head.filter_len.into());
+        if !filter::is_sound(filter) {
+            return Err(BlockError::Checksum("filter"));
         }
         if crc32c::crc32c(payload) != head.payload_crc {
             return Err(BlockError::Checksum("content"));
@@ -150,6 +158,7 @@ impl BlockHead {
         boot_id.copy_from_slice(&head[48..64]);
         Self {
             codec: head[5],
+            filter_len: u16::from_le_bytes([head[6], head[7]]),
             payload_crc: u32_at(head, 8),
             count: u32_at(head, 12),
             raw_len: u32_at(head, 16),
@@ -186,11 +195,26 @@ impl BlockHead {
         self.first <= seq && seq < self.next()
     }
 
+    /// Bytes of the whole block.
+    pub const fn value_len(&self) -> usize {
+        self.payload_at() + self.payload_len as usize
+    }
+
+    /// Where its payload begins.
+    pub(crate) const fn payload_at(&self) -> usize {
+        HEAD + self.filter_len as usize
+    }
+
+    /// False when none of the records came from there, by the filter of the block `value`.
+    pub fn may_hold(&self, value: &[u8], wanted: &Prefix) -> bool {
+        value.get(HEAD..self.payload_at()).is_none_or(|filter| filter::may_hold(filter, wanted))
+    }
+
     fn write(&self, out: &mut [u8; HEAD]) {
         out[..4].copy_from_slice(&MAGIC);
         out[4] = VERSION;
         out[5] = self.codec;
-        out[6..8].fill(0);
+        out[6..8].copy_from_slice(&self.filter_len.to_le_bytes());
         out[8..12].copy_from_slice(&self.payload_crc.to_le_bytes());
         out[12..16].copy_from_slice(&self.count.to_le_bytes());
         out[16..20].copy_from_slice(&self.raw_len.to_le_bytes());
@@ -218,8 +242,18 @@ pub(crate) struct Facts {
 }
 
 /// Appends the encoded block to `out`: `raw` is frames then `table_len` bytes of listener table, `packed` the same
-/// through a codec, or `None` where that made it no smaller.
-pub(crate) fn encode(facts: &Facts, raw: &[u8], table_len: usize, packed: Option<(u8, &[u8])>, out: &mut Vec<u8>) {
+/// through a codec, or `None` where that made it no smaller. `filter` appends what it knows of the frames.
+pub(crate) fn encode(
+    facts: &Facts,
+    raw: &[u8],
+    table_len: usize,
+    packed: Option<(u8, &[u8])>,
+    filter: &mut Filter,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    out.resize(start + HEAD, 0);
+    let filter_len = filter.write(&raw[..raw.len() - table_len], out);
     let (codec, payload) = packed.unwrap_or((CODEC_RAW, raw));
     let head = BlockHead {
         first: facts.first,
@@ -232,11 +266,12 @@ pub(crate) fn encode(facts: &Facts, raw: &[u8], table_len: usize, packed: Option
         boot_id: facts.boot_id,
         table_len: table_len as u32,
         payload_crc: crc32c::crc32c(payload),
+        filter_len: filter_len as u16,
         codec,
     };
     let mut bytes = [0; HEAD];
     head.write(&mut bytes);
-    out.extend_from_slice(&bytes);
+    out[start..start + HEAD].copy_from_slice(&bytes);
     out.extend_from_slice(payload);
 }
 
@@ -281,7 +316,7 @@ impl Block {
     /// times what it holds, 2 MiB.
     pub fn decode(first: Seq, value: &[u8]) -> Result<Self, BlockError> {
         let head = BlockHead::of_whole(first, value)?;
-        Self::unpack(&head, &value[HEAD..])
+        Self::unpack(&head, &value[head.payload_at()..])
     }
 
     fn unpack(head: &BlockHead, payload: &[u8]) -> Result<Self, BlockError> {
@@ -325,6 +360,11 @@ impl Block {
             seq = seq.plus(1);
             Some(Entry::Record(at, frame))
         })
+    }
+
+    /// Its records and context as they lie there, headers and all: what stands in no message of it does not stand here.
+    pub fn bytes(&self) -> &[u8] {
+        &self.frames
     }
 
     /// One after its last record.

@@ -27,6 +27,8 @@ pub(crate) enum Mode {
     },
     /// Must not change while it is open.
     Sealed,
+    /// The same, for who reads a little here and there: the kernel reads no pages ahead.
+    Sparse,
 }
 
 /// Opens an environment of one file.
@@ -40,6 +42,7 @@ pub(crate) fn open(path: &Path, mode: Mode) -> Result<Env, RingError> {
             options.map_size(map.next_multiple_of(files::PAGE) as usize);
         }
         Mode::Sealed => flags |= EnvFlags::READ_ONLY,
+        Mode::Sparse => flags |= EnvFlags::READ_ONLY | EnvFlags::NO_READ_AHEAD,
     }
     // SAFETY (flags): NO_LOCK is sound with one writer process and thread and no read transaction across a write; our
     // flock and the single-threaded store see to it. No flag here weakens syncing.

@@ -7,6 +7,7 @@ mod carry;
 mod squeeze;
 
 use crate::block::{self, BLOCK_CONTEXT, BLOCK_RAW, Facts};
+use crate::filter::Filter;
 use carry::{Carried, Carry};
 use raven_model::record::{Context, FrameError, Frames, Record, read_frame};
 use raven_model::units::{Seq, UnixNanos};
@@ -130,6 +131,7 @@ pub(crate) struct Packer {
     boot_id: [u8; 16],
     listeners: BTreeMap<u8, String>,
     squeeze: Squeeze,
+    filter: Filter,
     /// Frames of the block being filled; empty as long as it has no record.
     raw: Vec<u8>,
     /// Bytes of them that are context.
@@ -159,6 +161,7 @@ impl Packer {
             boot_id,
             listeners: BTreeMap::new(),
             squeeze: Squeeze::new(),
+            filter: Filter::new(),
             raw: Vec::with_capacity(BLOCK_RAW + 4096),
             context_bytes: 0,
             carry: Carry::new(),
@@ -350,7 +353,7 @@ impl Packer {
         };
         let start = self.arena.len();
         let packed = self.squeeze.squeeze(&self.raw, self.raw.len() - table_len);
-        block::encode(&facts, &self.raw, table_len, packed, &mut self.arena);
+        block::encode(&facts, &self.raw, table_len, packed, &mut self.filter, &mut self.arena);
         self.packed.push(Packed { first: self.first, count, start, end: self.arena.len() });
         let waiting = &mut self.waiting;
         waiting.records += u64::from(count);
@@ -495,18 +498,23 @@ pub(crate) mod tests {
     #[test]
     fn a_block_of_a_newer_format_is_named_as_such() {
         let (first, mut value) = pack(&[b"hello".to_vec()]).remove(0);
-        value[4] = 2;
+        value[4] = 3;
         let crc = crc32c::crc32c(&value[..76]);
         value[76..80].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Block::decode(first, &value), Err(BlockError::Version(2)));
+        assert_eq!(Block::decode(first, &value), Err(BlockError::Version(3)));
     }
 
     /// Makes the checksums right again, so that what is behind them is tested too.
     fn reseal(value: &mut [u8]) {
         if value.len() >= HEAD {
-            let payload = crc32c::crc32c(&value[HEAD..]);
+            let at = (HEAD + usize::from(u16::from_le_bytes([value[6], value[7]]))).min(value.len());
+            if at >= HEAD + 4 {
+                let filter = crc32c::crc32c(&value[HEAD..at - 4]);
+                value[at - 4..at].copy_from_slice(&filter.to_le_bytes());
+            }
+            let payload = crc32c::crc32c(&value[at..]);
             value[8..12].copy_from_slice(&payload.to_le_bytes());
-            let len = (value.len() - HEAD) as u32;
+            let len = (value.len() - at) as u32;
             value[72..76].copy_from_slice(&len.to_le_bytes());
             let head = crc32c::crc32c(&value[..76]);
             value[76..80].copy_from_slice(&head.to_le_bytes());

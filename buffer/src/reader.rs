@@ -5,7 +5,7 @@
 //! which harms nobody else; who reads a ring must be prepared to be started again behind the damage.
 
 use crate::block::{Block, BlockHead};
-use crate::env::READ_DEATHS;
+use crate::env::{Mode, READ_DEATHS};
 use crate::error::RingError;
 use crate::files::{self, Paths};
 use crate::ledger::Ledger;
@@ -46,12 +46,22 @@ pub struct RingReader {
     firsts: Vec<Seq>,
     current: Option<(Seq, Shared)>,
     guard: Option<ReadGuard>,
+    mode: Mode,
 }
+
+/// By its head and all of its bytes, whether a block is wanted.
+pub type Wanted<'a> = &'a mut dyn FnMut(&BlockHead, &[u8]) -> bool;
 
 impl RingReader {
     /// Reads what segments there are; opens none. A stream without a folder has none.
     pub fn open(ring: &Path, stream: &str) -> Result<Self, RingError> {
-        let mut reader = Self { paths: Paths::new(ring, stream), firsts: Vec::new(), current: None, guard: None };
+        let mut reader = Self {
+            paths: Paths::new(ring, stream),
+            firsts: Vec::new(),
+            current: None,
+            guard: None,
+            mode: Mode::Sealed,
+        };
         reader.refresh()?;
         Ok(reader)
     }
@@ -61,6 +71,13 @@ impl RingReader {
     pub fn guarded(mut self, note: &Path) -> Result<Self, RingError> {
         self.guard = Some(ReadGuard::open(note)?);
         Ok(self)
+    }
+
+    /// For who reads little of most blocks ([`RingReader::find_wanted`]): nothing is read ahead.
+    #[must_use]
+    pub const fn sparse(mut self) -> Self {
+        self.mode = Mode::Sparse;
+        self
     }
 
     /// Looks again which segments there are.
@@ -89,6 +106,13 @@ impl RingReader {
 
     /// The block that holds `seq`, or why there is none.
     pub fn find(&mut self, seq: Seq) -> Result<Found, RingError> {
+        // Every block is wanted.
+        self.find_wanted(seq, &mut |_, _| true).map(|found| found.unwrap_or(Found::Open))
+    }
+
+    /// The same, `None` for a block that is not wanted. It is not unpacked: of it only the head, and what `wanted` looks
+    /// at, is read and checked.
+    pub fn find_wanted(&mut self, seq: Seq, wanted: Wanted<'_>) -> Result<Option<Found>, RingError> {
         // Once more after a look, when the list is older than the ring.
         for _ in 0..8 {
             match self.place(seq) {
@@ -98,31 +122,32 @@ impl RingReader {
                     let newest = self.open_first();
                     self.refresh()?;
                     if self.open_first() == newest {
-                        return Ok(Found::Open);
+                        return Ok(Some(Found::Open));
                     }
                 }
                 Place::Before(first) => {
                     self.refresh()?;
                     if self.first() == Some(first) {
-                        return Ok(Found::Before { first });
+                        return Ok(Some(Found::Before { first }));
                     }
                 }
                 Place::Sealed { first, behind } => {
                     if let Some(why) = self.guard.as_mut().and_then(|guard| guard.enter(seq)) {
-                        return Ok(Found::Gap { next: behind, why });
+                        return Ok(Some(Found::Gap { next: behind, why }));
                     }
-                    let found = self.find_in(first, behind, seq);
+                    let found = self.find_in(first, behind, seq, wanted);
                     if let Some(guard) = &mut self.guard {
                         guard.leave();
                     }
-                    if let Some(found) = found? {
-                        return Ok(found);
+                    match found? {
+                        Sought::Found(found) => return Ok(Some(found)),
+                        Sought::Unwanted => return Ok(None),
+                        Sought::Gone => self.refresh()?,
                     }
-                    self.refresh()?;
                 }
             }
         }
-        Ok(Found::Open)
+        Ok(Some(Found::Open))
     }
 
     fn place(&self, seq: Seq) -> Place {
@@ -134,25 +159,32 @@ impl RingReader {
         }
     }
 
-    /// `None` when the segment is gone.
-    fn find_in(&mut self, first: Seq, behind: Seq, seq: Seq) -> Result<Option<Found>, RingError> {
+    fn find_in(&mut self, first: Seq, behind: Seq, seq: Seq, wanted: Wanted<'_>) -> Result<Sought, RingError> {
         let segment = match self.segment(first) {
             Ok(segment) => segment,
-            Err(RingError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(RingError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(Sought::Gone);
+            }
             Err(error @ (RingError::Damaged { .. } | RingError::Database { .. })) => {
-                return Ok(Some(Found::Gap { next: behind, why: error.to_string() }));
+                return Ok(Sought::Found(Found::Gap { next: behind, why: error.to_string() }));
             }
             Err(error) => return Err(error),
         };
-        let found = match segment.with_block_at(seq, |key, value| (key, Block::decode(key, value))) {
+        let looked = segment.with_block_at(seq, |key, value| {
+            let head = BlockHead::read(value).ok().filter(|head| head.first == key && head.holds(seq));
+            let read = head.is_none_or(|head| wanted(&head, value));
+            read.then(|| (key, Block::decode(key, value)))
+        });
+        let found = match looked {
+            Ok(Some(None)) => return Ok(Sought::Unwanted),
             Err(error @ RingError::Database { .. }) => {
                 let next = segment.readable_behind(seq, behind).unwrap_or(behind);
-                return Ok(Some(Found::Gap { next, why: error.to_string() }));
+                return Ok(Sought::Found(Found::Gap { next, why: error.to_string() }));
             }
-            other => other?,
+            other => other?.flatten(),
         };
         let name = || format!("{:016x}.mdb", first.0);
-        Ok(Some(match found {
+        Ok(Sought::Found(match found {
             Some((_, Ok(block))) if block.first <= seq && seq < block.next() => Found::Block(block),
             Some((key, _)) if key > seq => {
                 Found::Gap { next: key.min(behind), why: format!("records are missing in {}", name()) }
@@ -172,7 +204,7 @@ impl RingReader {
     fn segment(&mut self, first: Seq) -> Result<&Segment, RingError> {
         if self.current.as_ref().is_none_or(|(open, _)| *open != first) {
             self.current = None;
-            let shared = Shared::open(&self.paths.segment(first))?;
+            let shared = Shared::open(&self.paths.segment(first), self.mode)?;
             self.current = Some((first, shared));
         }
         Ok(self.current.as_ref().expect("just put there").1.segment())
@@ -193,25 +225,37 @@ impl RingReader {
     /// The heads of a sealed segment's blocks, oldest first, without unpacking; damaged ones are left out.
     pub fn heads(&mut self, first: Seq) -> Result<Vec<BlockHead>, RingError> {
         let mut heads = Vec::new();
-        self.each_block(first, |_, value| {
+        self.each_block(first, first, |_, value| {
             heads.extend(BlockHead::read(value));
             true
         })?;
         Ok(heads)
     }
 
-    /// Hands each block of a segment to `read`, oldest first, as it lies there, until it returns false. What LMDB
-    /// cannot read is passed over.
-    pub(crate) fn each_block(&mut self, first: Seq, read: impl FnMut(Seq, &[u8]) -> bool) -> Result<(), RingError> {
+    /// Hands each block of the segment `first` from `from` on to `read`, oldest first, as it lies there, until it
+    /// returns false. What LMDB cannot read is passed over. Returns where to go on, `None` at the end of the segment.
+    pub(crate) fn each_block(
+        &mut self,
+        first: Seq,
+        from: Seq,
+        read: impl FnMut(Seq, &[u8]) -> bool,
+    ) -> Result<Option<Seq>, RingError> {
         let behind = self.firsts.iter().copied().find(|other| *other > first).unwrap_or(Seq(u64::MAX));
-        self.segment(first)?.each_block(first, behind, read);
-        Ok(())
+        Ok(self.segment(first)?.each_block(from, behind, read))
     }
 
     /// The copy of the loss ledger that the store last wrote; empty when there is none.
     pub fn ledger(&self) -> Ledger {
         files::published_ledger(&self.paths).unwrap_or_default()
     }
+}
+
+/// What came of looking into a segment.
+enum Sought {
+    Found(Found),
+    Unwanted,
+    /// The segment is gone.
+    Gone,
 }
 
 enum Place {
@@ -268,12 +312,13 @@ static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Segment>>>> = LazyLock::new(Mu
 struct Shared(Option<Arc<Segment>>);
 
 impl Shared {
-    fn open(path: &Path) -> Result<Self, RingError> {
+    /// When it is open already, it stays as it was opened.
+    fn open(path: &Path, mode: Mode) -> Result<Self, RingError> {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(segment) = open.get(path).and_then(Weak::upgrade) {
             return Ok(Self(Some(segment)));
         }
-        let segment = Arc::new(Segment::open_sealed(path)?);
+        let segment = Arc::new(Segment::open_to_read(path, mode)?);
         open.insert(path.to_owned(), Arc::downgrade(&segment));
         Ok(Self(Some(segment)))
     }

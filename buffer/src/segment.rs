@@ -103,7 +103,11 @@ impl Segment {
     }
 
     pub fn open_sealed(path: &Path) -> Result<Self, RingError> {
-        let env = env::open(path, Mode::Sealed)?;
+        Self::open_to_read(path, Mode::Sealed)
+    }
+
+    pub fn open_to_read(path: &Path, mode: Mode) -> Result<Self, RingError> {
+        let env = env::open(path, mode)?;
         let tables = env::open_segment_tables(&env, path)?;
         let what = || RingError::Damaged { path: path.to_owned(), what: "it has no table of blocks".to_owned() };
         let (blocks, meta) = tables.ok_or_else(what)?;
@@ -180,17 +184,21 @@ impl Segment {
         Ok(after.map(|(first, _)| Seq(first)))
     }
 
-    /// Hands every block to `read`, oldest first, until it returns false. Parts of the tree that LMDB cannot read are
-    /// passed over; all blocks begin below `behind`.
-    pub fn each_block(&self, from: Seq, behind: Seq, mut read: impl FnMut(Seq, &[u8]) -> bool) {
-        let mut at = Some(from);
-        while let Some(seq) = at {
+    /// Hands every block from `from` on to `read`, oldest first, until it returns false. Parts of the tree that LMDB
+    /// cannot read are passed over; all blocks begin below `behind`. Returns where to go on, `None` at the end.
+    pub fn each_block(&self, from: Seq, behind: Seq, mut read: impl FnMut(Seq, &[u8]) -> bool) -> Option<Seq> {
+        let (mut at, mut more) = (Some(from), true);
+        while let Some(seq) = at.filter(|_| more) {
             at = match self.with_block_at(seq, |key, value| (key, read(key, value))) {
-                Ok(Some((key, true))) => self.key_after(key).unwrap_or_else(|_| self.readable_behind(key, behind)),
-                Ok(_) => None,
+                Ok(Some((key, wanted))) => {
+                    more = wanted;
+                    self.key_after(key).unwrap_or_else(|_| self.readable_behind(key, behind))
+                }
+                Ok(None) => None,
                 Err(_) => self.readable_behind(seq, behind),
             };
         }
+        at
     }
 
     /// The first block found behind `seq`, below `behind`, where the tree around `seq` cannot be read. Looks at every

@@ -13,6 +13,7 @@
 //! | 3 | Cursors | list of { destination, stream, low u64 } |
 //! | 4 | FenceDone | token u64, stream, list of { destination, records u64 } |
 //! | 5 | Damage | stream, seq u64 |
+//! | 6 | Repair | id u64, stream, seq u64 |
 //!
 //! | tag | reply | |
 //! |---|---|---|
@@ -20,10 +21,11 @@
 //! | 66 | Sealed | id u64 |
 //! | 67 | Next | id u64, next_seq u64 |
 //! | 68 | Fence | token u64, stream, below u64 |
+//! | 69 | Repaired | id u64, lost u64, what |
 
 mod channel;
 
-pub use channel::{Answer, Assembler, Outbox, TailClient, TailError, TailServer};
+pub use channel::{Answer, Assembler, Outbox, Repaired, TailClient, TailError, TailServer};
 
 use crate::block::VALUE_LIMIT;
 use raven_model::units::Seq;
@@ -76,6 +78,16 @@ pub enum Request {
         /// The record.
         seq: Seq,
     },
+    /// This cannot be read: count it, set aside the segment if it cannot be opened, and say so. At seq 0: write the
+    /// catalogue anew.
+    Repair {
+        /// Names the answer.
+        id: u64,
+        /// Stream name.
+        stream: String,
+        /// Seq that cannot be read.
+        seq: Seq,
+    },
 }
 
 /// How far a destination has acknowledged a stream.
@@ -126,6 +138,15 @@ pub enum Reply {
         /// First seq that stays.
         below: Seq,
     },
+    /// What was done about a place that could not be read.
+    Repaired {
+        /// Of the request.
+        id: u64,
+        /// Records that were entered into the loss ledger by this.
+        lost: u64,
+        /// In words, cut to 255 bytes.
+        what: String,
+    },
 }
 
 /// Why a packet is not a message.
@@ -163,6 +184,7 @@ impl Request {
                 unforwarded.iter().take(LIST_MAX).fold(out, |out, (name, records)| out.text(name).u64(*records))
             }
             Self::Damage { stream, seq } => out.tag(5).text(stream).u64(seq.0),
+            Self::Repair { id, stream, seq } => out.tag(6).u64(*id).text(stream).u64(seq.0),
         };
         out.0
     }
@@ -182,6 +204,7 @@ impl Request {
                 unforwarded: rest.list(|rest| Ok((rest.text()?, rest.u64()?)))?,
             },
             5 => Self::Damage { stream: rest.text()?, seq: rest.seq()? },
+            6 => Self::Repair { id: rest.u64()?, stream: rest.text()?, seq: rest.seq()? },
             other => return Err(PacketError::Tag(other)),
         };
         rest.end(request)
@@ -199,6 +222,7 @@ impl Reply {
             Self::Sealed { id } => drop(out.tag(66).u64(*id)),
             Self::Next { id, next_seq } => drop(out.tag(67).u64(*id).u64(next_seq.0)),
             Self::Fence { token, stream, below } => drop(out.tag(68).u64(*token).text(stream).u64(below.0)),
+            Self::Repaired { id, lost, what } => drop(out.tag(69).u64(*id).u64(*lost).text(what)),
         }
         out.0
     }
@@ -211,6 +235,7 @@ impl Reply {
             66 => Self::Sealed { id: rest.u64()? },
             67 => Self::Next { id: rest.u64()?, next_seq: rest.seq()? },
             68 => Self::Fence { token: rest.u64()?, stream: rest.text()?, below: rest.seq()? },
+            69 => Self::Repaired { id: rest.u64()?, lost: rest.u64()?, what: rest.text()? },
             other => return Err(PacketError::Tag(other)),
         };
         rest.end(reply)
@@ -317,6 +342,7 @@ mod tests {
             Request::Cursors(vec![low.clone(), low]),
             Request::FenceDone { token: 3, stream: stream(), unforwarded: vec![("noc".to_owned(), 9)] },
             Request::Damage { stream: stream(), seq: Seq(5) },
+            Request::Repair { id: 8, stream: stream(), seq: Seq(6) },
         ] {
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
@@ -325,6 +351,7 @@ mod tests {
             Reply::Sealed { id: 4 },
             Reply::Next { id: 5, next_seq: Seq(6) },
             Reply::Fence { token: 7, stream: stream(), below: Seq(8) },
+            Reply::Repaired { id: 9, lost: 7, what: "counted".to_owned() },
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }

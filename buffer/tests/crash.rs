@@ -139,7 +139,7 @@ fn child_reads_all() {
     let ledger = writer.ledger().clone();
     assert_eq!(held + ledger.damaged + ledger.evicted, writer.next_seq().0 - 1, "every record is held or counted");
     drop(writer);
-    let view = verify(&ring, "syslog", None, |_| {}).unwrap();
+    let view = verify(&ring, "syslog", |_| {}).unwrap();
     assert_eq!(view.records, held);
     assert!(!view.problems.iter().any(|problem| problem.contains("NOT in")), "{:?}", view.problems);
     println!("held {held}");
@@ -225,7 +225,7 @@ fn numbers_of_a_lost_open_segment_are_never_given_again() {
     assert!(writer.mark().is_some(), "an older mark: what is still in the receive memory is taken again");
     fill(&mut writer, 3, 10, 10);
     drop(writer);
-    let view = verify(dir.path(), "syslog", None, |_| {}).unwrap();
+    let view = verify(dir.path(), "syslog", |_| {}).unwrap();
     assert!(!view.problems.iter().any(|problem| problem.contains("NOT in")), "{:?}", view.problems);
 }
 

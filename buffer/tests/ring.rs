@@ -225,7 +225,7 @@ fn the_quota_holds_over_many_turnovers_and_every_record_is_accounted_for() {
     let first = writer.first_seq();
     assert_eq!(reader.find(Seq(1)).unwrap(), Found::Before { first });
     drop((writer, reader));
-    let view = verify(dir.path(), "syslog", None, |_| {}).unwrap();
+    let view = verify(dir.path(), "syslog", |_| {}).unwrap();
     assert_eq!((view.problems, view.records, view.first_seq, view.next_seq), (vec![], held, first, next));
 }
 
@@ -262,7 +262,7 @@ fn an_eviction_that_was_cut_short_is_finished_and_counted_once() {
     let writer = open(dir.path(), 6 * MIB, MIB);
     assert_eq!(writer.ledger().evicted, evicted);
     drop(writer);
-    assert!(verify(dir.path(), "syslog", None, |_| {}).unwrap().problems.is_empty());
+    assert!(verify(dir.path(), "syslog", |_| {}).unwrap().problems.is_empty());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::{audit, config, dead, export, flows, inbox, load, ring, sources, status, tail, traps, uplink};
+use crate::{audit, config, dead, export, flows, inbox, load, ring, search, sources, status, tail, traps, uplink};
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ Examples:
   raven status                            everything on one screen
   raven tail --follow --source 10.1.2.3   what one device says, as it says it
   raven tail --since 10m --grep Deny      what happened, by text
+  raven search --source 10.1.0.0/16 Deny  in all that is kept, passing over what is not from there
   raven flows top --by app --since 1h     what the traffic is
   raven traps --name linkDown -f          notifications of one kind, as they come
   raven config check new.toml             every mistake, with its line and remedy";
@@ -50,10 +51,13 @@ pub enum Command {
     /// Show stored messages, newest last
     #[command(after_help = TIMES)]
     Tail(tail::TailArgs),
+    /// Find stored messages by text, sender and time, oldest first
+    #[command(after_help = TIMES)]
+    Search(search::SearchArgs),
     /// Write stored messages to a file or to standard output
     #[command(after_help = TIMES)]
     Export(export::ExportArgs),
-    /// The ring on disk: status, verify, tail, export
+    /// The ring on disk: status, verify, repair, tail, export
     #[command(subcommand)]
     Ring(RingCommand),
     /// Who is sending: rate, last seen, what could not be understood; without a stream also exporters and engines
@@ -93,6 +97,8 @@ pub enum RingCommand {
     Status,
     /// Read every block of a stream and check it: checksums, order, gaps against the ledger (exit 1 on problems)
     Verify(ring::VerifyArgs),
+    /// Verify, count what is lost, set aside what cannot be opened, write the catalogue anew (exit 1 on problems)
+    Repair(ring::VerifyArgs),
     /// As `raven tail`
     #[command(after_help = TIMES)]
     Tail(tail::TailArgs),
@@ -129,7 +135,8 @@ impl Stream {
     }
 }
 
-pub(crate) fn read_stream(name: &str) -> Result<stream::Stream, String> {
+/// For clap.
+pub fn read_stream(name: &str) -> Result<stream::Stream, String> {
     let all = stream::Stream::ALL.map(stream::Stream::name).join(", ");
     stream::Stream::named(name).ok_or_else(|| format!("there is no such stream; the streams are {all}"))
 }
@@ -154,8 +161,10 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Status(args) => status::run(&args, &client, output),
         Command::Tail(args) | Command::Ring(RingCommand::Tail(args)) => tail::run(&args, &client, output),
         Command::Export(args) | Command::Ring(RingCommand::Export(args)) => export::run(&args, &client, output),
+        Command::Search(args) => search::run(&args, &client, output),
         Command::Ring(RingCommand::Status) => ring::status(&client, output),
-        Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, &client, output),
+        Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, false, &client, output),
+        Command::Ring(RingCommand::Repair(args)) => ring::verify(&args, true, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
         Command::Inbox(args) => inbox::run(&args, &client, output),
         Command::Traps(args) => traps::run(&args, &client, output),

@@ -2,9 +2,10 @@
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::Bar;
 use raven_model::control::{Request, Response};
 use raven_model::delivery::Order;
-use raven_model::query::{Query, Reply};
+use raven_model::query::{Progress, Query, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
@@ -68,7 +69,15 @@ impl Client {
             (reply, _) => reply?,
         };
         match reply {
-            Reply::Ok => Ok(Answer { role, reader, line: Vec::new(), lines: 0, is_whole: false }),
+            Reply::Ok => Ok(Answer {
+                role,
+                reader,
+                line: Vec::new(),
+                lines: 0,
+                is_whole: false,
+                progress: None,
+                bar: Bar::default(),
+            }),
             Reply::Error(why) => Err(Failure::Refused(vec![why])),
             other => Err(Failure::Protocol(format!("the {role} role began its answer with {other:?}"))),
         }
@@ -104,6 +113,8 @@ pub struct Answer {
     line: Vec<u8>,
     lines: u64,
     is_whole: bool,
+    progress: Option<Progress>,
+    bar: Bar,
 }
 
 impl Answer {
@@ -112,10 +123,19 @@ impl Answer {
     pub fn next(&mut self, output: &mut Output) -> Result<Option<&[u8]>, Failure> {
         while !self.is_whole {
             self.read_line()?;
-            match Reply::on_line(&self.line) {
+            let reply = Reply::on_line(&self.line);
+            if !matches!(reply, Some(Reply::Progress(_))) {
+                self.bar.clear();
+            }
+            match reply {
                 None => {
                     self.lines += 1;
                     return Ok(Some(&self.line));
+                }
+                Some(Reply::Progress(progress)) => {
+                    output.flush()?;
+                    self.bar.search(&progress, output.json);
+                    self.progress = Some(progress);
                 }
                 Some(Reply::Note(note)) => output.note(&note),
                 Some(Reply::Done(lines)) if lines == self.lines => self.is_whole = true,
@@ -141,6 +161,11 @@ impl Answer {
 
     fn broken_off(&self, why: &str) -> Failure {
         Failure::BrokenOff { lines: self.lines, why: why.to_owned(), kept: None }
+    }
+
+    /// How far the work was when that was told last.
+    pub const fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
     }
 
     /// True when the next line has not arrived yet: time to show what was written.

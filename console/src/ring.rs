@@ -1,14 +1,15 @@
-//! `raven ring`: what the ring holds, and whether it is sound.
+//! `raven ring`: what the ring holds, whether it is sound, and what can be done when it is not.
 
 use crate::client::Client;
 use crate::escape;
 use crate::failure::{Failure, OK, PROBLEM};
 use crate::output::Output;
+use crate::progress::Bar;
 use crate::status::{self, screen};
 use clap::Args;
 use raven_model::query::{Query, VerifyView};
 
-/// `raven ring verify`.
+/// `raven ring verify` and `repair`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
     /// Stream.
@@ -30,9 +31,10 @@ pub fn status(client: &Client, output: &mut Output) -> Result<u8, Failure> {
     Ok(OK)
 }
 
-/// `raven ring verify`: 1 when anything is wrong, or when the check did not come to its end.
-pub fn verify(args: &VerifyArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let mut answer = client.query(&Query::Verify { stream: args.stream.name() })?;
+/// `raven ring verify`, and with `repair` what the store does about it: 1 when anything is wrong.
+pub fn verify(args: &VerifyArgs, repair: bool, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let mut answer = client.query(&Query::Verify { stream: args.stream.name(), repair })?;
+    let mut bar = Bar::default();
     let mut last = None;
     let mut told = 0;
     while let Some(line) = answer.next(output)? {
@@ -40,26 +42,27 @@ pub fn verify(args: &VerifyArgs, client: &Client, output: &mut Output) -> Result
         if output.json {
             output.json_line(line)?;
         } else {
+            bar.clear();
             for problem in view.problems.iter().skip(told) {
                 output.line(&format!("problem: {}", escape::text(problem)))?;
             }
-            output.remark(&progress(&view));
+            bar.check(&view);
         }
         output.flush()?;
         told = told.max(view.problems.len());
         last = Some(view);
     }
+    bar.clear();
     let Some(view) = last.filter(|view| view.done) else {
         return Err(Failure::Protocol("the check broke off before its end; look at the log of ravend".to_owned()));
     };
     if !output.json {
+        for done in &view.repairs {
+            output.line(&format!("done: {}", escape::text(done)))?;
+        }
         output.line(&verdict(&view))?;
     }
     Ok(if view.problems.is_empty() { OK } else { PROBLEM })
-}
-
-fn progress(view: &VerifyView) -> String {
-    format!("{} of {} segments, {} blocks, {} records", view.segments, view.segments_total, view.blocks, view.records)
 }
 
 fn verdict(view: &VerifyView) -> String {

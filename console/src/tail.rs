@@ -6,9 +6,9 @@ use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{shown, time};
 use clap::Args;
+use raven_model::prefix::Prefix;
 use raven_model::query::{Query, Select};
 use raven_model::units::UnixNanos;
-use std::net::IpAddr;
 
 /// `raven tail`.
 #[derive(Debug, Clone, Args)]
@@ -25,9 +25,9 @@ pub struct TailArgs {
     /// Which part of the stream.
     #[command(flatten)]
     pub window: Window,
-    /// Only from this sender
-    #[arg(long, value_name = "ADDRESS")]
-    pub source: Option<IpAddr>,
+    /// Only from this sender, or from these: 10.20.0.0/16
+    #[arg(long, value_name = "ADDRESS|PREFIX")]
+    pub source: Option<Prefix>,
     /// Only messages that contain this text, byte for byte
     #[arg(long, value_name = "TEXT")]
     pub grep: Option<String>,
@@ -61,9 +61,8 @@ impl TailArgs {
             until: self.window.until,
             last: self.last.or(if all { None } else { Some(20) }),
             follow: self.follow,
-            // IPv4 senders are IPv4 in the ring, however the operator writes them.
-            source: self.source.map(raven_model::record::plain_address),
-            grep: self.grep.clone(),
+            source: self.source,
+            grep: self.grep.iter().cloned().collect(),
             decoded: self.decoded || !json,
             ..Select::default()
         }

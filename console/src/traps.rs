@@ -7,11 +7,10 @@ use crate::shown::{self, Trap, is_named};
 use crate::tail::Window;
 use crate::time;
 use clap::Args;
+use raven_model::prefix::Prefix;
 use raven_model::query::{Query, RecordView, Select};
-use raven_model::record::plain_address;
 use raven_model::stream::Stream;
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 /// Shown without another word from the operator.
 const LAST: usize = 20;
@@ -24,9 +23,9 @@ pub struct TrapsArgs {
     /// Which time [default: all, with --name the last day]
     #[command(flatten)]
     pub window: Window,
-    /// Only from this sender
-    #[arg(long, value_name = "ADDRESS")]
-    pub source: Option<IpAddr>,
+    /// Only from this sender, or from these: 10.20.0.0/16
+    #[arg(long, value_name = "ADDRESS|PREFIX")]
+    pub source: Option<Prefix>,
     /// Only notifications of this name (linkDown), OID, or of an OID below it
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -80,7 +79,7 @@ fn select(args: &TrapsArgs) -> Result<Select, Failure> {
         until: args.window.until,
         last: last(args).filter(|_| !by_name).map(|n| n as u64),
         follow: args.follow,
-        source: args.source.map(plain_address),
+        source: args.source,
         decoded: true,
         ..Select::default()
     })

@@ -89,8 +89,8 @@ fn tail_in_json_gives_the_lines_as_they_came() {
     let expected = Select {
         stream: "syslog".into(),
         last: Some(20),
-        source: Some([192, 0, 2, 7].into()),
-        grep: Some("hello".into()),
+        source: Some("192.0.2.7".parse().unwrap()),
+        grep: vec!["hello".into()],
         ..Select::default()
     };
     assert_eq!(fake.queries(), [Query::Records(expected)]);
@@ -225,6 +225,41 @@ fn verify_exits_1_on_problems_and_tells_each_once() {
     assert_eq!(stdout(&output), "problem: 0001.mdb: bad checksum\nsyslog: 1 problems; 18 records, seq 1 to 18\n");
     let good = lines.replace("\"0001.mdb: bad checksum\"", "");
     assert_eq!(code(&FakeRavend::with_lines(&good).raven(&["ring", "verify"])), 0);
+}
+
+#[test]
+fn a_repair_asks_for_one_and_tells_what_was_done() {
+    let line = r#"{"stream":"syslog","done":true,"segments":2,"segments_total":2,"blocks":6,"records":18,"first_seq":1,"next_seq":19,"problems":[],"repairs":["it is \u001b[1mdone"]}"#;
+    let fake = FakeRavend::with_lines(&format!("{line}\n"));
+    let output = fake.raven(&["ring", "repair"]);
+    assert_eq!(stdout(&output), "done: it is \\x1b[1mdone\nsyslog: sound; 18 records, seq 1 to 18\n");
+    assert_eq!(fake.queries(), [Query::Verify { stream: "syslog".into(), repair: true }]);
+}
+
+#[test]
+fn search_asks_for_all_that_it_was_told_and_says_how_far_it_is() {
+    let progress = r#"{"progress":{"at_ns":0,"blocks":1,"bytes":262144,"done":5,"passed":9,"total":5}}"#;
+    let lines = format!("{RECORD}\n{progress}\n");
+    let fake = FakeRavend::ending_with(&lines, Some(Reply::Done(1)));
+    let args = ["search", "Deny", "tcp", "--stream", "trap", "--from", "10.20.1.1/16", "-iw", "--count", "3"];
+    let output = fake.raven(&[&args[..], &["--json"]].concat());
+    assert_eq!((code(&output), stdout(&output)), (0, format!("{RECORD}\n")));
+    assert_eq!(stderr(&output), format!("{progress}\n"));
+    let expected = Select {
+        stream: "trap".into(),
+        last: Some(3),
+        source: Some("10.20.0.0/16".parse().unwrap()),
+        grep: vec!["Deny".into(), "tcp".into()],
+        ignore_case: true,
+        words: true,
+        progress: true,
+        ..Select::default()
+    };
+    assert_eq!(fake.queries(), [Query::Records(expected)]);
+    let people = fake.raven(&["search", "Deny"]);
+    assert!(stderr(&people).contains("1 found; 1 blocks (256KiB) looked into, 9 passed over"), "{}", stderr(&people));
+    assert_eq!(code(&raven(&["search"])), 2, "nothing to look for");
+    assert_eq!(code(&raven(&["search", "x", "--source", "10.0.0.0/99"])), 2);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub const SFCAPD: Need = Need { what: "sfcapd", package: "nfdump-sflow" };
 pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 
 /// What the measurements are held against.
-pub const REFERENCES: [Need; 4] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD];
+pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
 pub const TESTS: [Need; 20] = [

@@ -206,7 +206,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::{Packer, Refused};
     use super::*;
-    use crate::block::{BLOCK_RAW, Block, BlockError, BlockHead, Entry, HEAD};
+    use crate::block::{BLOCK_RAW, Block, BlockError, BlockHead, Entry};
     use proptest::prelude::*;
     use raven_model::record::{FRAME_MAX, Received, frame_len, write_frame};
     use raven_model::units::{Seq, UnixNanos};
@@ -364,8 +364,9 @@ mod tests {
         packer.cut();
         let (first, mut value) = packer.blocks().map(|(first, value)| (first, value.to_vec())).next().unwrap();
         assert_eq!(value[5], 0, "too small to compress");
-        value[HEAD + 20] = 200;
-        let crc = crc32c::crc32c(&value[HEAD..]);
+        let at = BlockHead::read(&value).unwrap().payload_at();
+        value[at + 20] = 200;
+        let crc = crc32c::crc32c(&value[at..]);
         value[8..12].copy_from_slice(&crc.to_le_bytes());
         let crc = crc32c::crc32c(&value[..76]);
         value[76..80].copy_from_slice(&crc.to_le_bytes());

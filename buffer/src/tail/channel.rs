@@ -68,6 +68,15 @@ pub enum Answer {
     Next(Seq),
 }
 
+/// What the store did about a place that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repaired {
+    /// Records that it entered into the loss ledger.
+    pub lost: u64,
+    /// In words.
+    pub what: String,
+}
+
 /// The reader's end.
 #[derive(Debug)]
 pub struct TailClient {
@@ -75,6 +84,8 @@ pub struct TailClient {
     next_id: u64,
     assembler: Assembler,
     fences: VecDeque<Reply>,
+    /// The newest answer to a [`Request::Repair`], with its id.
+    repaired: Option<(u64, Repaired)>,
     packet: Vec<u8>,
 }
 
@@ -87,6 +98,7 @@ impl TailClient {
             next_id: RandomState::new().hash_one(0) >> 1,
             assembler: Assembler::default(),
             fences: VecDeque::new(),
+            repaired: None,
             packet: vec![0; PACKET_MAX],
         }
     }
@@ -137,6 +149,10 @@ impl TailClient {
                 self.fences.push_back(reply);
                 None
             }
+            Reply::Repaired { id, lost, what } => {
+                self.repaired = Some((id, Repaired { lost, what }));
+                None
+            }
         }
     }
 
@@ -157,14 +173,33 @@ impl TailClient {
         self.ask(id, &Request::Wait { id, stream: stream.to_owned(), from }, timeout)
     }
 
-    fn ask(&mut self, id: u64, request: &Request, timeout: Duration) -> Result<Answer, TailError> {
-        let until = Instant::now() + timeout;
+    /// Has the store look at a place that cannot be read (seq 0: at its catalogue), and waits for what it did.
+    pub fn repair(&mut self, stream: &str, seq: Seq, timeout: Duration) -> Result<Repaired, TailError> {
+        let (id, until) = (self.new_id(), Instant::now() + timeout);
+        self.put(&Request::Repair { id, stream: stream.to_owned(), seq }, until, timeout)?;
+        loop {
+            // Answers to older questions are nobody's any more.
+            while self.receive()?.is_some() {}
+            if let Some((_, done)) = self.repaired.take_if(|(answered, _)| *answered == id) {
+                return Ok(done);
+            }
+            self.poll(PollFlags::POLLIN, until, timeout)?;
+        }
+    }
+
+    fn put(&mut self, request: &Request, until: Instant, timeout: Duration) -> Result<(), TailError> {
         while let Err(error) = self.send(request) {
             if error.kind() != ErrorKind::WouldBlock {
                 return Err(error.into());
             }
             self.poll(PollFlags::POLLOUT, until, timeout)?;
         }
+        Ok(())
+    }
+
+    fn ask(&mut self, id: u64, request: &Request, timeout: Duration) -> Result<Answer, TailError> {
+        let until = Instant::now() + timeout;
+        self.put(request, until, timeout)?;
         loop {
             match self.receive()? {
                 Some((answered, answer)) if answered == id => return Ok(answer),

@@ -412,7 +412,7 @@ mod tests {
             acked_seq: Seq(acked),
             acknowledged: acked.saturating_sub(missed + 7),
             missed,
-            dead: DeadStatus { lettered: 5 },
+            dead: DeadStatus { lettered: 5, held: 5, ..DeadStatus::default() },
             ..DestinationStatus::default()
         };
         Status { streams: vec![stream], destinations: vec![noc], ..Status::default() }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod delivery;
 pub mod host;
+pub mod prefix;
 pub mod query;
 pub mod record;
 pub mod report;

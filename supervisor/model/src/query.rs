@@ -4,6 +4,7 @@
 //! JSON: one [`RecordView`], [`SourceView`], [`TopView`] or [`VerifyView`] each, with [`Reply::Note`]s between them. The last line
 //! of a whole answer is [`Reply::Done`]: an answer that ends without it broke off.
 
+use crate::prefix::Prefix;
 use crate::units::{Seq, UnixNanos};
 use base64::Engine as _;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,9 @@ pub enum Query {
     Verify {
         /// Stream name.
         stream: String,
+        /// And have the store count what is lost, set aside what cannot be opened, and write its catalogue anew.
+        #[serde(default)]
+        repair: bool,
     },
 }
 
@@ -76,6 +80,7 @@ pub enum TopBy {
 /// Which records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of the command line, independent of the others
 pub struct Select {
     /// Stream name.
     pub stream: String,
@@ -89,10 +94,16 @@ pub struct Select {
     pub last: Option<u64>,
     /// Go on with new records as they are stored.
     pub follow: bool,
-    /// Only from this sender.
-    pub source: Option<IpAddr>,
-    /// Only messages that contain this text, byte for byte.
-    pub grep: Option<String>,
+    /// Only from these senders.
+    pub source: Option<Prefix>,
+    /// Only messages that contain all of these, byte for byte.
+    pub grep: Vec<String>,
+    /// ASCII letters are the same in either case.
+    pub ignore_case: bool,
+    /// A text counts only where no letter, digit or `_` stands before or behind it.
+    pub words: bool,
+    /// Tell now and then how far the work is ([`Reply::Progress`]).
+    pub progress: bool,
     /// Add decoded fields, or why there are none.
     pub decoded: bool,
 }
@@ -107,6 +118,8 @@ pub enum Reply {
     Error(String),
     /// For the operator's eyes, anywhere between: what the answer does not show, and why.
     Note(String),
+    /// How far the work is, anywhere between, for who asked for it.
+    Progress(Progress),
     /// Last line: the answer is whole, and had so many lines. Replies are not counted.
     Done(u64),
 }
@@ -115,10 +128,27 @@ impl Reply {
     /// The reply that stands on this line (without its LF); `None` for a line of the answer itself. None of these
     /// begins with the name of a reply.
     pub fn on_line(line: &[u8]) -> Option<Self> {
-        const BEGINNINGS: [&[u8]; 4] = [b"{\"note\":", b"{\"done\":", b"{\"error\":", b"\"ok\""];
+        const BEGINNINGS: [&[u8]; 5] = [b"{\"note\":", b"{\"progress\":", b"{\"done\":", b"{\"error\":", b"\"ok\""];
         let may_be = BEGINNINGS.iter().any(|beginning| line.starts_with(beginning));
         may_be.then(|| serde_json::from_slice(line).ok()).flatten()
     }
+}
+
+/// How far a search is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Blocks that were looked into.
+    pub blocks: u64,
+    /// Blocks that were passed over, since none of their records is from the sender.
+    pub passed: u64,
+    /// Bytes that were looked into, unpacked.
+    pub bytes: u64,
+    /// Receive time of what was looked at last.
+    pub at_ns: UnixNanos,
+    /// Records that are done with.
+    pub done: u64,
+    /// All that may be meant.
+    pub total: u64,
 }
 
 /// Sender of a record.
@@ -371,6 +401,9 @@ pub struct VerifyView {
     pub segments: u64,
     /// Segments there are.
     pub segments_total: u64,
+    /// Records that are to be read, as of the beginning.
+    #[serde(default)]
+    pub records_total: u64,
     /// Blocks read.
     pub blocks: u64,
     /// Records in good blocks.
@@ -381,6 +414,9 @@ pub struct VerifyView {
     pub next_seq: Seq,
     /// What is wrong, in words, each with segment file and seq range.
     pub problems: Vec<String>,
+    /// With `repair`: what was done, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<String>,
 }
 
 #[cfg(test)]
@@ -394,7 +430,13 @@ mod tests {
 
     #[test]
     fn replies_are_told_from_the_lines_of_an_answer() {
-        for reply in [Reply::Ok, Reply::Error("no".into()), Reply::Note("a \"b\"".into()), Reply::Done(7)] {
+        for reply in [
+            Reply::Ok,
+            Reply::Error("no".into()),
+            Reply::Note("a \"b\"".into()),
+            Reply::Progress(Progress::default()),
+            Reply::Done(7),
+        ] {
             assert_eq!(Reply::on_line(&line(&reply)), Some(reply));
         }
         assert_eq!(line(&Reply::Done(7)), br#"{"done":7}"#);

@@ -1,7 +1,7 @@
 //! The disk fails in its usual ways: each has a message that names the cause, and nothing that was counted as stored
 //! is missing without being counted.
 
-use crate::appliance::{Appliance, Plan, Running, number, programs};
+use crate::appliance::{Appliance, Plan, Running, number, programs, said};
 use crate::marks::{EXACT, Marks};
 use crate::sender::{Sender, one_datagram};
 use crate::{eventually, pause, root_only};
@@ -157,6 +157,29 @@ fn a_destroyed_segment_costs_only_itself_and_is_named() {
     assert_eq!(Marks::of_ring(&raven, "gone").audit(0, sent).missing, lost, "what lay in the segment");
     let (good, text) = raven.verify();
     assert!(!good && text.contains(segments[1].file_name().unwrap().to_str().unwrap()), "verify names it: {text}");
+    one_datagram(raven.udp(), b"<13>goes on");
+    assert_eq!(raven.record_with("goes on").seq.0, sent + 1);
+}
+
+#[test]
+fn a_repair_sets_aside_what_cannot_be_opened_while_raven_runs_and_may_be_repeated() {
+    let (plan, sent) = several_segments("mend");
+    let segments = segments(&plan);
+    let lost = first_seq(&segments[2]) - first_seq(&segments[1]);
+    let raven = plan.start_again();
+    destroy(&segments[1]);
+    let name = segments[1].file_name().unwrap().to_str().unwrap();
+    let repair = || said(&raven.raven(&["ring", "repair", "syslog"]));
+    let first = repair();
+    assert!(first.contains(&format!("the segment {name} is set aside")), "{first}");
+    assert!(first.contains(&format!("{lost} records newly counted")), "{first}");
+    assert!(!segments[1].exists());
+    eventually("the loss is shown", || raven.stream()["damaged"] == lost);
+    let again = repair();
+    assert!(again.contains("counted in the loss ledger") && !again.contains("set aside"), "{again}");
+    assert_eq!(Marks::of_ring(&raven, "mend").audit(0, sent).missing, lost);
+    let raven = raven.restart();
+    assert_eq!(raven.stream()["damaged"], lost, "counted once");
     one_datagram(raven.udp(), b"<13>goes on");
     assert_eq!(raven.record_with("goes on").seq.0, sent + 1);
 }

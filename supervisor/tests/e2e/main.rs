@@ -17,6 +17,7 @@ mod live_config;
 mod marks;
 mod receive;
 mod rsyslog;
+mod search;
 mod sender;
 mod systemd;
 mod tcp;

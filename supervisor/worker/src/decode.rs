@@ -6,6 +6,7 @@
 //!
 //! Start with [`client`] (one operator's question), then [`walk`] (how records are found), then [`ring`].
 
+mod check;
 mod client;
 #[cfg(test)]
 pub mod fake;
@@ -14,8 +15,8 @@ mod ring;
 mod walk;
 
 pub use lines::{Line, Lines};
-pub use ring::{Blocks, Clock, Got};
-pub use walk::{SLACK_NS, Step, Walk, Walked};
+pub use ring::{Blocks, Clock, Got, Want};
+pub use walk::{Looked, SLACK_NS, Step, Walk, Walked};
 
 use crate::decoder::Knowledge;
 use anyhow::{Context, bail};
@@ -100,7 +101,7 @@ impl Decode {
             // Clients that were just taken in have no entry in `ready`.
             for (n, client) in self.clients.iter_mut().enumerate() {
                 let readable = ready.get(n + 1).copied().unwrap_or(false);
-                client.serve(readable, &self.knowledge, &mut self.ring, &mut self.pulse);
+                client.serve(readable, &self.knowledge, &mut self.ring);
                 self.pulse.beat()?;
             }
             self.clients.retain(|client| !client.is_done());

@@ -11,6 +11,7 @@ mod flows;
 mod select;
 mod sources;
 mod store;
+mod text;
 mod top;
 
 use anyhow::{Context, bail};

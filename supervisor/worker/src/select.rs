@@ -3,20 +3,20 @@
 //! An answer without `follow` ends at the newest record of the moment when it was asked for: otherwise it would never
 //! end on a site that is busy.
 
-use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
+use crate::decode::{Blocks, Line, Lines, Looked, Step, Walk, Walked};
 use crate::decoder::{Decoder, Knowledge};
+use crate::text::Text;
 use base64::Engine as _;
-use memchr::memmem::Finder;
 use raven_buffer::Block;
 use raven_buffer::block::Entry;
-use raven_model::query::{RecordView, Select};
-use raven_model::record::{Record, plain_address};
+use raven_model::prefix::Prefix;
+use raven_model::query::{Progress, RecordView, Reply, Select};
+use raven_model::record::Record;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const STORE_BUSY: Duration = Duration::from_millis(100);
 /// How often a follower looks for new records: with a commit every 100 ms they are shown within 0.3 s.
@@ -27,12 +27,21 @@ const WINDOW_MAX: u64 = 1 << 20;
 /// `until` ends the reading only when a block is newer by more than a clock may be off.
 const SLACK: u64 = crate::decode::SLACK_NS;
 
+/// How often it is told how far a search is, where that is wanted.
+const PROGRESS: Duration = Duration::from_millis(250);
+
 /// A search under way.
 pub struct Records {
     select: Select,
     decoder: Option<Decoder>,
     filter: Filter,
     phase: Phase,
+    /// Of walks that have ended.
+    looked: Looked,
+    /// Where what may be meant begins and ends, once that is known.
+    begin: Option<Seq>,
+    end: Option<Seq>,
+    told: Instant,
 }
 
 enum Phase {
@@ -46,12 +55,22 @@ enum Phase {
     Show(Walk),
 }
 
+impl Phase {
+    const fn walk(&self) -> Option<&Walk> {
+        match self {
+            Self::Start => None,
+            Self::Seek { walk, .. } | Self::Show(walk) => Some(walk),
+            Self::Count(count) => Some(&count.walk),
+        }
+    }
+}
+
 /// Which records are meant.
 struct Filter {
     since: Option<UnixNanos>,
     until: Option<UnixNanos>,
-    source: Option<IpAddr>,
-    text: Option<Finder<'static>>,
+    source: Option<Prefix>,
+    text: Text,
 }
 
 /// Goes back from the end, one window after the other, each larger than the one before.
@@ -60,6 +79,7 @@ struct Count {
     from: Seq,
     /// The window.
     window: Range<Seq>,
+    source: Option<Prefix>,
     walk: Walk,
     /// So many more are wanted before the window.
     wanted: u64,
@@ -77,14 +97,48 @@ impl Records {
         let filter = Filter {
             since: select.since,
             until: select.until,
-            source: select.source.map(plain_address),
-            text: select.grep.as_ref().map(|text| Finder::new(text.as_bytes()).into_owned()),
+            source: select.source,
+            text: Text::new(&select.grep, select.ignore_case, select.words),
         };
-        Self { select, decoder, filter, phase: Phase::Start }
+        Self {
+            select,
+            decoder,
+            filter,
+            phase: Phase::Start,
+            looked: Looked::default(),
+            begin: None,
+            end: None,
+            told: Instant::now(),
+        }
     }
 
     /// Does a piece of work, at most a block.
     pub fn step(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
+        let step = self.work(blocks, lines)?;
+        if self.select.progress && (step == Step::Done || self.told.elapsed() >= PROGRESS) {
+            self.told = Instant::now();
+            lines.reply(&Reply::Progress(self.progress(blocks.first(), step == Step::Done)));
+        }
+        Ok(step)
+    }
+
+    fn progress(&self, first: Seq, is_done: bool) -> Progress {
+        let now = self.phase.walk().map_or_else(Looked::default, |walk| walk.looked);
+        let looked = self.looked.and(&now);
+        let (begin, end) = (self.begin.unwrap_or(first), self.end.unwrap_or(first));
+        let total = end.0.saturating_sub(begin.0);
+        let done = match &self.phase {
+            _ if is_done => total,
+            Phase::Start => 0,
+            // From the end back.
+            Phase::Count(count) => end.0.saturating_sub(count.window.end.0),
+            Phase::Seek { walk, .. } | Phase::Show(walk) => walk.at().0.saturating_sub(begin.0),
+        };
+        let Looked { blocks, passed, bytes, at } = looked;
+        Progress { blocks, passed, bytes, at_ns: at, done: done.min(total), total }
+    }
+
+    fn work(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
         match &mut self.phase {
             Phase::Start => self.start(blocks, lines),
             Phase::Seek { .. } => self.seek(blocks, lines),
@@ -103,12 +157,13 @@ impl Records {
             lines.note(format!("records {} to {} are not held any more", from.0.max(1), first.0 - 1));
         }
         let from = self.select.from.map_or(first, |from| from.max(first));
+        (self.begin, self.end) = (Some(from), Some(end));
         match (self.select.last, self.select.since) {
             (None, _) => return Ok(self.show(from, end)),
             (Some(wanted), Some(since)) => {
                 self.phase = Phase::Seek { walk: Walk::new(from, Some(end), Some(since)), wanted, end };
             }
-            (Some(wanted), None) => self.phase = Phase::Count(Count::new(from, end, wanted)),
+            (Some(wanted), None) => self.phase = Phase::Count(Count::new(from, end, wanted, self.filter.source)),
         }
         Ok(Step::Again)
     }
@@ -122,7 +177,9 @@ impl Records {
         match walked {
             Walked::Again => {}
             Walked::Later(wait) => return Ok(Step::Later(wait)),
-            Walked::Block(_, range) => self.phase = Phase::Count(Count::new(range.start, end, wanted)),
+            Walked::Block(_, range) => {
+                self.phase = Phase::Count(Count::new(range.start, end, wanted, self.filter.source));
+            }
             Walked::End => return Ok(self.show(end, end)),
         }
         Ok(Step::Again)
@@ -130,19 +187,24 @@ impl Records {
 
     fn show(&mut self, start: Seq, end: Seq) -> Step {
         let end = (!self.select.follow).then_some(end);
-        self.phase = Phase::Show(Walk::new(start, end, self.select.since));
+        if let Some(walk) = self.phase.walk() {
+            self.looked = self.looked.and(&walk.looked);
+        }
+        self.phase = Phase::Show(Walk::new(start, end, self.select.since).of(self.filter.source));
         Step::Again
     }
 
     fn write(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
         let Phase::Show(walk) = &mut self.phase else { return Ok(Step::Again) };
         let walked = walk.step(blocks)?;
+        let passed_at = walk.passed_at.take();
         if self.select.last.is_none() {
             late(walk, lines);
         }
         walk.notes.drain(..).for_each(|note| lines.note(note));
         Ok(match walked {
-            Walked::Block(block, _) if self.is_past(&block) => Step::Done,
+            Walked::Block(block, _) if self.is_past(block.first_wall()) => Step::Done,
+            Walked::Block(block, _) if !self.filter.text.may_be_in(block.bytes()) => Step::Again,
             Walked::Block(block, range) => {
                 if let Some(decoder) = &mut self.decoder {
                     decoder.block();
@@ -160,6 +222,7 @@ impl Records {
                 }
                 Step::Again
             }
+            Walked::Again if passed_at.is_some_and(|wall| self.is_past(wall)) => Step::Done,
             Walked::Again => Step::Again,
             Walked::Later(wait) => Step::Later(wait),
             Walked::End if self.select.follow => Step::Later(FOLLOW),
@@ -167,9 +230,10 @@ impl Records {
         })
     }
 
-    fn is_past(&self, block: &Block) -> bool {
+    /// True for a block that begins after the time that was asked for.
+    fn is_past(&self, first_wall: UnixNanos) -> bool {
         let slack = if self.select.follow { 0 } else { SLACK };
-        self.select.until.is_some_and(|until| block.first_wall().0 >= until.0.saturating_add(slack))
+        self.select.until.is_some_and(|until| first_wall.0 >= until.0.saturating_add(slack))
     }
 }
 
@@ -183,15 +247,16 @@ fn late(walk: &mut Walk, lines: &mut Lines) {
 impl Filter {
     /// The records of a block that are meant.
     fn of<'a>(&'a self, block: &'a Block, range: Range<Seq>) -> impl Iterator<Item = (Seq, Record<'a>)> {
-        block.records().filter(move |(seq, record)| range.contains(seq) && self.matches(record))
+        let records = self.text.may_be_in(block.bytes()).then(|| block.records());
+        records.into_iter().flatten().filter(move |(seq, record)| range.contains(seq) && self.matches(record))
     }
 
     fn matches(&self, record: &Record<'_>) -> bool {
         let wall = record.received.wall;
         self.since.is_none_or(|since| wall >= since)
             && self.until.is_none_or(|until| wall < until)
-            && self.source.is_none_or(|source| record.received.source.ip() == source)
-            && self.text.as_ref().is_none_or(|text| text.find(record.raw).is_some())
+            && self.source.is_none_or(|source| source.holds(record.received.source.ip()))
+            && self.text.is_in(record.raw)
     }
 }
 
@@ -201,10 +266,10 @@ enum Counted {
 }
 
 impl Count {
-    fn new(from: Seq, end: Seq, wanted: u64) -> Self {
+    fn new(from: Seq, end: Seq, wanted: u64, source: Option<Prefix>) -> Self {
         let window = Seq(end.0.saturating_sub(WINDOW).max(from.0))..end;
-        let walk = Walk::new(window.start, Some(end), None);
-        Self { from, window, walk, wanted, hits: VecDeque::new(), start: end, end }
+        let walk = Walk::new(window.start, Some(end), None).of(source);
+        Self { from, window, source, walk, wanted, hits: VecDeque::new(), start: end, end }
     }
 
     fn step(&mut self, blocks: &mut impl Blocks, filter: &Filter) -> anyhow::Result<Counted> {
@@ -237,7 +302,9 @@ impl Count {
         let size = (self.window.end.0 - self.window.start.0).saturating_mul(2).clamp(WINDOW, WINDOW_MAX);
         let end = self.window.start;
         self.window = Seq(end.0.saturating_sub(size).max(self.from.0))..end;
-        self.walk = Walk::new(self.window.start, Some(end), None);
+        let looked = self.walk.looked;
+        self.walk = Walk::new(self.window.start, Some(end), None).of(self.source);
+        self.walk.looked = looked;
     }
 }
 
@@ -324,7 +391,7 @@ mod tests {
         let mut fake = ring();
         fake.places[10] = Place::Block(encoded(Seq(1001), &vec![messages[1]; 100]));
         fake.places[11] = Place::Block(encoded(Seq(1101), &[vec![messages[0]; 4], vec![messages[1]; 96]].concat()));
-        let select = |last| Select { grep: Some("needle".into()), last: Some(last), ..Select::default() };
+        let select = |last| Select { grep: vec!["needle".into()], last: Some(last), ..Select::default() };
         assert_eq!(seqs(select(2), &mut fake), [1103, 1104]);
         assert_eq!(seqs(select(9), &mut fake), [1101, 1102, 1103, 1104]);
     }
@@ -345,11 +412,57 @@ mod tests {
     }
 
     #[test]
+    fn several_texts_in_either_case_or_as_words() {
+        let messages: [Message<'_>; 3] = [
+            (1, "192.0.2.7:5", b"Deny tcp 10.1.2.3"),
+            (1, "192.0.2.7:5", b"deny udp 10.1.2.34"),
+            (1, "192.0.2.8:5", b""),
+        ];
+        let mut fake = Fake::new(vec![encoded(Seq(1), &messages)]);
+        let mut found = |texts: [&str; 2], ignore_case, words| {
+            let grep = texts.map(str::to_owned).to_vec();
+            seqs(Select { grep, ignore_case, words, ..Select::default() }, &mut fake)
+        };
+        assert_eq!(found(["Deny", "10.1.2.3"], false, false), [1]);
+        assert_eq!(found(["deny", "10.1.2.3"], true, false), [1, 2]);
+        assert_eq!(found(["deny", "10.1.2.3"], true, true), [1]);
+        assert_eq!(found(["deny", "icmp"], true, false), [0_u64; 0]);
+    }
+
+    #[test]
+    fn who_wants_to_know_is_told_how_far_it_is() {
+        let select = Select { progress: true, ..Select::default() };
+        let (mut records, mut lines) = (Records::new(select, &knowledge()), Lines::default());
+        let mut fake = ring();
+        while records.step(&mut fake, &mut lines).unwrap() != Step::Done {}
+        let text = lines.text();
+        let last = Reply::on_line(text.lines().last().unwrap().as_bytes());
+        let Some(Reply::Progress(progress)) = last else { panic!("{last:?}") };
+        assert_eq!((progress.blocks, progress.passed), (1000, 0));
+        assert_eq!((progress.done, progress.total), (100_000, 100_000));
+    }
+
+    #[test]
+    fn a_search_for_a_sender_ends_where_its_time_does() {
+        let mut fake = ring();
+        fake.others = true;
+        let select = Select {
+            source: Some("203.0.113.1".parse().unwrap()),
+            until: Some(UnixNanos(100 * SECOND)),
+            ..Select::default()
+        };
+        assert_eq!(seqs(select, &mut fake), [0_u64; 0]);
+        assert!(fake.looks < 50, "{} blocks looked at", fake.looks);
+    }
+
+    #[test]
     fn a_sender_is_found_by_its_address_of_either_family_and_spelling() {
         let messages: [Message<'_>; 3] =
             [(1, "192.0.2.7:5", b"a"), (1, "[2001:db8::7]:5", b"b"), (1, "192.0.2.8:5", b"c")];
         let mut fake = Fake::new(vec![encoded(Seq(1), &messages)]);
-        for (source, expected) in [("192.0.2.7", 1), ("::ffff:192.0.2.7", 1), ("2001:DB8:0::7", 2)] {
+        for (source, expected) in
+            [("192.0.2.7", 1), ("::ffff:192.0.2.7", 1), ("2001:DB8:0::7", 2), ("192.0.2.7/32", 1), ("2001:db8::/32", 2)]
+        {
             let select = Select { source: Some(source.parse().unwrap()), ..Select::default() };
             assert_eq!(seqs(select, &mut fake), [expected], "{source}");
         }

@@ -13,6 +13,7 @@ use key::{Applications, Key};
 use raven_buffer::Block;
 use raven_buffer::block::Entry;
 use raven_decode::flow::flows::flows;
+use raven_model::prefix::Prefix;
 use raven_model::query::{FlowsTop, TopTotal, TopView};
 use raven_model::record::{Record, plain_address};
 use raven_model::units::Seq;
@@ -59,7 +60,9 @@ impl Top {
     pub fn step(&mut self, blocks: &mut impl Blocks, lines: &mut Lines) -> anyhow::Result<Step> {
         let Some(walk) = &mut self.walk else {
             let Some(next) = blocks.next_seq()? else { return Ok(Step::Later(STORE_BUSY)) };
-            self.walk = Some(Walk::new(blocks.first(), Some(next), self.question.since));
+            self.walk = Some(
+                Walk::new(blocks.first(), Some(next), self.question.since).of(self.question.source.map(Prefix::from)),
+            );
             return Ok(Step::Again);
         };
         let walked = walk.step(blocks)?;

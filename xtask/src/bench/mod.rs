@@ -15,6 +15,7 @@ mod measure;
 mod peer;
 mod raven;
 mod rsyslog;
+mod search;
 pub mod sink;
 mod table;
 mod tcp;
@@ -34,11 +35,13 @@ pub struct Bench {
     programs: PathBuf,
     /// Length of the benchmarks that show that nothing is lost, seconds.
     soak: u64,
+    /// Megabytes of messages in the ring that is searched.
+    search_mb: u64,
 }
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 16] = [
+const ALL: [(&str, Measure); 17] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -55,12 +58,14 @@ const ALL: [(&str, Measure); 16] = [
     ("winevent", winevent::run),
     ("all-four", all_four::run),
     ("decode", decode::run),
+    ("search", search::run),
 ];
 
 /// Runs one or all and prints the table.
 pub fn run(mut args: Args) -> Result<()> {
     let json = args.flag("--json");
     let soak = if args.flag("--quick") { 20 } else { 60 };
+    let search_mb = args.option("--search-mb")?.unwrap_or(1000);
     let folder: Option<PathBuf> = args.option("--bin-dir")?;
     let name = args.word();
     args.end()?;
@@ -73,7 +78,7 @@ pub fn run(mut args: Args) -> Result<()> {
     if let Err(error) = apt::install(&apt::REFERENCES) {
         eprintln!("without some references: {error:#}");
     }
-    let bench = Bench { programs, soak };
+    let bench = Bench { programs, soak, search_mb };
     let mut rows = Vec::new();
     for (name, measure) in chosen {
         eprintln!("measuring {name} …");

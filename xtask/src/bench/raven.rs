@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -94,6 +95,11 @@ impl Raven {
         let listeners = status["listeners"].as_array().context("status shows no listeners")?;
         let reasons = listeners.iter().filter_map(|listener| listener["dropped"].as_object());
         Ok(reasons.flat_map(|reasons| reasons.values()).filter_map(Value::as_u64).sum())
+    }
+
+    /// The operator's program, aimed at it.
+    pub fn raven(&self) -> Command {
+        self.appliance.raven()
     }
 
     /// Ends it.

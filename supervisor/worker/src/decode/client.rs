@@ -1,6 +1,7 @@
 //! One operator's connection: takes the question, works on it a block at a time, sends the answer as it is taken.
 
-use super::{Line, Lines, Pulse, Step};
+use super::check::Check;
+use super::{Line, Lines, Step};
 use crate::decode::ring::Ring;
 use crate::decoder::Knowledge;
 use crate::select::Records;
@@ -9,12 +10,9 @@ use crate::top::Top;
 use anyhow::{Context, bail};
 use nix::poll::PollFlags;
 use raven_buffer::RingReader;
-use raven_buffer::tail::Answer;
-use raven_buffer::verify::verify;
 use raven_jail::channel::recv;
-use raven_model::query::{Query, Reply, VerifyView};
+use raven_model::query::{Query, Reply};
 use raven_model::stream::Stream;
-use raven_model::units::Seq;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -31,8 +29,6 @@ const STUCK: Duration = Duration::from_secs(20);
 const QUERY_MAX: usize = 64 * 1024;
 /// The stream of flows.
 const FLOW: &str = Stream::Flow.name();
-/// How often a check of the ring tells how far it is.
-const PROGRESS: Duration = Duration::from_millis(200);
 /// Nothing to do before the next event: looked after all the same, for the times above.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -43,7 +39,7 @@ enum Job {
     Records(Box<Records>, String, RingReader),
     Sources(Box<Sources>, String, RingReader),
     Top(Box<Top>, RingReader),
-    Verify(String),
+    Verify(Box<Check>),
     Losses(RingReader),
     Finished,
 }
@@ -102,8 +98,8 @@ impl Client {
     }
 
     /// Goes on with its question, at most one block. What goes wrong here is told to this client and ends it alone.
-    pub fn serve(&mut self, ready: bool, knowledge: &Rc<Knowledge>, ring: &mut Ring, pulse: &mut Pulse) {
-        let Err(error) = self.try_serve(ready, knowledge, ring, pulse) else { return };
+    pub fn serve(&mut self, ready: bool, knowledge: &Rc<Knowledge>, ring: &mut Ring) {
+        let Err(error) = self.try_serve(ready, knowledge, ring) else { return };
         if matches!(self.job, Job::Finished) || error.downcast_ref::<HungUp>().is_some() {
             self.lines = Lines::default();
         } else {
@@ -115,13 +111,7 @@ impl Client {
         }
     }
 
-    fn try_serve(
-        &mut self,
-        ready: bool,
-        knowledge: &Rc<Knowledge>,
-        ring: &mut Ring,
-        pulse: &mut Pulse,
-    ) -> anyhow::Result<()> {
+    fn try_serve(&mut self, ready: bool, knowledge: &Rc<Knowledge>, ring: &mut Ring) -> anyhow::Result<()> {
         self.send()?;
         if !self.lines.is_sent() {
             return Ok(());
@@ -132,7 +122,7 @@ impl Client {
         if Instant::now() < self.not_before {
             return Ok(());
         }
-        match self.step(ring, pulse)? {
+        match self.step(ring)? {
             Step::Again => {}
             Step::Later(wait) => self.not_before = Instant::now() + wait,
             Step::Done => {
@@ -143,16 +133,12 @@ impl Client {
         self.send()
     }
 
-    fn step(&mut self, ring: &mut Ring, pulse: &mut Pulse) -> anyhow::Result<Step> {
+    fn step(&mut self, ring: &mut Ring) -> anyhow::Result<Step> {
         match &mut self.job {
             Job::Records(records, stream, reader) => records.step(&mut ring.stream(stream, reader), &mut self.lines),
             Job::Sources(sources, stream, reader) => sources.step(&mut ring.stream(stream, reader), &mut self.lines),
             Job::Top(top, reader) => top.step(&mut ring.stream(FLOW, reader), &mut self.lines),
-            Job::Verify(stream) => {
-                let stream = stream.clone();
-                self.verify(&stream, ring, pulse)?;
-                Ok(Step::Done)
-            }
+            Job::Verify(check) => check.step(ring, &mut self.lines),
             Job::Losses(reader) => {
                 for loss in reader.ledger().losses {
                     self.lines.line(&Line::Loss(&loss.view()));
@@ -185,27 +171,6 @@ impl Client {
         Ok(())
     }
 
-    /// Checks everything, with a line of progress after segments and heartbeats between them.
-    fn verify(&mut self, stream: &str, ring: &mut Ring, pulse: &mut Pulse) -> anyhow::Result<()> {
-        let dir = ring.dir.clone();
-        let mut ask = |seq: Seq| match ring.ask(stream, seq) {
-            Ok(Some(Answer::Block { first, value })) => Some((first, value)),
-            _ => None,
-        };
-        let mut told = Instant::now();
-        let view = verify(&dir, stream, Some(&mut ask), |view| {
-            // Without a sign of life ravend would take a long check for a hang.
-            let _ = pulse.beat();
-            if told.elapsed() > PROGRESS && self.lines.is_sent() {
-                told = Instant::now();
-                self.lines.line(&Line::Verify(view));
-                let _ = self.send();
-            }
-        })?;
-        self.lines.line(&Line::Verify(&VerifyView { done: true, ..view }));
-        Ok(())
-    }
-
     fn send(&mut self) -> anyhow::Result<()> {
         if self.lines.is_sent() {
             return Ok(());
@@ -221,6 +186,8 @@ fn job(query: Query, knowledge: &Rc<Knowledge>, ring: &Ring) -> anyhow::Result<J
     Ok(match query {
         Query::Records(select) => {
             let (stream, reader) = (select.stream.clone(), ring.reader(&select.stream)?);
+            // Of most blocks only the head is read.
+            let reader = if select.source.is_some() { reader.sparse() } else { reader };
             Job::Records(Box::new(Records::new(select, knowledge)), stream, reader)
         }
         Query::Sources { stream, since } => {
@@ -232,9 +199,9 @@ fn job(query: Query, knowledge: &Rc<Knowledge>, ring: &Ring) -> anyhow::Result<J
             Job::Top(Box::new(Top::new(question, knowledge)), reader)
         }
         Query::Losses { stream } => Job::Losses(ring.reader(&stream)?),
-        Query::Verify { stream } => {
+        Query::Verify { stream, repair } => {
             ring.reader(&stream)?;
-            Job::Verify(stream)
+            Job::Verify(Box::new(Check::new(stream, repair)))
         }
     })
 }
@@ -260,35 +227,32 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use raven_buffer::tail::TailClient;
-    use raven_jail::channel::{Channel, stream_pair};
+    use raven_jail::channel::stream_pair;
     use std::io::{Read, Write};
 
     struct Bench {
         ring: Ring,
-        pulse: Pulse,
         client: Client,
         operator: File,
-        /// Kept open: the store's end, and ravend's.
-        _others: (OwnedFd, Channel),
+        /// Kept open.
+        _store: OwnedFd,
     }
 
     fn bench() -> Bench {
         let (ours, theirs) = stream_pair().unwrap();
         let (tail, store) = stream_pair().unwrap();
-        let (channel, ravend) = Channel::pair().unwrap();
         Bench {
             ring: Ring::new("/nonexistent".into(), TailClient::new(tail)),
-            pulse: Pulse { channel, next: Instant::now() + ASK },
             client: Client::new(theirs),
             operator: File::from(ours),
-            _others: (store, ravend),
+            _store: store,
         }
     }
 
     impl Bench {
         fn serve(&mut self, ready: bool) {
             let knowledge = Knowledge::new("/nonexistent".into());
-            self.client.serve(ready, &knowledge, &mut self.ring, &mut self.pulse);
+            self.client.serve(ready, &knowledge, &mut self.ring);
         }
 
         fn answer(mut self) -> String {

@@ -1,7 +1,7 @@
 //! Blocks in memory, for tests: the same bytes as on disk, without a disk.
 #![allow(clippy::unwrap_used)]
 
-use super::{Blocks, Clock, Got};
+use super::{Blocks, Clock, Got, Want};
 use raven_buffer::{Block, BlockHead};
 use raven_model::record::{FRAME_MAX, Received, write_frame};
 use raven_model::units::{Seq, UnixNanos};
@@ -46,6 +46,8 @@ pub struct Fake {
     pub reported: Vec<Seq>,
     /// Questions so far.
     pub looks: usize,
+    /// No block is from the sender that is asked for.
+    pub others: bool,
     /// So many questions are not answered.
     pub busy: usize,
 }
@@ -86,7 +88,7 @@ impl Blocks for Fake {
         Ok(Some(self.places.last().map_or(Seq(1), |place| place.range().end)))
     }
 
-    fn get(&mut self, at: Seq, since: UnixNanos) -> anyhow::Result<Got> {
+    fn get(&mut self, at: Seq, want: &Want) -> anyhow::Result<Got> {
         self.looks += 1;
         if self.busy > 0 {
             self.busy -= 1;
@@ -102,8 +104,11 @@ impl Blocks for Fake {
             Place::Block(value) => {
                 let block = Block::decode(place.range().start, value).unwrap();
                 let clock = Clock { boot_id: block.boot_id, offset_ns: block.mono_offset_ns };
-                if block.last_wall() < since {
+                if block.last_wall() < want.since {
                     Got::Older { next: block.next(), clock: Some(clock) }
+                } else if self.others && want.source.is_some() {
+                    let (first_wall, last_wall) = (block.first_wall(), block.last_wall());
+                    Got::Others { next: block.next(), blocks: 1, first_wall, last_wall }
                 } else {
                     Got::Block(block)
                 }

@@ -1,8 +1,9 @@
 //! Blocks from wherever they are: sealed segments are read here, the open one is asked from the store.
 
 use anyhow::bail;
-use raven_buffer::tail::{Answer, Request, TailClient, TailError};
+use raven_buffer::tail::{Answer, Repaired, Request, TailClient, TailError};
 use raven_buffer::{Block, BlockHead, Found, RingReader};
+use raven_model::prefix::Prefix;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -10,10 +11,14 @@ use std::time::{Duration, Instant};
 
 /// How long the store may take to answer.
 const STORE: Duration = Duration::from_millis(500);
+/// The same when it is to mend something: it may have to open a large segment.
+const REPAIR: Duration = Duration::from_secs(2);
 /// After it did not, nobody waits for it again for so long: other clients read sealed segments meanwhile.
 const AWAY: Duration = Duration::from_millis(500);
 /// How often the store is told of damage: it looks at the place itself, and has better things to do.
 const DAMAGE: Duration = Duration::from_millis(100);
+/// Blocks of other senders that are passed over at a time: about a millisecond.
+const PASSED: usize = 256;
 /// Places of damage that wait to be told, and that are remembered as told.
 const DAMAGES_MAX: usize = 4096;
 
@@ -24,6 +29,22 @@ pub struct Clock {
     pub boot_id: [u8; 16],
     /// Wall clock minus monotonic clock, ns: changes when the wall clock is stepped.
     pub offset_ns: i64,
+}
+
+/// Which blocks are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Want {
+    /// With something that was received at or after.
+    pub since: UnixNanos,
+    /// That may hold something from there.
+    pub source: Option<Prefix>,
+}
+
+impl Want {
+    /// By its head, and its filter.
+    fn wants(&self, head: &BlockHead, value: &[u8]) -> bool {
+        head.last_wall >= self.since && self.source.is_none_or(|source| head.may_hold(value, &source))
+    }
 }
 
 /// What lies at a seq.
@@ -37,6 +58,17 @@ pub enum Got {
         next: Seq,
         /// Who says so: the clock of one block, or (none) the summary of a whole segment.
         clock: Option<Clock>,
+    },
+    /// Nothing below `next` is from the senders that were asked for.
+    Others {
+        /// Where to go on.
+        next: Seq,
+        /// Blocks that were passed over; at least one.
+        blocks: u64,
+        /// Earliest receive time in the first of them.
+        first_wall: UnixNanos,
+        /// Latest receive time in the last of them.
+        last_wall: UnixNanos,
     },
     /// Records that cannot be read.
     Gap {
@@ -62,8 +94,8 @@ pub trait Blocks {
     fn first(&self) -> Seq;
     /// Seq that the next record will get; `None` while the store does not answer.
     fn next_seq(&mut self) -> anyhow::Result<Option<Seq>>;
-    /// What lies at `at`, where it was received at or after `since`.
-    fn get(&mut self, at: Seq, since: UnixNanos) -> anyhow::Result<Got>;
+    /// What lies at `at`, where it is wanted.
+    fn get(&mut self, at: Seq, want: &Want) -> anyhow::Result<Got>;
     /// `at` cannot be read: it must be counted.
     fn damaged(&mut self, at: Seq);
 }
@@ -113,6 +145,15 @@ impl Ring {
                 self.away_until = Some(Instant::now() + AWAY);
                 Ok(None)
             }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has the store mend what lies at `seq`; `None` while it does not answer.
+    pub fn repair(&mut self, stream: &str, seq: Seq) -> anyhow::Result<Option<Repaired>> {
+        match self.tail.repair(stream, seq, REPAIR) {
+            Ok(done) => Ok(Some(done)),
+            Err(TailError::Timeout(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -168,18 +209,24 @@ impl Blocks for Stream<'_> {
         })
     }
 
-    fn get(&mut self, at: Seq, since: UnixNanos) -> anyhow::Result<Got> {
+    fn get(&mut self, at: Seq, want: &Want) -> anyhow::Result<Got> {
         // Again when the open segment was sealed between two looks.
         for _ in 0..4 {
-            match self.reader.find(at)? {
-                Found::Block(block) if block.last_wall() < since => return Ok(self.older(at, &block, since)),
-                Found::Block(block) => return Ok(Got::Block(block)),
-                Found::Gap { next, why } => return Ok(Got::Gap { next: next.max(at.plus(1)), why }),
-                Found::Before { first } => return Ok(Got::Before { first }),
-                Found::Open => {}
+            let mut looked_at = None;
+            let found = self.reader.find_wanted(at, &mut |head, value| {
+                looked_at = Some(*head);
+                want.wants(head, value)
+            })?;
+            match (found, looked_at) {
+                (None, Some(head)) if head.last_wall < want.since => return Ok(self.older(at, &head, want.since)),
+                (None, Some(head)) => return self.pass_over(&head, want),
+                (Some(Found::Block(block)), _) => return Ok(Got::Block(block)),
+                (Some(Found::Gap { next, why }), _) => return Ok(Got::Gap { next: next.max(at.plus(1)), why }),
+                (Some(Found::Before { first }), _) => return Ok(Got::Before { first }),
+                (Some(Found::Open) | None, _) => {}
             }
             match self.ring.ask(self.name, at)? {
-                Some(Answer::Block { first, value }) => return Ok(open_block(at, first, &value, since)),
+                Some(Answer::Block { first, value }) => return Ok(open_block(at, first, &value, want)),
                 Some(Answer::Next(_)) => return Ok(Got::End),
                 Some(Answer::Sealed) => self.reader.refresh()?,
                 None => return Ok(Got::Busy),
@@ -195,7 +242,7 @@ impl Blocks for Stream<'_> {
 
 impl Stream<'_> {
     /// A segment that says that all of it is older is passed over whole; one that cannot say is read.
-    fn older(&mut self, at: Seq, block: &Block, since: UnixNanos) -> Got {
+    fn older(&mut self, at: Seq, head: &BlockHead, since: UnixNanos) -> Got {
         let sealed = self.reader.sealed();
         let behind = sealed.partition_point(|first| *first <= at);
         let segment = sealed.get(behind.wrapping_sub(1)).copied();
@@ -204,20 +251,41 @@ impl Stream<'_> {
         match (summary.and_then(|summary| summary.last_wall), end) {
             (Some(last), Some(end)) if last < since && end > at => Got::Older { next: end, clock: None },
             _ => {
-                let clock = Clock { boot_id: block.boot_id, offset_ns: block.mono_offset_ns };
-                Got::Older { next: block.next(), clock: Some(clock) }
+                let clock = Clock { boot_id: head.boot_id, offset_ns: head.mono_offset_ns };
+                Got::Older { next: head.next(), clock: Some(clock) }
             }
         }
+    }
+
+    /// Goes on from a block of other senders to the first that is wanted, or that ends the run in another way.
+    fn pass_over(&mut self, first: &BlockHead, want: &Want) -> anyhow::Result<Got> {
+        let (mut last, mut blocks) = (*first, 1);
+        while blocks < PASSED {
+            let mut other = None;
+            // A block that is wanted is not unpacked here: that comes with the next question.
+            self.reader.find_wanted(last.next(), &mut |head, value| {
+                other = Some(*head).filter(|head| !want.wants(head, value) && head.last_wall >= want.since);
+                false
+            })?;
+            let Some(head) = other else { break };
+            (last, blocks) = (head, blocks + 1);
+        }
+        let (first_wall, last_wall, blocks) = (first.first_wall, last.last_wall, blocks as u64);
+        Ok(Got::Others { next: last.next(), blocks, first_wall, last_wall })
     }
 }
 
 /// What the store sent about `at`. A block that is too old is not unpacked.
-fn open_block(at: Seq, first: Seq, value: &[u8], since: UnixNanos) -> Got {
+fn open_block(at: Seq, first: Seq, value: &[u8], want: &Want) -> Got {
     let head = BlockHead::read(value).ok().filter(|head| head.first == first);
     if first > at {
         return Got::Gap { next: first, why: "records are missing in the newest segment".to_owned() };
     }
-    if let Some(head) = head.filter(|head| head.holds(at) && head.last_wall < since) {
+    if let Some(head) = head.filter(|head| head.holds(at) && !want.wants(head, value)) {
+        if head.last_wall >= want.since {
+            let (first_wall, last_wall) = (head.first_wall, head.last_wall);
+            return Got::Others { next: head.next(), blocks: 1, first_wall, last_wall };
+        }
         let clock = Clock { boot_id: head.boot_id, offset_ns: head.mono_offset_ns };
         return Got::Older { next: head.next(), clock: Some(clock) };
     }
@@ -257,7 +325,10 @@ mod tests {
     #[test]
     fn what_the_store_sends_is_checked() {
         let value = fake::encoded(Seq(10), &[(5, "192.0.2.1:1", b"a"), (6, "192.0.2.1:1", b"b")]);
-        let got = |at, value: &[u8], since| open_block(Seq(at), Seq(10), value, UnixNanos(since));
+        let got = |at, value: &[u8], since| {
+            let want = Want { since: UnixNanos(since), source: None };
+            open_block(Seq(at), Seq(10), value, &want)
+        };
         assert!(matches!(got(11, &value, 0), Got::Block(block) if block.count == 2));
         assert!(matches!(got(10, &value, 7), Got::Older { next: Seq(12), clock: Some(_) }));
         assert!(matches!(got(9, &value, 0), Got::Gap { next: Seq(10), .. }));

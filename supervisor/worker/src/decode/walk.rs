@@ -1,8 +1,9 @@
 //! Going through a stream, a block at a time: finds where a time begins without reading all before it, passes over
 //! what is damaged or gone, and tells so.
 
-use super::{Blocks, Clock, Got};
+use super::{Blocks, Clock, Got, Want};
 use raven_buffer::Block;
+use raven_model::prefix::Prefix;
 use raven_model::units::{Seq, UnixNanos};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -46,19 +47,49 @@ pub struct Walk {
     start: Seq,
     at: Seq,
     end: Option<Seq>,
-    since: UnixNanos,
+    want: Want,
     jump: Option<Jump>,
     /// The clock by which a jump was made last: its rest is read block by block.
     jumped: Option<Clock>,
     gap: Option<Gap>,
     busy: Option<Instant>,
     has_begun: bool,
+    /// Earliest receive time in the blocks that were passed over last by their filter.
+    pub passed_at: Option<UnixNanos>,
+    /// What was looked at.
+    pub looked: Looked,
     /// Lowest seq that could not be read.
     pub lowest_gap: Option<Seq>,
     /// True when records received after `since` may have been before the start of the walk.
     pub begins_late: bool,
     /// What the operator should know, in words.
     pub notes: Vec<String>,
+}
+
+/// What a walk has looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Looked {
+    /// Blocks that were unpacked.
+    pub blocks: u64,
+    /// Blocks that were passed over by their filter.
+    pub passed: u64,
+    /// Bytes of the blocks that were unpacked.
+    pub bytes: u64,
+    /// Latest receive time seen.
+    pub at: UnixNanos,
+}
+
+impl Looked {
+    /// Both together.
+    #[must_use]
+    pub fn and(&self, later: &Self) -> Self {
+        Self {
+            blocks: self.blocks + later.blocks,
+            passed: self.passed + later.passed,
+            bytes: self.bytes + later.bytes,
+            at: later.at,
+        }
+    }
 }
 
 /// Records that could not be read, one piece after the other.
@@ -87,16 +118,30 @@ impl Walk {
             start,
             at: start,
             end,
-            since,
+            want: Want { since, source: None },
             jump: None,
             jumped: None,
             gap: None,
             busy: None,
             has_begun: false,
+            passed_at: None,
+            looked: Looked { blocks: 0, passed: 0, bytes: 0, at: UnixNanos(0) },
             lowest_gap: None,
             begins_late: false,
             notes: Vec::new(),
         }
+    }
+
+    /// Only blocks that may hold something from there.
+    #[must_use]
+    pub const fn of(mut self, source: Option<Prefix>) -> Self {
+        self.want.source = source;
+        self
+    }
+
+    /// Where it goes on.
+    pub const fn at(&self) -> Seq {
+        self.at
     }
 
     /// Looks at one block.
@@ -108,13 +153,22 @@ impl Walk {
             self.tell_gap();
             return Ok(Walked::End);
         }
-        let got = blocks.get(self.at, self.since)?;
+        let got = blocks.get(self.at, &self.want)?;
         if !matches!(got, Got::Busy) {
             self.busy = None;
         }
         Ok(match got {
             Got::Block(block) => self.take(block),
             Got::Older { next, clock } => self.pass(next, clock, blocks)?,
+            Got::Others { next, blocks, first_wall, last_wall } => {
+                self.tell_gap();
+                self.begin(first_wall);
+                self.passed_at = Some(first_wall);
+                self.looked.passed += blocks;
+                self.looked.at = last_wall;
+                self.at = next;
+                Walked::Again
+            }
             Got::Gap { next, why } => {
                 blocks.damaged(self.at);
                 self.lowest_gap = Some(self.lowest_gap.map_or(self.at, |lowest| lowest.min(self.at)));
@@ -139,17 +193,24 @@ impl Walk {
 
     fn take(&mut self, block: Block) -> Walked {
         self.tell_gap();
-        if !self.has_begun {
-            self.has_begun = true;
-            self.begins_late = self.at == self.start
-                && self.start > Seq(1)
-                && self.since > UnixNanos(0)
-                && block.first_wall() > self.since;
-        }
+        self.begin(block.first_wall());
+        self.looked.blocks += 1;
+        self.looked.bytes += block.bytes().len() as u64;
+        self.looked.at = block.last_wall();
         let from = self.at;
         let until = self.end.map_or(block.next(), |end| end.min(block.next()));
         self.at = block.next();
         Walked::Block(block, from..until)
+    }
+
+    /// The first block that is not too old: is it what was asked for?
+    fn begin(&mut self, first_wall: UnixNanos) {
+        if !self.has_begun {
+            self.has_begun = true;
+            let since = self.want.since;
+            self.begins_late =
+                self.at == self.start && self.start > Seq(1) && since > UnixNanos(0) && first_wall > since;
+        }
     }
 
     /// Damage before the time asked for is nobody's business here.
@@ -175,8 +236,8 @@ impl Walk {
             return Ok(Walked::Again);
         }
         let middle = jump.lo.plus(between / 2);
-        let since = UnixNanos(self.since.0.saturating_sub(SLACK_NS));
-        match blocks.get(middle, since)? {
+        let since = UnixNanos(self.want.since.0.saturating_sub(SLACK_NS));
+        match blocks.get(middle, &Want { since, source: None })? {
             Got::Older { next, clock: Some(clock) } if clock.agrees(&jump.clock) => jump.lo = next,
             Got::Block(block) => jump.hi = block.first.clamp(jump.lo, middle),
             Got::Busy => return Ok(self.wait()),

@@ -1,7 +1,7 @@
 //! Readers of the open segments: their questions, and the blocks that answer them.
 
 use super::{Store, WAITING_MAX};
-use raven_buffer::tail::{Reply, Request, TailError};
+use raven_buffer::tail::{Repaired, Reply, Request, TailError};
 use raven_model::stream::Stream;
 use raven_model::units::Seq;
 
@@ -72,6 +72,20 @@ impl Store {
         }
     }
 
+    fn repair(&mut self, n: usize, id: u64, stream: &str, seq: Seq) {
+        let kept = Stream::named(stream).and_then(|stream| self.kept.iter_mut().find(|kept| kept.stream == stream));
+        let done = match kept.map(|kept| kept.writer.repair(seq)) {
+            Some(Ok(done)) => done,
+            Some(Err(error)) => Repaired { lost: 0, what: format!("nothing was done: {error}") },
+            None => Repaired { lost: 0, what: "nothing is kept of that stream".to_owned() },
+        };
+        let Repaired { lost, what } = done;
+        eprintln!("raven-worker store: repair of {stream} at {seq}: {what} ({lost} records)");
+        if let Err(error) = self.readers[n].server.reply(&Reply::Repaired { id, lost, what }) {
+            eprintln!("raven-worker store: cannot answer the {}: {error}", self.readers[n].role);
+        }
+    }
+
     pub(super) fn hear_reader(&mut self, n: usize) {
         // Bounded, so that a reader that asks without end does not stop the writing.
         for _ in 0..32 {
@@ -111,6 +125,7 @@ impl Store {
                     self.evict(n, Some(unforwarded));
                 }
             }
+            Request::Repair { id, stream, seq } => self.repair(n, id, &stream, seq),
             Request::Damage { stream, seq } => {
                 if let Some(stream) = Stream::named(&stream) {
                     self.note_damage(stream, seq);
