@@ -261,7 +261,7 @@ pub(crate) fn join(columns: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Option<
     for group in &mut groups {
         let (these, behind) = columns.split_at_checked(group.bytes.len())?;
         // Columns are rows of the other table.
-        transpose(these, group.bytes.len() / group.stride, &mut group.rows);
+        transpose(these, group.bytes.len() / group.stride, &mut group.bytes);
         columns = behind;
     }
     out.reserve(raw_len);

@@ -8,6 +8,7 @@ mod appliance;
 mod corpus;
 mod damage;
 mod delivery;
+mod destinations;
 mod disk;
 mod flow;
 mod inputs;

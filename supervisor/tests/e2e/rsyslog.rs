@@ -64,6 +64,23 @@ input(type="imrelp" port="{port}" ruleset="raven" maxDataSize="128k")
         )
     }
 
+    /// With RELP over TLS, and messages of RFC 5424 over TCP on another port, which is returned. `[ca, certificate, key]`
+    /// are files.
+    pub fn with_tls_and_tcp(files: &[PathBuf; 3]) -> (Self, u16) {
+        let (rsyslog, tcp) = (Self::new(), free_port());
+        let [ca, certificate, key] = files.each_ref().map(|path| path.display());
+        let tls = format!(
+            r#"maxDataSize="128k" tls="on" tls.caCert="{ca}" tls.myCert="{certificate}" tls.myPrivKey="{key}" tls.authMode="certvalid")"#
+        );
+        let config = rsyslog
+            .config()
+            .replace(r#"load="imrelp""#, r#"load="imrelp" tls.tlslib="openssl""#)
+            .replace(r#"maxDataSize="128k")"#, &tls);
+        let plain = format!("module(load=\"imtcp\")\ninput(type=\"imtcp\" port=\"{tcp}\" ruleset=\"raven\")\n");
+        std::fs::write(rsyslog.dir.path().join("rsyslog.conf"), config + &plain).unwrap();
+        (rsyslog, tcp)
+    }
+
     /// The destination in Raven's configuration.
     pub fn uplink(&self, name: &str) -> String {
         let ack = if self.durable { "durable" } else { "accepted" };
