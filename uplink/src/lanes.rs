@@ -219,3 +219,35 @@ impl Board {
         self.0[lane as usize][..class].iter().flatten().copied().filter(|until| *until > now).max()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_live_lane_has_under_way_when_it_jumps_is_left_to_it_until_it_fails() {
+        let (mut progress, begun) = (Progress::default(), Instant::now());
+        let mut lanes = Lanes::new(&progress);
+        lanes.note_head(begun, Seq(1001));
+        assert_eq!(lanes.live_next(&mut progress, Seq(1), begun), Seq(1));
+        lanes.claim(Lane::Live, &progress, Seq(1), Seq(500));
+        lanes.note_head(begun + LIVE_LAG, Seq(2001));
+        assert_eq!(lanes.live_next(&mut progress, Seq(501), begun + LIVE_LAG), Seq(2001), "it jumps");
+        assert_eq!(lanes.backfill_next(&progress, Seq(0)), Some((Seq(501), Seq(2001))));
+        lanes.claim(Lane::Backfill, &progress, Seq(501), Seq(2000));
+        assert_eq!(lanes.backfill_next(&progress, Seq(2001)), None);
+        (1..=400).for_each(|seq| assert!(progress.ack(Seq(seq))));
+        assert_eq!(lanes.unclaim(Lane::Live, &progress), 100);
+        assert_eq!(lanes.backfill_next(&progress, Seq(2001)), Some((Seq(401), Seq(501))), "it begins again below");
+    }
+
+    #[test]
+    fn less_urgent_streams_wait_for_more_urgent_ones_and_only_so_long() {
+        let (now, mut board) = (Instant::now(), Board::default());
+        board.hold(Lane::Live, class("trap"), now + BEHIND);
+        assert_eq!(board.held(Lane::Live, class("flow"), now), Some(now + BEHIND));
+        assert_eq!(board.held(Lane::Live, class("host"), now), None, "of the same class");
+        assert_eq!(board.held(Lane::Backfill, class("flow"), now), None, "of the other lane");
+        assert_eq!(board.held(Lane::Live, class("flow"), now + BEHIND), None);
+    }
+}

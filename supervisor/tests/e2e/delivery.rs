@@ -111,6 +111,8 @@ fn after_an_outage_the_present_arrives_within_seconds_and_the_rest_behind_it() {
         if outage == 0 {
             let held = raven.raven(&["uplink", "pause", "noc", "--backfill"]);
             assert!(said(&held).contains("live running, backfill paused"), "{}", said(&held));
+            // Cursors are saved five times a second.
+            pause(1_000);
             raven.kill("uplink", rustix::process::Signal::KILL);
             eventually("it is held after a restart", || raven.destination("noc")["backfill"]["state"] == "paused");
             assert!(raven.raven(&["uplink", "resume", "noc"]).status.success());
