@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_secret_that_has_not_come_is_named() {
         let named = "secret:noc-ca.pem".parse().ok();
-        let failure = Secrets::default().of("noc").get("ca", named.as_ref()).err().expect("missing");
+        let failure = Secrets::default().of("noc").get("ca", named.as_ref()).expect_err("missing");
         assert_eq!(failure.words, "uplink.noc.ca: secret:noc-ca.pem has not come from ravend");
     }
 }

@@ -43,7 +43,7 @@ fn every_byte_and_the_envelope_are_stored() {
     server.start();
     let mut client = Client::new(server.port, OPEN);
     client.make_stream(1);
-    let messages: [&[u8]; 4] = [b"<34>plain", b"", b"\r\nMSG x 1 5\r\n\0\xff", &[b'x'; 65_536]];
+    let messages: [&[u8]; 4] = [b"<34>plain", b"", b"\r\nMSG x 1 5\r\n\0\xff", &vec![b'x'; 65_536]];
     ring.store("syslog", &messages);
     run(async {
         let mut fleet = one(dir.path(), &ring, &format!("noc kind=nats to=127.0.0.1:{}", server.port));

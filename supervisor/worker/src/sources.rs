@@ -47,7 +47,7 @@ enum Phase {
     /// Where to begin is not known yet.
     Start,
     /// Counting; true when it begins later than asked for because there is too much.
-    Count(Walk, bool),
+    Count(Box<Walk>, bool),
     /// Writing, the last first.
     Write(Vec<SourceView>),
 }
@@ -101,7 +101,7 @@ impl Sources {
         let most = if self.stream == Some(Stream::Syslog) { RECORDS_MAX } else { RECORDS_MAX / 10 };
         let (first, enough) = (blocks.first(), Seq(next.0.saturating_sub(most)));
         let walk = Walk::new(first.max(enough), Some(next), Some(self.since));
-        self.phase = Phase::Count(walk, enough > first);
+        self.phase = Phase::Count(Box::new(walk), enough > first);
         Ok(Step::Again)
     }
 

@@ -110,9 +110,8 @@ pub async fn until_acked(fleet: &mut SimFleet, name: &str, seq: u64) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_mins(1), acked).await.is_err() {
-        panic!("{name} did not acknowledge {seq} in 60 s: {:?}", status(fleet, name));
-    }
+    let in_time = tokio::time::timeout(Duration::from_mins(1), acked).await.is_ok();
+    assert!(in_time, "{name} did not acknowledge {seq} in 60 s: {:?}", status(fleet, name));
 }
 
 /// `count` messages of about 100 bytes, the same for every call, in blocks of 500.

@@ -48,7 +48,7 @@ impl Net {
     }
 
     /// The venue's end of the cable, pulled and put in again.
-    pub fn link(&self, up: bool) -> Result<()> {
+    pub fn link(up: bool) -> Result<()> {
         ip(&["-n", WIRE, "link", "set", ENDS[0], if up { "up" } else { "down" }])
     }
 }

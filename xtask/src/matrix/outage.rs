@@ -107,13 +107,11 @@ pub struct Lab {
     raven: Appliance,
     rsyslog: Rsyslog,
     dns: Option<Dns>,
-    _http: Receiver,
     disk: Disk,
     wire: Wire,
-    net: Net,
     arrived: [Arrived; 2],
-    _resolver: Resolver,
-    _dir: TempDir,
+    /// What goes when all is over.
+    _held: (Receiver, Resolver, Net, TempDir),
 }
 
 impl super::Lab for Lab {
@@ -124,7 +122,7 @@ impl super::Lab for Lab {
         let rsyslog = Rsyslog::start(&dir.path().join("noc"))?;
         let disk = Disk::mount(&dir.path().join("http"))?;
         let ndjson = dir.path().join("http/received.ndjson");
-        let (_http, dns) = (http(&ndjson)?, Some(name_server()));
+        let (http, dns) = (http(&ndjson)?, Some(name_server()));
         let config = dir.path().join("raven.toml");
         std::fs::write(&config, config_text())?;
         let resolver = Resolver::new()?;
@@ -132,8 +130,7 @@ impl super::Lab for Lab {
         raven.wait_ready(|| false)?;
         let load = Loads::start(programs)?;
         let arrived = [Arrived::new(rsyslog.file()), Arrived::new(ndjson)];
-        let mut lab =
-            Self { load, raven, rsyslog, dns, _http, disk, wire, net, arrived, _resolver: resolver, _dir: dir };
+        let mut lab = Self { load, raven, rsyslog, dns, disk, wire, arrived, _held: (http, resolver, net, dir) };
         lab.until_live(Duration::from_secs(30)).context("before anything was wrong")?;
         Ok(lab)
     }
@@ -187,9 +184,9 @@ impl Lab {
     }
 
     fn down(&mut self, time: Duration) -> Result<()> {
-        self.net.link(false)?;
+        Net::link(false)?;
         self.wait(time)?;
-        self.net.link(true)
+        Net::link(true)
     }
 
     fn wrong(&mut self, time: Duration, fault: impl Fn(&mut Self)) -> Result<()> {
