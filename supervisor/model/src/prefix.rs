@@ -16,6 +16,11 @@ pub struct Prefix {
 impl Prefix {
     /// The addresses that share the first `len` bits with `addr`; `None` when it has fewer.
     pub fn new(addr: IpAddr, len: u8) -> Option<Self> {
+        // Senders come as IPv4 where they are: so does a prefix within `::ffff:0:0/96`.
+        let (addr, len) = match plain_address(addr) {
+            v4 @ IpAddr::V4(_) if addr.is_ipv6() && (96..=128).contains(&len) => (v4, len - 96),
+            _ => (addr, len),
+        };
         (len <= bits(addr)).then(|| Self { addr: cut(addr, len), len })
     }
 
@@ -111,6 +116,7 @@ mod tests {
             ("10.20.30.40/16", "10.20.255.1", "10.21.0.1"),
             ("0.0.0.0/0", "203.0.113.1", "2001:db8::1"),
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
             ("::/0", "2001:db8::1", "192.0.2.1"),
         ] {
             let read: Prefix = prefix.parse().unwrap();

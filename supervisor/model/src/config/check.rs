@@ -2,6 +2,7 @@
 
 use super::error::Flaw;
 use super::{Buffer, Collect, CollectFlow, CollectTrap, Config, Destination, Disk, Listen, Secret, Wanted};
+use crate::prefix::Prefix;
 use crate::stream::Stream;
 use crate::units::{ByteCount, Span};
 use std::collections::BTreeMap;
@@ -96,7 +97,7 @@ fn of_flow(flow: &CollectFlow) -> Vec<Flaw> {
 fn of_trap(trap: &CollectTrap) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     for (index, source) in trap.sources.iter().enumerate() {
-        if !is_prefix(source) {
+        if source.parse::<Prefix>().is_err() {
             let message = format!("`{}` is neither an address nor a prefix", source.escape_debug());
             let path = ["collect", "trap", "sources", &index.to_string()];
             flaws.push(Flaw::new(&path, message, "an address or a prefix such as `\"10.20.0.0/16\"`"));
@@ -114,14 +115,6 @@ fn of_trap(trap: &CollectTrap) -> Vec<Flaw> {
     }
     flaws.extend(number(&["collect", "trap", "storm"], trap.storm, 1_000_000));
     flaws
-}
-
-/// `10.0.0.0/8`, `2001:db8::/32`, or one address.
-fn is_prefix(text: &str) -> bool {
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-    let Ok(address) = address.parse::<IpAddr>() else { return false };
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    length.is_none_or(|length| length.parse().is_ok_and(|length: u8| length <= most))
 }
 
 /// Listeners that cannot be bound at the same time: the transports above TCP share its ports.
