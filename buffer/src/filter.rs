@@ -198,27 +198,4 @@ mod tests {
         assert!(!is_sound(&filter) && may_hold(&filter, &absent));
         assert!(may_hold(&[], &absent) && may_hold(&[1, 2, 3], &absent));
     }
-
-    /// `cargo test --release -p raven-buffer --lib filter -- --ignored --nocapture`
-    #[test]
-    #[ignore = "a measurement"]
-    fn what_a_filter_costs() {
-        for senders in [1, 50, 1000] {
-            let mut frames = vec![0; 1100 * 240 + FRAME_MAX];
-            let mut len = 0;
-            for n in 0..1100_u64 {
-                let source = Ipv4Addr::from_bits(0x0a14_0000 + (mix(n) % senders) as u32);
-                let received = Received::new((IpAddr::V4(source), 514).into(), 1, UnixNanos(1));
-                len += write_frame(&mut frames[len..], &received, &[b'x'; 200]).unwrap();
-            }
-            let (mut filter, mut out) = (Filter::new(), Vec::new());
-            let start = std::time::Instant::now();
-            for _ in 0..1000 {
-                out.clear();
-                filter.write(&frames[..len], &mut out);
-            }
-            let ns = start.elapsed().as_nanos() as f64 / 1100.0 / 1000.0;
-            println!("{senders} senders: {ns:.1} ns a record, {} bytes a block", out.len());
-        }
-    }
 }
