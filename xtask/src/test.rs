@@ -52,6 +52,9 @@ fn steps_of(full: bool) -> Vec<(&'static str, Run)> {
         ("end-to-end tests", Box::new(move || end_to_end(full))),
         ("cargo xtask up", Box::new(up)),
     ];
+    if full {
+        steps.push(("outage matrix", Box::new(matrix)));
+    }
     if Command::new("cargo-deny").arg("--version").output().is_ok_and(|o| o.status.success()) {
         steps.insert(2, ("cargo deny", cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])));
     }
@@ -72,6 +75,12 @@ fn end_to_end(full: bool) -> Result<()> {
         test.env("RAVEN_FULL", "1");
     }
     build::must(&mut test)
+}
+
+/// Five minutes, so only among the long counts.
+fn matrix() -> Result<()> {
+    let programs = build::programs(PROFILE)?;
+    build::must(Command::new(std::env::current_exe()?).args(["matrix", "outage", "--bin-dir"]).arg(programs))
 }
 
 /// The first command of the README: a message that comes in by UDP is acknowledged by the demonstration NOC.
