@@ -9,6 +9,9 @@ pub enum Class {
     Retry,
     /// Needs an operator: told, and tried again seldom, so that it recovers once it is put right.
     Config,
+    /// The receiver's certificate is not to be trusted: told like `Config`; but a renewed one may be there at any
+    /// moment and nothing of ours is shown before it, so it is tried again as often as after `Retry`.
+    Untrusted,
 }
 
 /// Why an attempt ended.
@@ -147,6 +150,10 @@ impl Attempts {
                 self.state = State::Retrying;
                 back_off(self.failures, pace).mul_f64(dice.clamp(0.0, 1.0))
             }
+            Class::Untrusted => {
+                self.state = State::ConfigError;
+                back_off(self.failures, pace).mul_f64(dice.clamp(0.0, 1.0))
+            }
             Class::Config => {
                 self.state = State::ConfigError;
                 pace.config.mul_f64(0.75 + dice.clamp(0.0, 1.0) / 4.0)
@@ -214,6 +221,16 @@ mod tests {
         attempts.step(Event::Due, &Pace::default(), 0.0);
         attempts.step(Event::Connected, &Pace::default(), 0.0);
         assert_eq!(attempts.state, State::Idle, "it recovers by itself once it is put right");
+    }
+
+    #[test]
+    fn an_expired_certificate_is_told_and_its_renewal_is_found_within_seconds() {
+        let mut attempts = Attempts::default();
+        let expired = || Failure { class: Class::Untrusted, ..Failure::config("its certificate has expired") };
+        for _ in 0..20 {
+            let pause = attempts.step(Event::Failed(expired()), &Pace::default(), 1.0);
+            assert!(attempts.state == State::ConfigError && pause <= Some(Duration::from_secs(2)), "{pause:?}");
+        }
     }
 
     #[test]

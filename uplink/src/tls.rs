@@ -1,6 +1,6 @@
 //! TLS to destinations: whom we trust, what we show, and what went wrong in operators' words.
 
-use crate::attempt::Failure;
+use crate::attempt::{Class, Failure};
 use crate::secrets::Own;
 use raven_model::config::Destination;
 use rustls::pki_types::pem::PemObject as _;
@@ -80,9 +80,8 @@ fn certificates(key: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
 pub fn broken(peer: impl std::fmt::Display, error: &io::Error, more: &str) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(error) => {
-            let (words, config) = words(error);
-            let words = format!("{peer}: TLS: {words}{more}");
-            if config { Failure::config(words) } else { Failure::retry(words) }
+            let (words, class) = words(error);
+            Failure { class, words: format!("{peer}: TLS: {words}{more}"), not_before: None }
         }
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             Failure::retry(format!("{peer} closed the connection without a word{more}"))
@@ -104,13 +103,13 @@ pub fn below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io:
     None
 }
 
-/// In words, and whether it needs an operator.
-fn words(error: &Error) -> (String, bool) {
+/// In words, and what to do about it.
+fn words(error: &Error) -> (String, Class) {
     use AlertDescription as Alert;
     match error {
-        Error::InvalidCertificate(why) => (certificate_words(why), true),
+        Error::InvalidCertificate(why) => (certificate_words(why), Class::Untrusted),
         Error::AlertReceived(Alert::CertificateRequired) => {
-            ("it wants a certificate from us: set `certificate` and `key`".to_owned(), true)
+            ("it wants a certificate from us: set `certificate` and `key`".to_owned(), Class::Config)
         }
         Error::AlertReceived(
             alert @ (Alert::BadCertificate
@@ -120,12 +119,12 @@ fn words(error: &Error) -> (String, bool) {
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied),
-        ) => (format!("it does not accept our certificate ({alert:?})"), true),
+        ) => (format!("it does not accept our certificate ({alert:?})"), Class::Config),
         Error::AlertReceived(alert @ (Alert::HandshakeFailure | Alert::ProtocolVersion)) => {
-            (format!("it refuses the handshake ({alert:?}): does it want a certificate, or only an old version?"), true)
+            (format!("it refuses the handshake ({alert:?}): does it want a certificate, or only an old version?"), Class::Config)
         }
-        Error::InvalidMessage(_) => ("it does not speak TLS".to_owned(), true),
-        other => (other.to_string(), false),
+        Error::InvalidMessage(_) => ("it does not speak TLS".to_owned(), Class::Config),
+        other => (other.to_string(), Class::Retry),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask matrix`: everything that can go wrong, one case at a time, with real programs, and a count at the end.
 
+mod certificates;
 pub mod net;
 mod outage;
 mod receiver;

@@ -1,5 +1,6 @@
 //! The outage matrix: what can go wrong between the venue and the operations centre, one at a time, under load.
 
+use super::certificates::{Authority, Until};
 use super::net::{ENDS, NOC_ADDRESS, Net, VENUE, inside};
 use super::receiver::{Arrived, Disk, Dns, HTTP, RELP, Rsyslog, http};
 use super::wire::Wire;
@@ -9,6 +10,7 @@ use crate::noc::Receiver;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,7 +33,7 @@ const NAME: &str = "noc.venue.test";
 const FED: [(&str, &str, u64); 3] = [("syslog", "syslog", 500), ("flow", "netflow", 1200), ("trap", "trap", 50)];
 
 /// All of them.
-pub const CASES: [Case<Lab>; 13] = [
+pub const CASES: [Case<Lab>; 14] = [
     Case { name: "link-down", run: |lab| lab.down(FAULT) },
     Case { name: "drop-both", run: |lab| lab.wrong(FAULT, |lab| lab.wire.faults.cut()) },
     Case { name: "drop-out", run: |lab| lab.wrong(FAULT, |lab| lab.wire.faults.lost_out.store(1000, Relaxed)) },
@@ -44,6 +46,7 @@ pub const CASES: [Case<Lab>; 13] = [
     Case { name: "receiver-stopped", run: receiver_stopped },
     Case { name: "receiver-disk-full", run: disk_full },
     Case { name: "dns-gone", run: dns_gone },
+    Case { name: "certificate-expired", run: certificate_expired },
     Case { name: "second-outage", run: second_outage },
 ];
 
@@ -89,6 +92,17 @@ fn dns_gone(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// Seen when a new connection has to be made. Healed by a renewed one and a restart of the receiver alone.
+fn certificate_expired(lab: &mut Lab) -> Result<()> {
+    lab.new_certificate(Until::Past)?;
+    lab.wait(FAULT)?;
+    let status = lab.raven.status()?["destinations"].to_string();
+    if !status.contains("certificate has expired") {
+        bail!("status does not say that the certificate has expired: {status}");
+    }
+    lab.new_certificate(Until::Far)
+}
+
 /// The link goes down again as soon as the backlog begins to move.
 fn second_outage(lab: &mut Lab) -> Result<()> {
     lab.wrong(FAULT, |lab| lab.wire.faults.cut())?;
@@ -119,7 +133,13 @@ impl super::Lab for Lab {
         let net = Net::new()?;
         let wire = Wire::start(ENDS[0], ENDS[1]);
         let dir = tempfile::Builder::new().prefix("raven-matrix-").tempdir()?;
-        let rsyslog = Rsyslog::start(&dir.path().join("noc"))?;
+        let authority = Authority::new(&dir.path().join("authority"))?;
+        authority.sign(NAME, Until::Far)?;
+        let secret = dir.path().join("secrets/noc-ca.pem");
+        std::fs::create_dir_all(dir.path().join("secrets"))?;
+        std::fs::copy(authority.file(), &secret)?;
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600))?;
+        let rsyslog = Rsyslog::start(&dir.path().join("noc"), authority)?;
         let disk = Disk::mount(&dir.path().join("http"))?;
         let ndjson = dir.path().join("http/received.ndjson");
         let (http, dns) = (http(&ndjson)?, Some(name_server()));
@@ -194,6 +214,13 @@ impl Lab {
         self.wait(time)?;
         self.wire.faults.heal();
         Ok(())
+    }
+
+    /// rsyslog is given another certificate and started again.
+    fn new_certificate(&mut self, until: Until) -> Result<()> {
+        self.rsyslog.kill()?;
+        self.rsyslog.authority.sign(NAME, until)?;
+        self.rsyslog.go_on()
     }
 
     /// Until what is stored from now on has arrived everywhere; how long that took.
@@ -293,6 +320,8 @@ disk = "1GiB"
 [uplink.rsyslog]
 kind = "relp"
 to = "{NAME}:{RELP}"
+tls = true
+ca = "secret:noc-ca.pem"
 ack = "durable"
 timeout = "3s"
 [uplink.http]

@@ -1,5 +1,6 @@
 //! The operations centre: a real rsyslog and an HTTP receiver, both of which acknowledge what is on their disk.
 
+use super::certificates::Authority;
 use super::net::{NOC, enter, inside};
 use crate::build::must;
 use crate::noc::{Receiver, Speaks};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Port of RELP.
+/// Port of RELP over TLS.
 pub const RELP: u16 = 2514;
 /// Port of HTTP.
 pub const HTTP: u16 = 2580;
@@ -51,31 +52,38 @@ impl Drop for Disk {
 /// rsyslog with the settings of docs/formats.md for `durable`.
 pub struct Rsyslog {
     dir: PathBuf,
+    /// Who signs its certificate.
+    pub authority: Authority,
     child: Option<Child>,
 }
 
 impl Rsyslog {
-    /// Starts it in a directory of its own.
-    pub fn start(dir: &Path) -> Result<Self> {
+    /// Starts it in a directory of its own, with a certificate of `authority`.
+    pub fn start(dir: &Path, authority: Authority) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        let mut this = Self { dir: dir.to_owned(), child: None };
+        let mut this = Self { dir: dir.to_owned(), authority, child: None };
         fs::write(this.dir.join("rsyslog.conf"), this.config())?;
         this.go_on()?;
         Ok(this)
     }
 
     fn config(&self) -> String {
+        let [certificate, key] = self.authority.receiver();
         format!(
             r#"global(workDirectory="{dir}" maxMessageSize="128k" net.enableDNS="off")
 main_queue(queue.type="Direct")
-module(load="imrelp")
+module(load="imrelp" tls.tlslib="openssl")
 template(name="raven" type="string" string="%rawmsg%\n")
 ruleset(name="noc" queue.type="Direct") {{
   action(type="omfile" file="{file}" template="raven" sync="on" flushOnTXEnd="on" asyncWriting="off"
          queue.type="Direct" action.resumeRetryCount="-1" action.resumeInterval="1")
 }}
-input(type="imrelp" port="{RELP}" ruleset="noc" maxDataSize="128k")
+input(type="imrelp" port="{RELP}" ruleset="noc" maxDataSize="128k"
+      tls="on" tls.caCert="{ca}" tls.myCert="{certificate}" tls.myPrivKey="{key}")
 "#,
+            ca = self.authority.file().display(),
+            certificate = certificate.display(),
+            key = key.display(),
             dir = self.dir.display(),
             file = self.file().display(),
         )
