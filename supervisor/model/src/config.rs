@@ -133,6 +133,30 @@ pub struct Buffer {
     pub sync: Span,
     /// Size of a segment; without it a 128th of the stream's share, 64 MiB to 8 GiB.
     pub segment: Option<ByteCount>,
+    /// What is different for single streams.
+    pub streams: BTreeMap<Stream, Room>,
+}
+
+/// `[buffer.streams.NAME]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Room {
+    /// Its part of the disk against those of the other streams in use, 1 to 1000; without it [`Stream::weight`].
+    pub share: Option<u32>,
+    /// In place of `buffer.keep`.
+    pub keep: Option<Span>,
+}
+
+impl Buffer {
+    /// The part of a stream against those of the others.
+    pub fn weight(&self, stream: Stream) -> u64 {
+        self.streams.get(&stream).and_then(|room| room.share).map_or(stream.weight(), u64::from)
+    }
+
+    /// How long records of a stream are kept.
+    pub fn keep(&self, stream: Stream) -> Duration {
+        self.streams.get(&stream).and_then(|room| room.keep).unwrap_or(self.keep).0
+    }
 }
 
 impl Default for Buffer {
@@ -142,6 +166,7 @@ impl Default for Buffer {
             disk: Disk::Share(90),
             sync: Span(Duration::from_millis(100)),
             segment: None,
+            streams: BTreeMap::new(),
         }
     }
 }

@@ -124,10 +124,10 @@ impl Store {
         self.idle = idle;
         let granted = sizes::granted(sizes::space(&self.ring)?.size, self.config.buffer.disk);
         let parts = self.parts(granted, &open.iter().map(|input| input.stream).collect::<Vec<_>>());
-        let keep = self.config.buffer.keep.0;
         for input in open {
             let quota_bytes = parts[&input.stream];
             let segment_bytes = shares::segment(quota_bytes, self.config.buffer.segment.map(|bytes| bytes.0));
+            let keep = self.config.buffer.keep(input.stream);
             let options =
                 WriterOptions { quota_bytes, segment_bytes: Some(segment_bytes), keep, boot_id: self.boot_id };
             self.kept.push(Kept::open(input, &self.ring, options, self.listeners.clone())?);

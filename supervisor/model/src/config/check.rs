@@ -166,6 +166,16 @@ fn buffer(buffer: &Buffer) -> Vec<Flaw> {
     if let Some(segment) = buffer.segment {
         flaws.extend(bytes(&["buffer", "segment"], segment, ByteCount::mib(1).0, 8 << 30));
     }
+    for (stream, room) in &buffer.streams {
+        if let Some(keep) = room.keep {
+            let path = ["buffer", "streams", stream.name(), "keep"];
+            flaws.extend(span(&path, keep, Duration::from_secs(1), Duration::from_hours(3650 * 24)));
+        }
+        if let Some(share) = room.share.filter(|share| !(1..=1000).contains(share)) {
+            let path = ["buffer", "streams", stream.name(), "share"];
+            flaws.push(Flaw::new(&path, format!("`share` is {share}"), "1 to 1000".to_owned()));
+        }
+    }
     flaws
 }
 

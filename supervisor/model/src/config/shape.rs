@@ -140,6 +140,11 @@ const WINEVENT: Shape = Shape::Table(&[
 const HOST: Shape =
     Shape::Table(&[("enabled", truth()), ("interval", text::<Span>("a length of time from `\"1s\"` to `\"1h\"`"))]);
 
+const ROOM: Shape = Shape::Table(&[
+    ("share", number("a number from 1 to 1000")),
+    ("keep", text::<Span>("a length of time such as `\"14d\"`")),
+]);
+
 /// The whole file.
 pub(super) const CONFIG: Shape = Shape::Table(&[
     ("schema", number("`schema = 1`")),
@@ -155,6 +160,16 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
             ("disk", text::<Disk>("a share such as `\"90%\"` or an amount such as `\"2GiB\"`")),
             ("sync", text::<Span>("a length of time from `\"10ms\"` to `\"1s\"`")),
             ("segment", text::<ByteCount>("an amount of bytes such as `\"256MiB\"`")),
+            (
+                "streams",
+                Shape::Table(&[
+                    ("syslog", ROOM),
+                    ("flow", ROOM),
+                    ("trap", ROOM),
+                    ("winevent", ROOM),
+                    ("host", ROOM),
+                ]),
+            ),
         ]),
     ),
     ("uplink", Shape::Each(&DESTINATION)),
@@ -310,8 +325,9 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Destination};
+    use super::super::{Config, Destination, Room};
     use super::*;
+    use crate::stream::Stream;
     use std::collections::BTreeSet;
 
     fn keys_of_shape(shape: &Shape, path: &str, out: &mut BTreeSet<String>) {
@@ -341,6 +357,8 @@ mod tests {
     fn the_shape_has_exactly_the_keys_of_the_types() {
         let mut config = Config::default();
         config.buffer.segment = Some(ByteCount::mib(64));
+        let room = Room { share: Some(10), keep: Some(config.buffer.keep) };
+        config.buffer.streams = Stream::ALL.into_iter().map(|stream| (stream, room)).collect();
         let secret = || "secret:x".parse().ok();
         let collect = &mut config.collect;
         (collect.syslog.certificate, collect.syslog.key, collect.syslog.client_ca) = (secret(), secret(), secret());

@@ -63,7 +63,7 @@ impl Store {
     /// Parts of `total` by stream, of those that are kept and of `more`.
     pub(super) fn parts(&self, total: u64, more: &[Stream]) -> BTreeMap<Stream, u64> {
         let streams: Vec<Stream> = self.kept.iter().map(|kept| kept.stream).chain(more.iter().copied()).collect();
-        let parts = shares::by_weight(total, streams.iter().map(|stream| stream.weight()));
+        let parts = shares::by_weight(total, streams.iter().map(|stream| self.config.buffer.weight(*stream)));
         streams.into_iter().zip(parts).collect()
     }
 
@@ -91,14 +91,15 @@ impl Store {
 
     /// Gives each stream its part of what the ring may take.
     pub(super) fn divide(&mut self) {
-        let claim = |kept: &super::Kept| Claim { weight: kept.stream.weight(), need: kept.writer.need() };
+        let buffer = &self.config.buffer;
+        let claim = |kept: &super::Kept| Claim { weight: buffer.weight(kept.stream), need: kept.writer.need() };
         let claims: Vec<Claim> = self.kept.iter().map(claim).collect();
         self.sizes.need = claims.iter().map(|claim| claim.need).sum();
         let limits = shares::limits(self.sizes.total, &claims);
         let parts = self.parts(self.sizes.total, &[]);
         let wanted = self.config.buffer.segment.map(|bytes| bytes.0);
         for (kept, limit) in self.kept.iter_mut().zip(limits) {
-            kept.writer.set_quota(limit, self.config.buffer.keep.0);
+            kept.writer.set_quota(limit, self.config.buffer.keep(kept.stream));
             kept.writer.set_segment(shares::segment(parts[&kept.stream], wanted));
         }
     }
