@@ -5,6 +5,7 @@ mod identity;
 mod line;
 mod ranges;
 mod report;
+mod signed;
 
 use crate::client::Client;
 use crate::failure::{Failure, OK, PROBLEM, file};
@@ -58,6 +59,10 @@ pub enum AuditCommand {
     /// The appliance's own account: every record received is stored or dropped for a reason, held or gone for one, and
     /// delivered or still to be (exit 1 when the sums do not agree)
     Report(identity::ReportArgs),
+    /// Is a signed report as the appliance signed it (exit 1 when not)? Needs no appliance
+    Verify(signed::VerifyArgs),
+    /// The public half of the appliance's device key
+    Key,
 }
 
 /// How a receiver wrote.
@@ -73,8 +78,11 @@ pub enum Shape {
 
 /// Runs it.
 pub fn run(args: &AuditArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    if let Some(AuditCommand::Report(args)) = &args.command {
-        return identity::run(args, client, output);
+    match &args.command {
+        Some(AuditCommand::Report(args)) => return identity::run(args, client, output),
+        Some(AuditCommand::Verify(args)) => return signed::verify(args, output),
+        Some(AuditCommand::Key) => return signed::key(client, output),
+        None => {}
     }
     if args.expect_first.zip(args.expect_next).is_some_and(|(first, next)| first > next) {
         return Err(Failure::Usage("--expect-first is above --expect-next".to_owned()));

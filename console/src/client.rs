@@ -182,6 +182,7 @@ pub fn unexpected(response: &Response) -> Failure {
         Response::Query => "a query connection",
         Response::Applied(_) => "applied",
         Response::Diff { .. } => "a difference",
+        Response::Signed(_) => "a signature",
         Response::Refused(_) => "refused",
     };
     Failure::Protocol(format!("it answered with {name}, which was not asked for"))

@@ -2,14 +2,15 @@
 //! memory. `ravend` reads them and never looks inside.
 //!
 //! TLS listeners without an operator's certificate use the appliance's own, made by the `keygen` role at the first
-//! start and kept in `DIR/secrets`.
+//! start and kept in `DIR/secrets`. So is the device key, which the `sign` role makes and uses.
 
 use crate::{Args, configure};
 use anyhow::{Context, bail};
 use nix::unistd::{Uid, dup};
 use raven_jail::memory::memfd_of;
 use raven_model::config::Config;
-use raven_model::control::FromWorker;
+use raven_model::control::{Fd, FromWorker, Start};
+use raven_model::signature::{Signature, unhex};
 use raven_model::table::Role;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -127,13 +128,30 @@ fn own(program: &OwnedFd, args: &Args, device: &str) -> anyhow::Result<(OwnedFd,
     Ok((read_secret(&certificate)?, read_secret(&key)?))
 }
 
+/// The appliance's signature of what has this digest. The device key is made at the first need of it.
+pub fn sign(program: &OwnedFd, args: &Args, device: &str, sha256: &str) -> anyhow::Result<Signature> {
+    let path = args.data.join("secrets/device.key");
+    if !path.is_file() {
+        match configure::ask(program, &args.data, configure::start_once(Role::Sign, device), Vec::new())? {
+            FromWorker::DeviceKey { key } => write_private(&path, unhex(&key).context("no key")?)?,
+            _ => bail!("the sign worker gave no key"),
+        }
+    }
+    let fds = vec![read_secret(&path)?, memfd_of("raven-digest", sha256.as_bytes())?];
+    let start = Start { fds: vec![Fd::DeviceKey, Fd::Digest], ..configure::start_once(Role::Sign, device) };
+    match configure::ask(program, &args.data, start, fds)? {
+        FromWorker::Signed(signature) => Ok(signature),
+        _ => bail!("the sign worker gave no signature"),
+    }
+}
+
 /// Whole or not at all.
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+fn write_private(path: &Path, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
     let context = || format!("cannot write {}", path.display());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).with_context(context)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(context)?;
+    file.write_all(text.as_ref()).and_then(|()| file.sync_all()).with_context(context)?;
     fs::rename(&new, path).with_context(context)
 }
 

@@ -14,6 +14,7 @@ use raven_model::report::{DestinationStatus, Gap, Status, StreamStatus};
 use raven_model::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// An account that does not add up is taken again so often, after so long.
@@ -27,6 +28,9 @@ pub struct ReportArgs {
     /// Losses since then, one by one; the sums are always those since the ring was made
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// Also writes the report, signed with the device key, to FILE: see `raven audit verify`
+    #[arg(long, value_name = "FILE")]
+    pub sign: Option<PathBuf>,
 }
 
 /// The whole account.
@@ -149,6 +153,9 @@ pub fn run(args: &ReportArgs, client: &Client, output: &mut Output) -> Result<u8
         }
         std::thread::sleep(MOMENT);
         account = take(client, since, output)?;
+    }
+    if let Some(path) = &args.sign {
+        super::signed::write(&account, client, path)?;
     }
     if output.json {
         output.value(&account)?;

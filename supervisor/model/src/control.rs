@@ -5,6 +5,7 @@
 //!   line back; for [`Request::Query`] and [`Request::Deliver`] the response carries a stream socket to the role.
 
 use crate::config::Config;
+use crate::signature::Signature;
 use crate::stream::Stream;
 use crate::table::Role;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,13 @@ pub enum FromWorker {
         /// Its key, PEM (PKCS #8).
         key: String,
     },
+    /// The `sign` role's answer when it was given no key: a new one, PKCS #8 as hex digits.
+    DeviceKey {
+        /// The key.
+        key: String,
+    },
+    /// The `sign` role's answer.
+    Signed(Signature),
 }
 
 /// All that a worker needs to begin.
@@ -129,6 +137,10 @@ pub enum Fd {
         /// File name, for messages.
         name: String,
     },
+    /// The device key (memfd), PKCS #8, for the `sign` role.
+    DeviceKey,
+    /// SHA-256 in hex digits (memfd), for the `sign` role.
+    Digest,
 }
 
 /// Identifies a listener within one life of the receive memory; never given twice in it.
@@ -247,6 +259,11 @@ pub enum Request {
     Apply,
     /// Read and check the configuration file, change nothing.
     Diff,
+    /// The appliance's signature of a document.
+    Sign {
+        /// SHA-256 of the document, 64 hex digits.
+        sha256: String,
+    },
 }
 
 impl Request {
@@ -259,6 +276,7 @@ impl Request {
             Self::Deliver => "deliver",
             Self::Apply => "apply",
             Self::Diff => "diff",
+            Self::Sign { .. } => "sign",
         }
     }
 }
@@ -282,6 +300,8 @@ pub enum Response {
         /// In the file.
         file: Box<Config>,
     },
+    /// To [`Request::Sign`].
+    Signed(Signature),
     /// Nothing was done; why, a line each.
     Refused(Vec<String>),
 }

@@ -14,6 +14,7 @@ pub mod query;
 pub mod record;
 pub mod report;
 pub mod services;
+pub mod signature;
 pub mod stream;
 pub mod table;
 pub mod units;

@@ -30,11 +30,13 @@ pub enum Role {
     Config,
     /// Makes the appliance's own key and certificate, answers once, ends.
     Keygen,
+    /// Makes the device key or signs with it, answers once, ends.
+    Sign,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -45,6 +47,7 @@ impl Role {
         Self::Uplink,
         Self::Config,
         Self::Keygen,
+        Self::Sign,
     ];
 
     /// As in the process table and on the command line.
@@ -60,6 +63,7 @@ impl Role {
             Self::Decode => "decode",
             Self::Config => "config",
             Self::Keygen => "keygen",
+            Self::Sign => "sign",
         }
     }
 
@@ -70,7 +74,7 @@ impl Role {
 
     /// True when it answers once and ends, false when it is kept running.
     pub const fn answers_once(self) -> bool {
-        matches!(self, Self::Config | Self::Keygen)
+        matches!(self, Self::Config | Self::Keygen | Self::Sign)
     }
 
     /// The role of that name.

@@ -2,7 +2,7 @@
 
 use super::{Supervisor, Token, event};
 use crate::operator::{CLIENTS_MAX, Client};
-use crate::status;
+use crate::{secrets, status};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use raven_jail::channel::stream_pair;
 use raven_model::control::{Request, Response, ToWorker};
@@ -53,6 +53,10 @@ impl Supervisor {
             Request::Diff => match self.read_config() {
                 Ok(file) => Response::Diff { running: self.config.clone(), file },
                 Err(errors) => Response::Refused(errors),
+            },
+            Request::Sign { sha256 } => match secrets::sign(&self.program, &self.args, &self.config.site.name, sha256) {
+                Ok(signature) => Response::Signed(signature),
+                Err(error) => Response::Refused(vec![format!("nothing was signed: {error:#}")]),
             },
             Request::Query | Request::Deliver => match stream_pair() {
                 Ok((ours, theirs)) => {

@@ -128,7 +128,11 @@ impl Supervisor {
                         self.forget_connection(stream, connection);
                     }
                 }
-                FromWorker::Config(_) | FromWorker::Keys { .. } => {}
+                // Of roles that answer once: `configure.rs` hears those.
+                FromWorker::Config(_)
+                | FromWorker::Keys { .. }
+                | FromWorker::DeviceKey { .. }
+                | FromWorker::Signed(_) => {}
             }
         }
         self.want_write(n);

@@ -8,6 +8,7 @@ use crate::{eventually, pause, root_only};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
 
 const MIB: u64 = 1 << 20;
 
@@ -28,6 +29,46 @@ fn sound(raven: &Appliance) -> Value {
         assert_eq!(n("stored"), n("held") + n("evicted") + n("damaged"), "{stream}");
     }
     account
+}
+
+#[test]
+fn a_stream_has_the_share_that_the_configuration_gives_it() {
+    let mut plan = Plan::new();
+    plan.uplinks = "[buffer.streams.trap]\nshare = 144\n".to_owned();
+    plan.others = sections(&[("trap", format!("udp = [{}]", free_port()))]);
+    let raven = plan.start();
+    let share = |name: &str| number(&find(&raven.status()["streams"], "name", name)["share"]);
+    eventually("the store reports", || raven.status()["ring"].is_object());
+    // Syslog has 48 parts.
+    assert_eq!(share("trap") / share("syslog"), 3, "{}", raven.status()["streams"]);
+}
+
+/// `raven audit …`, which must succeed.
+fn audit(raven: &Appliance, arguments: &[&str]) -> String {
+    let output = raven.raven(&[&["audit"], arguments].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output).trim().to_owned()
+}
+
+#[test]
+fn a_signed_report_is_proof_of_this_appliance_and_of_every_byte() {
+    let raven = Plan::new().start();
+    eventually("the store reports", || raven.status()["ring"].is_object());
+    let file = raven.plan.data().join("report");
+    let path = file.to_str().unwrap();
+    audit(&raven, &["report", "--sign", path]);
+    let key = audit(&raven, &["key"]);
+    assert!(audit(&raven, &["verify", path, "--key", &key]).contains("unchanged since it was signed"));
+    assert!(audit(&raven, &["verify", path]).contains("was not checked"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap()["ok"], true);
+    std::fs::write(&file, text.replacen("true", "fals", 1)).unwrap();
+    let output = raven.raven(&["audit", "verify", path, "--key", &key]);
+    assert!(output.status.code() == Some(1) && said(&output).contains("is not what was signed"), "{}", said(&output));
+    let raven = raven.restart();
+    assert_eq!(audit(&raven, &["key"]), key, "the key is the appliance's for good");
+    let mode = |path: &str| std::fs::metadata(raven.plan.data().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("secrets/device.key"), 0o600);
 }
 
 fn ring(raven: &Appliance, field: &str) -> u64 {

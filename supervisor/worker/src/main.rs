@@ -9,6 +9,7 @@ mod decode;
 mod decoder;
 mod flows;
 mod select;
+mod sign;
 mod sources;
 mod store;
 mod text;
@@ -59,6 +60,10 @@ fn run(role: Role) -> anyhow::Result<()> {
             enter(&start)?;
             let (certificate, key) = raven_collectors::keygen::keys(&start.device)?;
             channel.send_json(&FromWorker::Keys { certificate, key }, &[])?;
+        }
+        Role::Sign => {
+            enter(&start)?;
+            channel.send_json(&sign::answer(&start, fds)?, &[])?;
         }
         Role::Winevent => {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;

@@ -338,7 +338,7 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
             Fd::Tail { peer } => {
                 readers.push(Reader { role: *peer, server: TailServer::new(fd), waiting: VecDeque::new() });
             }
-            Fd::ConfigText { .. } => {}
+            Fd::ConfigText { .. } | Fd::DeviceKey | Fd::Digest => {}
         }
     }
     let mut inputs = Vec::new();
