@@ -32,6 +32,7 @@ pub mod reader;
 pub mod relp;
 pub mod ring;
 pub mod secrets;
+pub mod session;
 pub mod sim;
 pub mod source;
 pub mod standing;
