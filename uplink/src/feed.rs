@@ -7,7 +7,7 @@ use crate::reader::Reader;
 use crate::secrets::Own;
 use crate::source::Source;
 use crate::standing::Shared;
-use crate::{http, nats, relp, session, syslog};
+use crate::{http, nats, relp, session, syslog, udp};
 use raven_model::config::{Destination, Kind};
 use std::future::Future;
 use std::rc::Rc;
@@ -43,6 +43,8 @@ pub struct Feed<S: Source> {
     pub dead: DeadLetters,
     /// What it trusts and shows.
     pub secrets: Own,
+    /// What its two lanes share where they send datagrams.
+    pub path: udp::Shared,
     /// Becomes true when the task shall end.
     pub stop: watch::Receiver<bool>,
 }
@@ -90,6 +92,7 @@ impl<S: Source> Feed<S> {
             Kind::Http | Kind::Otlp => http::attempt(self, &mut memory.http).await,
             Kind::Syslog => syslog::attempt(self).await,
             Kind::Nats => nats::attempt(self, &mut memory.session).await,
+            Kind::Udp => udp::attempt(self).await,
         }
     }
 

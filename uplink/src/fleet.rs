@@ -9,6 +9,7 @@ use crate::reader::Reader;
 use crate::secrets::{Own, Secrets};
 use crate::source::Source;
 use crate::standing::{Counts, Paused, Shared, Standing, Way};
+use crate::udp;
 use raven_model::config::Destination;
 use raven_model::report::UplinkReport;
 use raven_model::units::Seq;
@@ -190,6 +191,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
     ) -> Running {
         let (stop, stopped) = watch::channel(false);
         let secrets = self.secrets.of(&route.0);
+        let path = udp::Path::new(to);
         let feed = |lane| Feed {
             device: self.base.device.clone(),
             name: route.0.clone(),
@@ -201,6 +203,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             standing: Rc::clone(&standing),
             dead: dead.clone(),
             secrets: secrets.clone(),
+            path: Rc::clone(&path),
             stop: stopped.clone(),
         };
         let [live, backfill] = before.map_or([None, None], |tasks| tasks.map(Some));

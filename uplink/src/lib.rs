@@ -39,6 +39,7 @@ pub mod standing;
 pub mod syslog;
 mod text;
 mod tls;
+pub mod udp;
 mod uplink;
 mod wait;
 
