@@ -89,7 +89,9 @@ impl<S: Source> Feed<S> {
     async fn attempt(&mut self, memory: &mut Memory) -> Ended {
         match self.to.kind {
             Kind::Relp => relp::attempt(self, &mut memory.session).await,
-            Kind::Http | Kind::Otlp => http::attempt(self, &mut memory.http).await,
+            Kind::Http | Kind::Otlp | Kind::OtlpMetrics | Kind::RemoteWrite => {
+                http::attempt(self, &mut memory.http).await
+            }
             Kind::Syslog => syslog::attempt(self).await,
             Kind::Nats => nats::attempt(self, &mut memory.session).await,
             Kind::Udp => udp::attempt(self).await,

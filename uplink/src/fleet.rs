@@ -10,7 +10,7 @@ use crate::secrets::{Own, Secrets};
 use crate::source::Source;
 use crate::standing::{Counts, Paused, Shared, Standing, Way};
 use crate::udp;
-use raven_model::config::Destination;
+use raven_model::config::{Destination, Kind};
 use raven_model::report::UplinkReport;
 use raven_model::units::Seq;
 use std::cell::RefCell;
@@ -170,7 +170,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
 
     fn way(&mut self, (name, stream): &Route, to: &Destination) -> Way {
         let board = Rc::clone(self.boards.entry(name.clone()).or_default());
-        Way { board, class: class(stream), cap: to.backfill }
+        Way { board, class: class(stream), cap: to.backfill, ordered: to.kind == Kind::RemoteWrite }
     }
 
     fn replace(&mut self, old: Running, to: &Destination) -> Running {

@@ -272,6 +272,10 @@ pub enum Kind {
     Syslog,
     /// Logs of OpenTelemetry, protobuf by POST.
     Otlp,
+    /// Metrics of OpenTelemetry, of the host.
+    OtlpMetrics,
+    /// Prometheus' remote write 1.0, of the host.
+    RemoteWrite,
     /// NATS JetStream; an acknowledgement per record once it is stored.
     Nats,
     /// Datagrams as they came, to collectors that know nothing else. Nothing acknowledges them.

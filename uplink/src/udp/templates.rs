@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A collector that was started anew has all templates after so long.
-pub const AGAIN: Duration = Duration::from_secs(60);
+pub const AGAIN: Duration = Duration::from_mins(1);
 
 /// Templates kept for records to come, at most; what a block needs, it brings again.
 const KNOWN_MAX: usize = 4096;

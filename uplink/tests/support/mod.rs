@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod envelope;
 pub mod legacy;
 pub mod nats;
+pub mod prometheus;
 pub mod receiver;
 pub mod rsyslog;
 

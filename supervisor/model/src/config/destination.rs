@@ -13,6 +13,8 @@ impl Kind {
             Self::Http => "http",
             Self::Syslog => "syslog",
             Self::Otlp => "otlp",
+            Self::OtlpMetrics => "otlp_metrics",
+            Self::RemoteWrite => "remote_write",
             Self::Nats => "nats",
             Self::Udp => "udp",
         }
@@ -25,7 +27,17 @@ impl Kind {
 
     /// Whether `to` is a URL.
     pub const fn has_url(self) -> bool {
-        matches!(self, Self::Http | Self::Otlp)
+        matches!(self, Self::Http | Self::Otlp | Self::OtlpMetrics | Self::RemoteWrite)
+    }
+
+    /// Whether it is OpenTelemetry's protocol.
+    pub const fn is_otlp(self) -> bool {
+        matches!(self, Self::Otlp | Self::OtlpMetrics)
+    }
+
+    /// Whether numbers are sent and no records.
+    pub const fn is_of_metrics(self) -> bool {
+        matches!(self, Self::OtlpMetrics | Self::RemoteWrite)
     }
 }
 
@@ -104,6 +116,10 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
     if to.kind.is_unacknowledged() && to.ack == AckClass::Durable {
         let message = format!("nothing acknowledges `{}`", to.kind.name());
         flaws.push(at("ack", &message, "`kind = \"relp\"` for a receiver that says what it has"));
+    }
+    if to.kind.is_of_metrics() && to.streams != ["host"] {
+        let message = format!("`{}` sends numbers, and stream `host` alone has them", to.kind.name());
+        flaws.push(at("streams", &message, "`streams = [\"host\"]`; the others have kinds of their own"));
     }
     flaws.extend(of_datagrams(name, to));
     flaws

@@ -67,8 +67,8 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     (
         "kind",
         choice::<Kind>(
-            "`\"relp\"`, `\"http\"`, `\"syslog\"`, `\"otlp\"`, `\"nats\"` or `\"udp\"`",
-            &["relp", "http", "syslog", "otlp", "nats", "udp"],
+            "`\"relp\"`, `\"http\"`, `\"syslog\"`, `\"otlp\"`, `\"otlp_metrics\"`, `\"remote_write\"`, `\"nats\"` or `\"udp\"`",
+            &["relp", "http", "syslog", "otlp", "otlp_metrics", "remote_write", "nats", "udp"],
         ),
     ),
     ("to", text::<String>("`\"host:port\"`, or `\"http://host:port/path\"` for HTTP and OTLP")),
