@@ -85,7 +85,11 @@ fn raw_len(ring: &SimRing) -> usize {
     let mut piece = std::pin::pin!(ring.piece("syslog", raven_model::units::Seq(1)));
     match piece.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
         std::task::Poll::Ready(Ok(Piece::Run(run))) => {
-            run.records_from(run.first()).next().map_or(0, |(_, record)| record.raw.len())
+            let raw_len = |entry: raven_buffer::Entry<'_>| match entry {
+                raven_buffer::Entry::Record(_, record) => Some(record.raw.len()),
+                raven_buffer::Entry::Context(..) => None,
+            };
+            run.entries_from(run.first()).find_map(raw_len).unwrap_or_default()
         }
         _ => 0,
     }

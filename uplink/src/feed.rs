@@ -7,7 +7,7 @@ use crate::reader::Reader;
 use crate::secrets::Own;
 use crate::source::Source;
 use crate::standing::Shared;
-use crate::{http, nats, relp, syslog};
+use crate::{http, nats, relp, session, syslog, udp};
 use raven_model::config::{Destination, Kind};
 use std::future::Future;
 use std::rc::Rc;
@@ -43,6 +43,8 @@ pub struct Feed<S: Source> {
     pub dead: DeadLetters,
     /// What it trusts and shows.
     pub secrets: Own,
+    /// What its two lanes share where they send datagrams.
+    pub path: udp::Shared,
     /// Becomes true when the task shall end.
     pub stop: watch::Receiver<bool>,
 }
@@ -86,10 +88,13 @@ impl<S: Source> Feed<S> {
     /// Connects and delivers until that fails or it shall stop.
     async fn attempt(&mut self, memory: &mut Memory) -> Ended {
         match self.to.kind {
-            Kind::Relp => relp::attempt(self, &mut memory.relp).await,
-            Kind::Http | Kind::Otlp => http::attempt(self, &mut memory.http).await,
+            Kind::Relp => relp::attempt(self, &mut memory.session).await,
+            Kind::Http | Kind::Otlp | Kind::OtlpMetrics | Kind::RemoteWrite => {
+                http::attempt(self, &mut memory.http).await
+            }
             Kind::Syslog => syslog::attempt(self).await,
-            Kind::Nats => nats::attempt(self, &mut memory.nats).await,
+            Kind::Nats => nats::attempt(self, &mut memory.session).await,
+            Kind::Udp => udp::attempt(self).await,
         }
     }
 
@@ -140,9 +145,8 @@ impl<S: Source> Feed<S> {
 /// What attempts remember from one to the next.
 #[derive(Default)]
 struct Memory {
-    relp: relp::Memory,
     http: http::Memory,
-    nats: relp::Memory,
+    session: session::Memory,
 }
 
 /// A backfill lane without work for [`IDLE`] needs no connection. Never, for the live lane.

@@ -9,7 +9,8 @@ use crate::reader::Reader;
 use crate::secrets::{Own, Secrets};
 use crate::source::Source;
 use crate::standing::{Counts, Paused, Shared, Standing, Way};
-use raven_model::config::Destination;
+use crate::udp;
+use raven_model::config::{Destination, Kind};
 use raven_model::report::UplinkReport;
 use raven_model::units::Seq;
 use std::cell::RefCell;
@@ -169,7 +170,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
 
     fn way(&mut self, (name, stream): &Route, to: &Destination) -> Way {
         let board = Rc::clone(self.boards.entry(name.clone()).or_default());
-        Way { board, class: class(stream), cap: to.backfill }
+        Way { board, class: class(stream), cap: to.backfill, ordered: to.kind == Kind::RemoteWrite }
     }
 
     fn replace(&mut self, old: Running, to: &Destination) -> Running {
@@ -190,6 +191,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
     ) -> Running {
         let (stop, stopped) = watch::channel(false);
         let secrets = self.secrets.of(&route.0);
+        let path = udp::Path::new(to);
         let feed = |lane| Feed {
             device: self.base.device.clone(),
             name: route.0.clone(),
@@ -201,6 +203,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             standing: Rc::clone(&standing),
             dead: dead.clone(),
             secrets: secrets.clone(),
+            path: Rc::clone(&path),
             stop: stopped.clone(),
         };
         let [live, backfill] = before.map_or([None, None], |tasks| tasks.map(Some));

@@ -1,4 +1,5 @@
-//! HTTP: NDJSON bodies by POST over one kept connection; 2xx acknowledges the whole body.
+//! HTTP: bodies by POST over one kept connection; 2xx acknowledges the whole body. NDJSON, OTLP and Prometheus' remote
+//! write differ by what a body is made of ([`body`]) and by what an answer says beside its status.
 //!
 //! A body that is too large, too slow or refused makes the next one half as long, each that is taken twice as long:
 //! so a refused body is bisected down to the record that the receiver does not want, and a slow link gets bodies that
@@ -12,17 +13,17 @@ use crate::feed::{Ended, Feed, told};
 use crate::link::Dial;
 use crate::secrets::Scheme;
 use crate::source::Source;
-use crate::{otlp, tls};
+use crate::{otlp, remote_write, tls};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use body::{Body, Builder};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use raven_model::config::{Compression, Kind};
+use raven_model::config::Kind;
 use raven_model::units::Seq;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -118,6 +119,8 @@ enum Outcome {
     Taken,
     /// The receiver will not have these records, or not so many at once.
     Refused(String),
+    /// It has newer ones, or takes none so old: each by itself would be refused too, for good.
+    TooOld(String),
     Failed(Failure),
 }
 
@@ -181,6 +184,7 @@ impl<S: Source> Session<'_, S> {
     /// Makes the next body; writes what is known to be refused to the dead letters on the way.
     fn build(&mut self) -> Result<Body, Failure> {
         let cap = self.memory.cap.unwrap_or(usize::MAX).min(self.feed.to.window as usize);
+        let kind = self.feed.to.kind;
         let Feed { reader, standing, dead, .. } = &mut *self.feed;
         let mut unwritable = None;
         let (builder, memory) = (&mut self.builder, &mut *self.memory);
@@ -188,10 +192,11 @@ impl<S: Source> Session<'_, S> {
             if memory.suspects.contains(&seq) {
                 return body::Choice::Leave;
             }
-            if !memory.poison.contains(&seq) {
+            let unfit = body::unfit(kind, record);
+            if unfit.is_none() && !memory.poison.contains(&seq) {
                 return body::Choice::Send;
             }
-            match dead.add(seq, record, listener, &memory.reason) {
+            match dead.add(seq, record, listener, unfit.as_ref().unwrap_or(&memory.reason)) {
                 Ok(()) => {
                     memory.poison.remove(&seq);
                     body::Choice::Bury
@@ -211,10 +216,17 @@ impl<S: Source> Session<'_, S> {
         let peer = &self.target.authority;
         let (count, seconds) = (body.count, self.feed.ack_timeout().as_secs());
         let failure = match answer {
-            Some(Ok(Ok(answer))) if self.feed.to.kind == Kind::Otlp && answer.status.is_success() => {
+            Some(Ok(Ok(answer))) if self.feed.to.kind.is_otlp() && answer.status.is_success() => {
                 return otlp_outcome(&answer, peer);
             }
-            Some(Ok(Ok(answer))) => return answer.outcome(peer),
+            Some(Ok(Ok(answer))) => {
+                let of_time = self.feed.to.kind == Kind::RemoteWrite && remote_write::is_of_time(&answer.says);
+                return if of_time && !answer.status.is_success() {
+                    Outcome::TooOld(answer.words(peer))
+                } else {
+                    answer.outcome(peer)
+                };
+            }
             Some(Ok(Err(error))) => match tls::below(&error) {
                 Some(error) => tls::broken(peer, error, ""),
                 None => Failure::retry(format!("{peer}: {}, {count} records under way", chain(&error))),
@@ -233,8 +245,8 @@ impl<S: Source> Session<'_, S> {
     async fn exchange(&mut self, body: &Body) -> Option<Result<Result<Answer, hyper::Error>, Elapsed>> {
         let connection = self.connection.as_mut()?;
         let deadline = Instant::now() + self.feed.ack_timeout();
-        let request = self.target.request(body, self.feed.to.compression);
-        let exchange = timeout_at(deadline, connection.exchange(request, deadline, self.feed.to.kind == Kind::Otlp));
+        let request = self.target.request(body);
+        let exchange = timeout_at(deadline, connection.exchange(request, deadline, self.feed.to.kind.is_otlp()));
         tokio::pin!(exchange);
         tokio::select! {
             answer = &mut exchange => return Some(answer),
@@ -250,6 +262,7 @@ impl<S: Source> Session<'_, S> {
                 self.taken(body);
             }
             Outcome::Refused(words) => self.refused(body, words)?,
+            Outcome::TooOld(words) => self.too_old(body, words),
             Outcome::Failed(failure) => return Err(failure),
         }
         Ok(())
@@ -285,6 +298,18 @@ impl<S: Source> Session<'_, S> {
             }
         }
         if memory.suspects.len() > SUSPECTS_MAX { self.judge() } else { Ok(()) }
+    }
+
+    /// No proof is needed that it takes others. Halved all the same: those behind may be young enough.
+    fn too_old(&mut self, body: &Body, words: String) {
+        let memory = &mut *self.memory;
+        if body.count > 1 {
+            memory.halve(body.count);
+        } else {
+            memory.reason = words;
+            memory.poison.extend(body.ranges.iter().map(|(seq, _)| *seq));
+        }
+        self.feed.reader.rewind();
     }
 
     fn put_on_probation(&mut self) {
@@ -343,9 +368,13 @@ struct Answer {
 }
 
 impl Answer {
-    fn outcome(self, peer: &str) -> Outcome {
+    fn words(&self, peer: &str) -> String {
         let says = if self.says.is_empty() { String::new() } else { format!(" ({})", self.says) };
-        let words = format!("{peer} answered {}{says}", self.status);
+        format!("{peer} answered {}{says}", self.status)
+    }
+
+    fn outcome(self, peer: &str) -> Outcome {
+        let words = self.words(peer);
         match self.status.as_u16() {
             200..=299 => Outcome::Taken,
             400 | 413 | 422 => Outcome::Refused(words),
@@ -454,19 +483,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Target {
-    fn request(&self, body: &Body, compression: Compression) -> Request<Full<Bytes>> {
+    fn request(&self, body: &Body) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body.bytes.clone()));
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = self.path.clone();
         let headers = request.headers_mut();
         headers.insert(header::HOST, self.host.clone());
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("raven/", env!("CARGO_PKG_VERSION"))));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+        for (name, value) in &body.headers {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
         if let Some(authorization) = &self.authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
-        }
-        if let Some(coding) = body::coding(compression) {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         request
     }
@@ -517,6 +545,7 @@ mod tests {
         {
             Outcome::Taken => "taken",
             Outcome::Refused(_) => "refused",
+            Outcome::TooOld(_) => "too old",
             Outcome::Failed(Failure { class: Class::Retry, .. }) => "retry",
             Outcome::Failed(_) => "config",
         };

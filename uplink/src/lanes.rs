@@ -76,7 +76,7 @@ impl Lanes {
 
     /// What the live lane reads next, when it is at `at`. It jumps where it has to.
     pub fn live_next(&mut self, progress: &mut Progress, at: Seq, now: Instant) -> Seq {
-        let next = at.max(self.split).max(progress.low().plus(1));
+        let next = self.in_order(progress, at);
         let head = self.heads.newest();
         let is_old = self.heads.before(now, LIVE_LAG).is_some_and(|old| next < old);
         if !is_old || head.0.saturating_sub(next.0) < JUMP_MIN {
@@ -86,6 +86,11 @@ impl Lanes {
         self.jumps += 1;
         progress.merge_gaps(GAPS_MAX - 1);
         head
+    }
+
+    /// As [`live_next`](Self::live_next), for a lane that never jumps.
+    pub fn in_order(&self, progress: &Progress, at: Seq) -> Seq {
+        at.max(self.split).max(progress.low().plus(1))
     }
 
     /// Whether the live lane, at `at`, is [`BEHIND`].

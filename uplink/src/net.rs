@@ -1,9 +1,9 @@
 //! Connections to destinations. Names are resolved anew at each attempt; an attempt takes `timeout` at most.
 
 use crate::attempt::Failure;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 /// Longest attempt: the kernel repeats a lost SYN after 1, 3, 7 and 15 s, so a longer one finds a path that is back
@@ -28,6 +28,25 @@ pub async fn connect(to: &str, within: Duration) -> Result<(TcpStream, SocketAdd
         }
     }
     Err(Failure::retry(format!("connect to {to}: {}", last.unwrap_or_else(|| "the name has no address".to_owned()))))
+}
+
+/// A socket that sends to `host:port`, and hears what comes from there alone.
+pub async fn datagrams(to: &str, within: Duration) -> Result<(UdpSocket, SocketAddr), Failure> {
+    let mut last = "the name has no address".to_owned();
+    for addr in resolve(to, Instant::now() + within.min(CONNECT_MAX)).await? {
+        let any: SocketAddr =
+            if addr.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+        let socket = async {
+            let socket = UdpSocket::bind(any).await?;
+            socket.connect(addr).await?;
+            Ok::<_, std::io::Error>(socket)
+        };
+        match socket.await {
+            Ok(socket) => return Ok((socket, addr)),
+            Err(error) => last = format!("{addr}: {error}"),
+        }
+    }
+    Err(Failure::retry(format!("send to {to}: {last}")))
 }
 
 async fn resolve(to: &str, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {

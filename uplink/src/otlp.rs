@@ -1,16 +1,14 @@
-//! Records as logs of OpenTelemetry (OTLP 1, `ExportLogsServiceRequest`), in protobuf. `docs/formats.md` is the
-//! specification of what stands in which attribute.
+//! Records as logs of OpenTelemetry (OTLP 1, `ExportLogsServiceRequest`), in protobuf; [`metrics`] are beside them.
+//! `docs/formats.md` is the specification of what stands in which attribute.
+
+pub mod metrics;
 
 use crate::envelope::priority;
+use crate::proto::{Field, enclose, field, field_bytes, field_fixed, field_number, open, varint_len};
 use crate::text;
 use raven_model::record::Record;
 use raven_model::stream::Stream;
 use raven_model::units::Seq;
-
-/// Wire types of protobuf.
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const BYTES: u8 = 2;
 
 /// `SeverityNumber` for the severities of syslog, emergency to debug (OpenTelemetry's mapping of RFC 5424).
 const SEVERITIES: [u64; 8] = [21, 19, 18, 17, 13, 10, 9, 5];
@@ -18,17 +16,21 @@ const SEVERITY_TEXTS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "
 
 /// Writes the records of one device and stream.
 pub struct Otlp {
-    /// The `Resource` with its key, and the `InstrumentationScope` with its.
-    resource: Vec<u8>,
-    scope: Vec<u8>,
+    origin: Origin,
     syslog: bool,
     record: Vec<u8>,
     part: Vec<u8>,
 }
 
-impl Otlp {
-    /// For the records of `stream`, received by `device`.
-    pub fn new(device: &str, stream: &str) -> Self {
+/// Whose they are: what stands once in a request.
+struct Origin {
+    /// The `Resource` with its key, and the `InstrumentationScope` with its.
+    resource: Vec<u8>,
+    scope: Vec<u8>,
+}
+
+impl Origin {
+    fn new(device: &str, stream: &str) -> Self {
         let (mut inner, mut part) = (Vec::new(), Vec::new());
         for (key, value) in [("service.name", "raven"), ("dev", device), ("stream", stream)] {
             attribute(&mut inner, &mut part, 1, key, &Value::Text(value));
@@ -39,8 +41,22 @@ impl Otlp {
         field_bytes(&mut inner, 1, b"raven");
         field_bytes(&mut inner, 2, env!("CARGO_PKG_VERSION").as_bytes());
         field_bytes(&mut scope, 1, &inner);
+        Self { resource, scope }
+    }
+
+    /// Puts the fields of a `ScopeLogs` or `ScopeMetrics` into their request.
+    fn close(&self, fields: &mut Vec<u8>) {
+        enclose(fields, 0, 2, &self.scope);
+        // The scope's message is the resource's second field, behind the resource.
+        enclose(fields, 0, 1, &self.resource);
+    }
+}
+
+impl Otlp {
+    /// For the records of `stream`, received by `device`.
+    pub fn new(device: &str, stream: &str) -> Self {
         let syslog = stream == Stream::Syslog.name();
-        Self { resource, scope, syslog, record: Vec::new(), part }
+        Self { origin: Origin::new(device, stream), syslog, record: Vec::new(), part: Vec::new() }
     }
 
     /// Appends a record, as an element of `ScopeLogs.log_records`.
@@ -68,23 +84,13 @@ impl Otlp {
         for (key, value) in always.into_iter().chain(flags) {
             attribute(log, part, 6, key, &value);
         }
-        key(log, 11, FIXED64);
-        log.extend_from_slice(&received.wall.0.to_le_bytes());
+        field_fixed(log, 11, received.wall.0);
         field_bytes(out, 2, log);
     }
 
     /// Puts the records of a body into their request.
     pub fn close(&self, records: &mut Vec<u8>) {
-        let scope_logs = self.scope.len() + records.len();
-        let resource_logs = self.resource.len() + 1 + varint_len(scope_logs as u64) + scope_logs;
-        let mut head = Vec::with_capacity(64 + self.resource.len() + self.scope.len());
-        key(&mut head, 1, BYTES);
-        varint(&mut head, resource_logs as u64);
-        head.extend_from_slice(&self.resource);
-        key(&mut head, 2, BYTES);
-        varint(&mut head, scope_logs as u64);
-        head.extend_from_slice(&self.scope);
-        records.splice(0..0, head);
+        self.origin.close(records);
     }
 }
 
@@ -109,9 +115,7 @@ fn value(out: &mut Vec<u8>, value: &Value<'_>) {
 /// Appends a `KeyValue`. All names are shorter than 128 bytes.
 fn attribute(out: &mut Vec<u8>, part: &mut Vec<u8>, field: u8, name: &str, content: &Value<'_>) {
     value(part, content);
-    key(out, field, BYTES);
-    let len = 2 + name.len() + 1 + varint_len(part.len() as u64) + part.len();
-    varint(out, len as u64);
+    open(out, field, 2 + name.len() + 1 + varint_len(part.len() as u64) + part.len());
     field_bytes(out, 1, name.as_bytes());
     field_bytes(out, 2, part);
 }
@@ -129,34 +133,7 @@ fn severity(log: &mut Vec<u8>, raw: &[u8]) {
     }
 }
 
-fn key(out: &mut Vec<u8>, field: u8, wire: u8) {
-    out.push(field << 3 | wire);
-}
-
-fn field_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    key(out, field, BYTES);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn field_number(out: &mut Vec<u8>, field: u8, number: u64) {
-    key(out, field, VARINT);
-    varint(out, number);
-}
-
-fn varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-const fn varint_len(number: u64) -> usize {
-    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-/// What an `ExportLogsServiceResponse` says of refused records: how many, and why. `None` when it is none.
+/// What an `ExportLogsServiceResponse`, or one of metrics, says of refused records: how many, and why. `None` when it is none.
 pub fn rejected(mut answer: &[u8]) -> Option<(u64, &[u8])> {
     let mut found = (0, &b""[..]);
     while !answer.is_empty() {
@@ -171,46 +148,6 @@ pub fn rejected(mut answer: &[u8]) -> Option<(u64, &[u8])> {
         }
     }
     Some(found)
-}
-
-enum Field<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    Fixed,
-}
-
-/// Takes one field off the front; `None` when it is not protobuf.
-fn field<'a>(bytes: &mut &'a [u8]) -> Option<(u64, Field<'a>)> {
-    let tag = take_varint(bytes)?;
-    let content = match tag & 7 {
-        0 => Field::Number(take_varint(bytes)?),
-        1 => take(bytes, 8).map(|_| Field::Fixed)?,
-        2 => {
-            let len = usize::try_from(take_varint(bytes)?).ok()?;
-            Field::Bytes(take(bytes, len)?)
-        }
-        5 => take(bytes, 4).map(|_| Field::Fixed)?,
-        _ => return None,
-    };
-    Some((tag >> 3, content)).filter(|(field, _)| *field > 0)
-}
-
-fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(len)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let byte = take(bytes, 1)?[0];
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -240,12 +177,5 @@ mod tests {
             let _ = rejected(&answer);
         }
 
-        #[test]
-        fn a_varint_is_as_long_as_it_says(number: u64) {
-            let mut out = Vec::new();
-            varint(&mut out, number);
-            prop_assert_eq!(out.len(), varint_len(number));
-            prop_assert_eq!(take_varint(&mut &out[..]), Some(number));
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! in the queues before the live lane's records. A share of 80 % rests a quarter of the time that the burst took: it
 //! needs no measurement of the link, which would measure its own effect. A rate rests until the burst is paid for.
 
-use raven_model::config::Backfill;
+use raven_model::config::{Backfill, Rate};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -89,8 +89,8 @@ impl Pacer {
         let of_rate = |rate: u64| ((rate as f64 * BURST_OF_RATE.as_secs_f64()) as u64).max(1);
         let (most_bytes, most_records) = match self.cap {
             Backfill::Share(_) => (self.burst, u64::MAX),
-            Backfill::Bytes(rate) => (self.burst.min(of_rate(rate.0)), u64::MAX),
-            Backfill::Records(rate) => (self.burst, of_rate(u64::from(rate))),
+            Backfill::Rate(Rate::Bytes(rate)) => (self.burst.min(of_rate(rate.0)), u64::MAX),
+            Backfill::Rate(Rate::Records(rate)) => (self.burst, of_rate(u64::from(rate))),
         };
         Gate::Open { bytes: most_bytes.saturating_sub(bytes), records: most_records.saturating_sub(records) }
     }
@@ -110,8 +110,8 @@ impl Pacer {
                 let share = f64::from(percent.clamp(1, 100)) / 100.0;
                 now + (now - since).mul_f64((1.0 - share) / share)
             }
-            Backfill::Bytes(rate) => paid(bytes, rate.0),
-            Backfill::Records(rate) => paid(records, u64::from(rate)),
+            Backfill::Rate(Rate::Bytes(rate)) => paid(bytes, rate.0),
+            Backfill::Rate(Rate::Records(rate)) => paid(records, u64::from(rate)),
         }
     }
 }
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn a_rate_is_kept_whatever_the_link_takes() {
-        let bytes = sent(Backfill::Bytes(ByteCount(100_000)), 50e6);
+        let bytes = sent(Backfill::Rate(Rate::Bytes(ByteCount(100_000))), 50e6);
         assert!((1_800_000..=2_100_000).contains(&bytes), "{bytes}");
-        let bytes = sent(Backfill::Records(500), 50e6);
+        let bytes = sent(Backfill::Rate(Rate::Records(500)), 50e6);
         assert!((900_000..=1_050_000).contains(&bytes), "{bytes}");
     }
 

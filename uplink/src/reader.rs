@@ -3,7 +3,8 @@
 use crate::lanes::Lane;
 use crate::source::{Piece, Run, Source, SourceError};
 use crate::standing::{Place, Shared};
-use raven_model::record::Record;
+use raven_buffer::Entry;
+use raven_model::record::{self, Record};
 use raven_model::units::{Seq, UnixNanos};
 use std::future::Future;
 use std::pin::Pin;
@@ -85,14 +86,31 @@ impl<S: Source> Reader<S> {
     }
 
     /// Hands records over until there are no more at hand or `take` has enough.
-    pub fn take(&mut self, mut take: impl FnMut(Seq, &Record<'_>, &str) -> More) {
+    pub fn take(&mut self, take: impl FnMut(Seq, &Record<'_>, &str) -> More) {
+        self.take_with(|_| {}, take);
+    }
+
+    /// As [`take`](Self::take), with the contexts that the records need, each before the first that needs it. One that
+    /// was handed over may be handed over again.
+    pub fn take_with(
+        &mut self,
+        mut note: impl FnMut(&record::Context<'_>),
+        mut take: impl FnMut(Seq, &Record<'_>, &str) -> More,
+    ) {
         if self.has_retry() {
             return self.take_retries(take);
         }
         let Place::At { next, end, bytes, records } = self.place() else { return };
         let Some(run) = &self.run else { return };
         let (mut sum, mut count, mut received) = (0_u64, 0_u64, UnixNanos(0));
-        for (seq, record) in run.records_from(next) {
+        for entry in run.entries_from(next) {
+            let (seq, record) = match entry {
+                Entry::Record(seq, record) => (seq, record),
+                Entry::Context(_, context) => {
+                    note(&context);
+                    continue;
+                }
+            };
             if end.is_some_and(|end| seq >= end) || sum >= bytes || count >= records {
                 break;
             }

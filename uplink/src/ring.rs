@@ -7,8 +7,7 @@
 use crate::source::{Piece, Run, Source, SourceError};
 use crate::wait::Readable;
 use raven_buffer::tail::{Answer, Low, Reply, Request, TailClient, TailError};
-use raven_buffer::{Block, BlockHead, Found, RingReader};
-use raven_model::record::Record;
+use raven_buffer::{Block, BlockHead, Entry, Found, RingReader};
 use raven_model::units::Seq;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -329,8 +328,8 @@ impl Run for StoredRun {
         self.0.next()
     }
 
-    fn records_from(&self, seq: Seq) -> impl Iterator<Item = (Seq, Record<'_>)> {
-        self.0.records().skip(seq.0.saturating_sub(self.0.first.0) as usize)
+    fn entries_from(&self, from: Seq) -> impl Iterator<Item = Entry<'_>> {
+        self.0.entries().filter(move |entry| !matches!(entry, Entry::Record(seq, _) if *seq < from))
     }
 
     fn listener_name(&self, id: u8) -> &str {

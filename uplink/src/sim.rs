@@ -1,7 +1,8 @@
 //! A ring in memory, for scenarios and measurements: what the store does to a stream, without a disk.
 
 use crate::source::{Piece, Run, Source, SourceError};
-use raven_model::record::{Frames, Received, Record, frame_len, write_frame};
+use raven_buffer::Entry;
+use raven_model::record::{Context, Frames, Received, frame_len, write_frame};
 use raven_model::units::{Seq, UnixNanos};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -120,9 +121,16 @@ impl Run for SimRun {
         self.first.plus(self.count)
     }
 
-    fn records_from(&self, seq: Seq) -> impl Iterator<Item = (Seq, Record<'_>)> {
-        let records = Frames::new(&self.frames).map_while(Result::ok);
-        (self.first.0..).map(Seq).zip(records).skip(seq.0.saturating_sub(self.first.0) as usize)
+    fn entries_from(&self, from: Seq) -> impl Iterator<Item = Entry<'_>> {
+        let mut seq = self.first;
+        Frames::new(&self.frames).map_while(Result::ok).filter_map(move |frame| {
+            if !frame.received.is_record() {
+                return Context::read(frame.raw).map(|context| Entry::Context(frame.received.wall, context));
+            }
+            let at = seq;
+            seq = seq.plus(1);
+            (at >= from).then_some(Entry::Record(at, frame))
+        })
     }
 
     fn listener_name(&self, _: u8) -> &'static str {

@@ -1,7 +1,7 @@
 //! Where records come from: the seam between delivery and the ring. [`crate::ring`] is the real one, [`crate::sim`]
 //! the simulated one.
 
-use raven_model::record::Record;
+use raven_buffer::Entry;
 use raven_model::units::Seq;
 use std::future::Future;
 
@@ -11,8 +11,8 @@ pub trait Run {
     fn first(&self) -> Seq;
     /// One after the last record.
     fn next(&self) -> Seq;
-    /// Records from `seq` on.
-    fn records_from(&self, seq: Seq) -> impl Iterator<Item = (Seq, Record<'_>)>;
+    /// Records from `seq` on, and before each the context that it needs: also what stands before `seq`.
+    fn entries_from(&self, seq: Seq) -> impl Iterator<Item = Entry<'_>>;
     /// Name of the listener that took a record.
     fn listener_name(&self, id: u8) -> &str;
 }

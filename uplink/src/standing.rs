@@ -73,6 +73,8 @@ pub struct Way {
     pub class: usize,
     /// How fast backfill goes.
     pub cap: Backfill,
+    /// The destination refuses what is older than what it has: the live lane leaves nothing behind.
+    pub ordered: bool,
 }
 
 /// Held by an operator until resumed, also over restarts.
@@ -178,6 +180,9 @@ impl Standing {
     }
 
     fn live_next(&mut self, at: Seq, now: Instant) -> Seq {
+        if self.way.ordered {
+            return self.lanes.in_order(&self.progress, at);
+        }
         let before = self.lanes.jumps;
         let next = self.lanes.live_next(&mut self.progress, at, now);
         if self.lanes.jumps != before {

@@ -180,7 +180,10 @@ fn a_server_with_tls_and_a_password_takes_ours_alone() {
         let words = status(&mut fleet, "noc").last_error.unwrap();
         assert!(words.contains("Authorization Violation") && !words.contains("wrong"), "{words}");
         tell(&mut fleet, "basic raven:s3cr3t");
-        until("it is let in", || status(&mut fleet, "noc").last_error.unwrap().contains("no JetStream stream")).await;
+        let let_in = |fleet: &mut SimFleet| {
+            status(fleet, "noc").last_error.is_some_and(|words| words.contains("no JetStream stream"))
+        };
+        until("it is let in", || let_in(&mut fleet)).await;
         fleet.stop().await;
     });
 }

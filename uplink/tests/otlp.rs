@@ -1,4 +1,4 @@
-//! Logs of OpenTelemetry: what is sent is read by `protoc`, which shares no code with us.
+//! Logs and metrics of OpenTelemetry: what is sent is read by `protoc`, which shares no code with us.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -23,8 +23,12 @@ fn installed() -> bool {
 
 /// The request as text, one field a line.
 fn decoded(request: &[u8]) -> String {
+    decoded_as("check.ExportLogsServiceRequest", "tests/data/otlp.proto", request)
+}
+
+fn decoded_as(message: &str, file: &str, request: &[u8]) -> String {
     let mut protoc = Command::new("/usr/bin/protoc")
-        .args(["--decode=check.ExportLogsServiceRequest", "-Itests/data", "tests/data/otlp.proto"])
+        .args([&format!("--decode={message}"), "-Itests/data", file])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -153,4 +157,51 @@ fn a_receiver_that_is_busy_is_tried_again_and_one_that_is_none_is_a_configuratio
         let asked = asked.borrow();
         assert!((asked[1] - asked[0]).as_millis() >= 1000, "not before Retry-After");
     });
+}
+
+#[test]
+fn a_decoder_that_is_not_ours_reads_every_number_of_the_host() {
+    if !installed() {
+        return;
+    }
+    let (dir, ring) = (tempfile::tempdir().unwrap(), SimRing::new());
+    let sample = include_bytes!("../../collectors/decode/tests/host/sample.json").trim_ascii();
+    ring.store("host", &[sample, br#"{"t":7,"event":"oom_kill","count":2}"#, b"\xff", sample]);
+    let bodies = Rc::new(RefCell::new(Vec::new()));
+    run(async {
+        let seen = Rc::clone(&bodies);
+        let url = raw_http(move |head, body| {
+            assert_eq!(head["content-type"], "application/x-protobuf");
+            seen.borrow_mut().push(body.to_vec());
+            Answer::new(200, b"")
+        })
+        .await;
+        let line = format!(r#"noc kind=otlp_metrics compression=none streams=["host"] to={url}"#);
+        let mut fleet = one(dir.path(), &ring, &line);
+        until_acked(&mut fleet, "noc", 4).await;
+        assert_eq!(status(&mut fleet, "noc").dead.held, 1, "the one that is no sample");
+        fleet.stop().await;
+    });
+    let read = |body: &Vec<u8>| decoded_as("check.ExportMetricsServiceRequest", "tests/data/otlp_metrics.proto", body);
+    let text: String = bodies.borrow().iter().map(read).collect();
+    let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let no_unknown = !text.lines().any(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()));
+    assert!(no_unknown, "fields that the protocol does not have: {text}");
+    let json: serde_json::Value = serde_json::from_slice(sample).unwrap();
+    let (at, free, softirq) = (&json["t"], &json["memory"]["free_bytes"], &json["cpu"]["softirq_s"]);
+    for part in [
+        "key: \"dev\" value { string_value: \"arena\" }".to_owned(),
+        format!(
+            "metrics {{ name: \"raven_host_memory_free_bytes\" unit: \"By\" gauge {{ data_points {{ time_unix_nano: {at} \
+             as_double: {free} }} }} }}"
+        ),
+        format!(
+            "data_points {{ time_unix_nano: {at} as_double: {softirq} attributes {{ key: \"mode\" value {{ string_value: \
+             \"softirq\" }} }} }}"
+        ),
+        "aggregation_temporality: AGGREGATION_TEMPORALITY_CUMULATIVE is_monotonic: true".to_owned(),
+    ] {
+        assert!(squeezed.contains(&part), "{part} is not there");
+    }
+    assert_eq!(squeezed.matches("name: \"raven_host_load1\"").count(), 2);
 }

@@ -27,11 +27,12 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 20] = [
+pub const TESTS: [Need; 21] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
     Need { what: "nats-server", package: "nats-server" },
+    Need { what: "prometheus", package: "prometheus" },
     Need { what: "protoc", package: "protobuf-compiler" },
     Need { what: "openssl", package: "openssl" },
     Need { what: "curl", package: "curl" },
@@ -124,8 +125,35 @@ pub fn unpack() -> Result<()> {
 }
 
 fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {
-    // Packages such as rsyslog would start their daemon; policy-rc.d is respected by all of Debian's, systemd or not.
+    let _quiet = NoDaemons::begin();
     crate::build::must(
         Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(verb).args(packages),
     )
+}
+
+/// Packages such as rsyslog and prometheus start their daemon when they are installed, which tests and measurements
+/// would meet: as long as this lives, Debian's `policy-rc.d` says no, with systemd or without. One that is there already
+/// stays.
+struct NoDaemons(Option<&'static Path>);
+
+impl NoDaemons {
+    fn begin() -> Self {
+        let policy = Path::new("/usr/sbin/policy-rc.d");
+        if policy.exists() || std::fs::write(policy, "#!/bin/sh\nexit 101\n").is_err() {
+            return Self(None);
+        }
+        let runs = std::fs::set_permissions(policy, std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        if let Err(error) = runs {
+            println!("{}: {error}: what is installed may start its daemon", policy.display());
+        }
+        Self(Some(policy))
+    }
+}
+
+impl Drop for NoDaemons {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.map(std::fs::remove_file) {
+            println!("{error}: /usr/sbin/policy-rc.d stays");
+        }
+    }
 }

@@ -12,7 +12,7 @@ mod error;
 mod layers;
 mod shape;
 
-pub use backfill::Backfill;
+pub use backfill::{Backfill, Rate};
 pub use collect::{Collect, CollectFlow, CollectHost, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted};
 pub use error::{ConfigError, Flaw, Place};
 
@@ -229,8 +229,8 @@ impl<'de> Deserialize<'de> for Disk {
 pub struct Destination {
     /// Protocol.
     pub kind: Kind,
-    /// `host:port`, or several with commas between, of which the first that answers is taken; for HTTP and OTLP
-    /// `http://host[:port]/path` or `https://…`.
+    /// `host:port`, or several with commas between, of which the first that answers is taken, but for datagrams; for
+    /// HTTP and OTLP `http://host[:port]/path` or `https://…`.
     pub to: String,
     /// Streams to send.
     #[serde(default = "all_streams")]
@@ -253,6 +253,11 @@ pub struct Destination {
     /// How fast what was missed is sent, beside what comes in.
     #[serde(default)]
     pub backfill: Backfill,
+    /// How fast datagrams are sent altogether; without it 10,000 in a second.
+    pub pace: Option<Rate>,
+    /// What stands in a datagram.
+    #[serde(default)]
+    pub format: Format,
     /// TLS, for kinds that `to` says nothing of it for.
     #[serde(default)]
     pub tls: bool,
@@ -292,8 +297,25 @@ pub enum Kind {
     Syslog,
     /// Logs of OpenTelemetry, protobuf by POST.
     Otlp,
+    /// Metrics of OpenTelemetry, of the host.
+    OtlpMetrics,
+    /// Prometheus' remote write 1.0, of the host.
+    RemoteWrite,
     /// NATS JetStream; an acknowledgement per record once it is stored.
     Nats,
+    /// Datagrams as they came, to collectors that know nothing else. Nothing acknowledges them.
+    Udp,
+}
+
+/// What stands in a datagram of `kind = "udp"`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// What was received.
+    #[default]
+    Raw,
+    /// The same in an RFC 5424 message that says who sent it; for syslog.
+    Rfc5424,
 }
 
 /// What an acknowledgement means.

@@ -1,8 +1,11 @@
-//! Bodies: which records, as NDJSON, compressed.
+//! Bodies: which records, in which format, compressed.
 
+use crate::metrics;
 use crate::ndjson::Ndjson;
 use crate::otlp::Otlp;
+use crate::otlp::metrics::OtlpMetrics;
 use crate::reader::{More, Reader};
+use crate::remote_write::RemoteWrite;
 use crate::source::Source;
 use crate::standing::Shared;
 use bytes::Bytes;
@@ -27,14 +30,16 @@ pub struct Body {
     pub ranges: Vec<(Seq, Seq)>,
     /// How many.
     pub count: usize,
-    /// Its `Content-Type`.
-    pub content_type: &'static str,
+    /// What its head says of it.
+    pub headers: Vec<(&'static str, &'static str)>,
 }
 
 /// What a body is made of.
 enum Format {
     Ndjson(Ndjson),
     Otlp(Box<Otlp>),
+    OtlpMetrics(Box<OtlpMetrics>),
+    RemoteWrite(Box<RemoteWrite>),
 }
 
 /// What to do with a record.
@@ -51,12 +56,17 @@ pub enum Choice {
 }
 
 /// The `Content-Encoding`.
-pub const fn coding(compression: Compression) -> Option<&'static str> {
+const fn coding(compression: Compression) -> Option<&'static str> {
     match compression {
         Compression::None => None,
         Compression::Gzip => Some("gzip"),
         Compression::Zstd => Some("zstd"),
     }
+}
+
+/// Why a record can never be sent as `kind` wants it, where that is so.
+pub fn unfit(kind: Kind, record: &Record<'_>) -> Option<String> {
+    if kind.is_of_metrics() { metrics::sample(record).err() } else { None }
 }
 
 /// Makes bodies, one after the other, in buffers that are kept.
@@ -74,6 +84,8 @@ impl Builder {
     pub fn new(device: &str, stream: &str, kind: Kind, compression: Compression) -> Self {
         let format = match kind {
             Kind::Otlp => Format::Otlp(Box::new(Otlp::new(device, stream))),
+            Kind::OtlpMetrics => Format::OtlpMetrics(Box::new(OtlpMetrics::new(device, stream))),
+            Kind::RemoteWrite => Format::RemoteWrite(Box::new(RemoteWrite::new(device))),
             _ => Format::Ndjson(Ndjson::new(device, stream)),
         };
         Self { format, compression, zstd: None, text: Vec::new(), ranges: Vec::new(), count: 0 }
@@ -107,9 +119,14 @@ impl Builder {
 
     #[inline]
     fn push(&mut self, seq: Seq, record: &Record<'_>, listener: &str, cap: usize) -> More {
+        let text = &mut self.text;
+        // Records that tell what changed hold no numbers: nothing of them is sent.
+        let sample = || metrics::sample(record).ok().flatten();
         match &mut self.format {
-            Format::Ndjson(format) => format.line(&mut self.text, seq, record, listener),
-            Format::Otlp(format) => format.record(&mut self.text, seq, record, listener),
+            Format::Ndjson(format) => format.line(text, seq, record, listener),
+            Format::Otlp(format) => format.record(text, seq, record, listener),
+            Format::OtlpMetrics(format) => sample().into_iter().for_each(|sample| format.sample(text, &sample)),
+            Format::RemoteWrite(format) => sample().into_iter().for_each(|sample| format.sample(text, &sample)),
         }
         match self.ranges.last_mut().filter(|(_, last)| last.plus(1) == seq) {
             Some((_, last)) => *last = seq,
@@ -121,20 +138,38 @@ impl Builder {
 
     /// Compresses what was taken.
     pub fn finish(&mut self) -> Result<Body, String> {
-        let content_type = match &self.format {
-            Format::Ndjson(_) => "application/x-ndjson",
-            Format::Otlp(format) => {
-                format.close(&mut self.text);
-                "application/x-protobuf"
-            }
-        };
+        match &self.format {
+            Format::Otlp(format) => format.close(&mut self.text),
+            Format::OtlpMetrics(format) => format.close(&mut self.text),
+            Format::Ndjson(_) | Format::RemoteWrite(_) => {}
+        }
         let packed = self.pack();
         self.text.clear();
         let (ranges, count) = (std::mem::take(&mut self.ranges), std::mem::take(&mut self.count));
-        Ok(Body { bytes: packed?.into(), ranges, count, content_type })
+        Ok(Body { bytes: packed?.into(), ranges, count, headers: self.headers() })
+    }
+
+    fn headers(&self) -> Vec<(&'static str, &'static str)> {
+        let of_type = |content_type| vec![("content-type", content_type)];
+        let mut headers = match &self.format {
+            Format::Ndjson(_) => of_type("application/x-ndjson"),
+            Format::Otlp(_) | Format::OtlpMetrics(_) => of_type("application/x-protobuf"),
+            Format::RemoteWrite(_) => {
+                let mut headers = of_type("application/x-protobuf");
+                headers.extend([("content-encoding", "snappy"), ("x-prometheus-remote-write-version", "0.1.0")]);
+                return headers;
+            }
+        };
+        headers.extend(coding(self.compression).map(|coding| ("content-encoding", coding)));
+        headers
     }
 
     fn pack(&mut self) -> Result<Vec<u8>, String> {
+        if let Format::RemoteWrite(_) = &self.format {
+            // The protocol knows no other.
+            let packed = snap::raw::Encoder::new().compress_vec(&self.text);
+            return packed.map_err(|error| format!("snappy: {error}"));
+        }
         match self.compression {
             Compression::None => Ok(self.text.clone()),
             Compression::Gzip => {

@@ -2,7 +2,7 @@
 
 use super::check::{host_name, port_number};
 use super::error::Flaw;
-use super::{AckClass, Config, Destination, Kind, Secret};
+use super::{AckClass, Config, Destination, Format, Kind, Secret};
 use crate::table::Role;
 
 impl Kind {
@@ -13,23 +13,41 @@ impl Kind {
             Self::Http => "http",
             Self::Syslog => "syslog",
             Self::Otlp => "otlp",
+            Self::OtlpMetrics => "otlp_metrics",
+            Self::RemoteWrite => "remote_write",
             Self::Nats => "nats",
+            Self::Udp => "udp",
         }
+    }
+
+    /// Whether nobody acknowledges what is sent.
+    pub const fn is_unacknowledged(self) -> bool {
+        matches!(self, Self::Syslog | Self::Udp)
     }
 
     /// Whether `to` is a URL.
     pub const fn has_url(self) -> bool {
-        matches!(self, Self::Http | Self::Otlp)
+        matches!(self, Self::Http | Self::Otlp | Self::OtlpMetrics | Self::RemoteWrite)
+    }
+
+    /// Whether it is OpenTelemetry's protocol.
+    pub const fn is_otlp(self) -> bool {
+        matches!(self, Self::Otlp | Self::OtlpMetrics)
+    }
+
+    /// Whether numbers are sent and no records.
+    pub const fn is_of_metrics(self) -> bool {
+        matches!(self, Self::OtlpMetrics | Self::RemoteWrite)
     }
 }
 
 impl Destination {
     /// What an acknowledgement of this destination means, as shown: `none` where there is none.
     pub const fn ack_class(&self) -> &'static str {
-        match (self.kind, self.ack) {
-            (Kind::Syslog, _) => "none",
-            (_, AckClass::Accepted) => "accepted",
-            (_, AckClass::Durable) => "durable",
+        match self.ack {
+            _ if self.kind.is_unacknowledged() => "none",
+            AckClass::Accepted => "accepted",
+            AckClass::Durable => "durable",
         }
     }
 
@@ -90,16 +108,49 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
     if to.server_name.as_deref().is_some_and(|server| host_name(server).is_err()) {
         flaws.push(at("server_name", "`server_name` is no host name", "a name such as `\"noc.example\"`"));
     }
-    if to.credentials.is_some() && matches!(to.kind, Kind::Relp | Kind::Syslog) {
+    if to.credentials.is_some() && matches!(to.kind, Kind::Relp | Kind::Syslog | Kind::Udp) {
         let message = format!("`{}` knows no credentials", to.kind.name());
-        flaws.push(at("credentials", &message, "a client certificate: `certificate` and `key`"));
+        let expected = if to.kind == Kind::Udp { "none" } else { "a client certificate: `certificate` and `key`" };
+        flaws.push(at("credentials", &message, expected));
     }
-    if to.kind == Kind::Syslog && to.ack == AckClass::Durable {
-        flaws.push(at(
-            "ack",
-            "nothing acknowledges `syslog`",
-            "`kind = \"relp\"` for a receiver that says what it has",
-        ));
+    if to.kind.is_unacknowledged() && to.ack == AckClass::Durable {
+        let message = format!("nothing acknowledges `{}`", to.kind.name());
+        flaws.push(at("ack", &message, "`kind = \"relp\"` for a receiver that says what it has"));
+    }
+    if to.kind.is_of_metrics() && to.streams != ["host"] {
+        let message = format!("`{}` sends numbers, and stream `host` alone has them", to.kind.name());
+        flaws.push(at("streams", &message, "`streams = [\"host\"]`; the others have kinds of their own"));
+    }
+    flaws.extend(of_datagrams(name, to));
+    flaws
+}
+
+/// What datagrams alone have, and what they cannot have.
+fn of_datagrams(name: &str, to: &Destination) -> Vec<Flaw> {
+    let at = |key: &str, message: &str, expected: &str| Flaw::new(&["uplink", name, key], message, expected);
+    let mut flaws = Vec::new();
+    if to.kind != Kind::Udp {
+        let set = [("pace", to.pace.is_some()), ("format", to.format != Format::Raw)];
+        let idle = set.into_iter().filter(|(_, set)| *set);
+        flaws.extend(idle.map(|(key, _)| at(key, &format!("`{key}` is for datagrams"), "`kind = \"udp\"` beside it")));
+        return flaws;
+    }
+    if to.tls {
+        flaws.push(at("tls", "`udp` knows no TLS", "`kind = \"syslog\"` or `kind = \"relp\"` with TLS"));
+    }
+    if to.to.contains(',') {
+        let each = "one address; for each further collector a table `[uplink.NAME]` of its own";
+        flaws.push(at("to", "`to` names several collectors, and nobody says which of them has what", each));
+    }
+    match &to.streams[..] {
+        [one] if ["syslog", "flow", "trap"].contains(&one.as_str()) => {}
+        _ => {
+            let one = "one of `syslog`, `flow`, `trap`; for each further one a table `[uplink.NAME]` of its own";
+            flaws.push(at("streams", "a collector takes one stream of datagrams at a port", one));
+        }
+    }
+    if to.format == Format::Rfc5424 && to.streams.iter().any(|stream| stream != "syslog") {
+        flaws.push(at("format", "`rfc5424` is for stream `syslog`", "`raw`"));
     }
     flaws
 }

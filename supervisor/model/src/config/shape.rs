@@ -4,7 +4,7 @@
 //! The types in `config.rs` decide what a value may be; a test holds the keys here against theirs.
 
 use super::error::{Flaw, key_text};
-use super::{AckClass, Backfill, Compression, Disk, Kind, Listen, Secret};
+use super::{AckClass, Backfill, Compression, Disk, Format, Kind, Listen, Rate, Secret};
 use crate::units::{ByteCount, Span};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -67,8 +67,8 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     (
         "kind",
         choice::<Kind>(
-            "`\"relp\"`, `\"http\"`, `\"syslog\"`, `\"otlp\"` or `\"nats\"`",
-            &["relp", "http", "syslog", "otlp", "nats"],
+            "`\"relp\"`, `\"http\"`, `\"syslog\"`, `\"otlp\"`, `\"otlp_metrics\"`, `\"remote_write\"`, `\"nats\"` or `\"udp\"`",
+            &["relp", "http", "syslog", "otlp", "otlp_metrics", "remote_write", "nats", "udp"],
         ),
     ),
     ("to", text::<String>("`\"host:port\"`, or `\"http://host:port/path\"` for HTTP and OTLP")),
@@ -79,6 +79,8 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     ("timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
     ("ack_timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
     ("backfill", text::<Backfill>("a share such as `\"80%\"`, or a rate such as `\"2MiB/s\"` or `\"5000records/s\"`")),
+    ("pace", text::<Rate>("a rate such as `\"5000records/s\"` or `\"2MiB/s\"`")),
+    ("format", choice::<Format>("`\"raw\"` or `\"rfc5424\"`", &["raw", "rfc5424"])),
     ("tls", truth()),
     ("ca", SECRET),
     ("server_name", TEXT),
@@ -367,7 +369,7 @@ mod tests {
         (winevent.certificate, winevent.key, winevent.client_ca) = (secret(), secret(), secret());
         winevent.credentials = secret();
         collect.flow.sampling.insert("noc".to_owned(), 100);
-        let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'";
+        let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'\npace = '9records/s'";
         let mut noc: Destination = toml::from_str(text).expect("valid");
         (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());
         noc.server_name = Some("noc.example".to_owned());

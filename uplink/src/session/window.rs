@@ -1,6 +1,6 @@
-//! Records under way on one RELP connection: which transaction carries which record. Pure.
+//! Records under way on one connection: which number carries which record. Numbers are those of RELP. Pure.
 
-use super::frame::TXNR_MAX;
+use crate::relp::frame::TXNR_MAX;
 use raven_model::units::Seq;
 use std::collections::VecDeque;
 

@@ -1,0 +1,281 @@
+//! What a sample of the host says in numbers, by name: for Prometheus and OpenTelemetry alike. Pure.
+//!
+//! Names follow the rules of Prometheus: `raven_host_`, the thing, its unit in full (seconds, bytes, celsius, ratio), and
+//! `_total` behind what only grows. `docs/formats.md` lists them.
+
+use raven_model::host::{
+    Cpu, Disk, Fan, FileSystem, HostRecord, HostSample, Interface, Power, Pressure, RavenProcess, Temperature, Udp,
+};
+use raven_model::record::Record;
+
+/// Numbers of one name.
+#[derive(Debug, PartialEq)]
+pub struct Family<'a> {
+    /// Such as `raven_host_memory_free_bytes`.
+    pub name: &'static str,
+    /// Only grows, until the machine or process starts anew.
+    pub counter: bool,
+    /// Never none; no two with the same labels.
+    pub points: Vec<Point<'a>>,
+}
+
+/// One number.
+#[derive(Debug, PartialEq)]
+pub struct Point<'a> {
+    /// What of.
+    pub labels: Vec<(&'static str, &'a str)>,
+    /// How much.
+    pub value: f64,
+}
+
+impl Family<'_> {
+    /// In UCUM, as OpenTelemetry wants it.
+    pub fn unit(&self) -> &'static str {
+        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
+        let units = [("_bytes", "By"), ("_seconds", "s"), ("_celsius", "Cel"), ("_watts", "W"), ("_ratio", "1")];
+        units.into_iter().find(|(suffix, _)| name.ends_with(suffix)).map_or("", |(_, unit)| unit)
+    }
+}
+
+/// The sample in a record; none in one that tells what changed. Why it cannot be read, where that is so.
+pub fn sample(record: &Record<'_>) -> Result<Option<Box<HostSample>>, String> {
+    match HostRecord::read(record.raw)? {
+        HostRecord::Sample(sample) => Ok(Some(sample)),
+        HostRecord::Event(_) => Ok(None),
+    }
+}
+
+/// A name, and where its number is.
+type Column<T> = (&'static str, fn(&T) -> Option<f64>);
+
+/// Names in the order in which they are sent.
+const MACHINE: &[Column<HostSample>] = &[
+    ("raven_host_uptime_seconds", |s| Some(s.monotonic_ns as f64 / 1e9)),
+    ("raven_host_cpus", |s| Some(f64::from(s.cpu.cpus))),
+    ("raven_host_cpu_busy_ratio", |s| s.cpu.busy),
+    ("raven_host_load1", |s| Some(s.cpu.load_1)),
+    ("raven_host_load5", |s| Some(s.cpu.load_5)),
+    ("raven_host_load15", |s| Some(s.cpu.load_15)),
+    ("raven_host_memory_size_bytes", |s| n(s.memory.total_bytes)),
+    ("raven_host_memory_available_bytes", |s| n(s.memory.available_bytes)),
+    ("raven_host_memory_free_bytes", |s| n(s.memory.free_bytes)),
+    ("raven_host_memory_buffers_bytes", |s| n(s.memory.buffers_bytes)),
+    ("raven_host_memory_cached_bytes", |s| n(s.memory.cached_bytes)),
+    ("raven_host_swap_size_bytes", |s| n(s.memory.swap_total_bytes)),
+    ("raven_host_swap_free_bytes", |s| n(s.memory.swap_free_bytes)),
+    ("raven_host_oom_kills_total", |s| n(s.memory.oom_kills)),
+    ("raven_host_conntrack_entries", |s| s.conntrack.as_ref().and_then(|c| n(c.count))),
+    ("raven_host_conntrack_limit", |s| s.conntrack.as_ref().and_then(|c| n(c.limit))),
+    ("raven_host_left_out", |s| n(s.left_out)),
+];
+const DATA: &[Column<FileSystem>] = &[
+    ("raven_host_data_size_bytes", |f| f.space.and_then(|s| n(s.size_bytes))),
+    ("raven_host_data_free_bytes", |f| f.space.and_then(|s| n(s.free_bytes))),
+    ("raven_host_data_available_bytes", |f| f.space.and_then(|s| n(s.available_bytes))),
+    ("raven_host_data_read_only", |f| truth(f.read_only)),
+];
+const FILE_SYSTEMS: &[Column<FileSystem>] = &[
+    ("raven_host_filesystem_size_bytes", |f| f.space.and_then(|s| n(s.size_bytes))),
+    ("raven_host_filesystem_free_bytes", |f| f.space.and_then(|s| n(s.free_bytes))),
+    ("raven_host_filesystem_available_bytes", |f| f.space.and_then(|s| n(s.available_bytes))),
+    ("raven_host_filesystem_inodes", |f| f.space.and_then(|s| n(s.inodes))),
+    ("raven_host_filesystem_inodes_free", |f| f.space.and_then(|s| n(s.inodes_free))),
+    ("raven_host_filesystem_read_only", |f| truth(f.read_only)),
+];
+const DISKS: &[Column<Disk>] = &[
+    ("raven_host_disk_reads_total", |d| n(d.reads)),
+    ("raven_host_disk_read_bytes_total", |d| n(d.read_bytes)),
+    ("raven_host_disk_read_seconds_total", |d| Some(d.read_s)),
+    ("raven_host_disk_writes_total", |d| n(d.writes)),
+    ("raven_host_disk_write_bytes_total", |d| n(d.write_bytes)),
+    ("raven_host_disk_write_seconds_total", |d| Some(d.write_s)),
+    ("raven_host_disk_busy_seconds_total", |d| Some(d.busy_s)),
+    ("raven_host_disk_requests", |d| n(d.in_flight)),
+];
+const INTERFACES: &[Column<Interface>] = &[
+    ("raven_host_network_receive_bytes_total", |i| n(i.rx_bytes)),
+    ("raven_host_network_receive_packets_total", |i| n(i.rx_packets)),
+    ("raven_host_network_receive_errors_total", |i| n(i.rx_errors)),
+    ("raven_host_network_receive_dropped_total", |i| n(i.rx_dropped)),
+    ("raven_host_network_transmit_bytes_total", |i| n(i.tx_bytes)),
+    ("raven_host_network_transmit_packets_total", |i| n(i.tx_packets)),
+    ("raven_host_network_transmit_errors_total", |i| n(i.tx_errors)),
+    ("raven_host_network_transmit_dropped_total", |i| n(i.tx_dropped)),
+    ("raven_host_network_carrier", |i| i.carrier.and_then(truth)),
+    ("raven_host_network_carrier_changes_total", |i| i.carrier_changes.and_then(n)),
+    // A megabit has 125,000 bytes.
+    ("raven_host_network_speed_bytes", |i| i.speed_mbps.map(|speed| speed as f64 * 125_000.0)),
+];
+const UDP: &[Column<Udp>] = &[
+    ("raven_host_udp_in_datagrams_total", |u| n(u.in_datagrams)),
+    ("raven_host_udp_out_datagrams_total", |u| n(u.out_datagrams)),
+    ("raven_host_udp_no_ports_total", |u| n(u.no_ports)),
+    ("raven_host_udp_in_errors_total", |u| n(u.in_errors)),
+    ("raven_host_udp_receive_buffer_errors_total", |u| n(u.rcvbuf_errors)),
+    ("raven_host_udp_send_buffer_errors_total", |u| n(u.sndbuf_errors)),
+    ("raven_host_udp_checksum_errors_total", |u| n(u.csum_errors)),
+    ("raven_host_udp_memory_errors_total", |u| n(u.mem_errors)),
+];
+const PRESSURES: &[Column<Pressure>] = &[
+    ("raven_host_pressure_some_seconds_total", |p| Some(p.some.total_s)),
+    ("raven_host_pressure_full_seconds_total", |p| p.full.map(|full| full.total_s)),
+];
+const TEMPERATURES: &[Column<Temperature>] = &[
+    ("raven_host_temperature_celsius", |t| Some(t.celsius)),
+    ("raven_host_temperature_critical_celsius", |t| t.critical_celsius),
+];
+const FANS: &[Column<Fan>] = &[("raven_host_fan_rpm", |f| n(f.rpm))];
+const POWER: &[Column<Power>] = &[
+    ("raven_host_power_watts", |p| p.watts),
+    ("raven_host_power_online", |p| p.online.and_then(truth)),
+    ("raven_host_power_charge_ratio", |p| p.charge),
+];
+const PROCESSES: &[Column<RavenProcess>] = &[
+    ("raven_host_process_cpu_seconds_total", |p| Some(p.cpu_s)),
+    ("raven_host_process_resident_bytes", |p| n(p.rss_bytes)),
+    ("raven_host_process_threads", |p| Some(f64::from(p.threads))),
+    ("raven_host_process_start_seconds", |p| Some(p.start_s)),
+];
+/// A mode of processors, and the seconds in it.
+type Mode = (&'static str, fn(&Cpu) -> f64);
+
+const CPU_MODES: [Mode; 8] = [
+    ("user", |c| c.user_s),
+    ("nice", |c| c.nice_s),
+    ("system", |c| c.system_s),
+    ("idle", |c| c.idle_s),
+    ("iowait", |c| c.iowait_s),
+    ("irq", |c| c.irq_s),
+    ("softirq", |c| c.softirq_s),
+    ("steal", |c| c.steal_s),
+];
+
+#[expect(clippy::unnecessary_wraps, reason = "columns may have no number")]
+const fn n(count: u64) -> Option<f64> {
+    Some(count as f64)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "columns may have no number")]
+const fn truth(set: bool) -> Option<f64> {
+    Some(if set { 1.0 } else { 0.0 })
+}
+
+/// All numbers of a sample.
+pub fn families(sample: &HostSample) -> Vec<Family<'_>> {
+    let mut all = Vec::with_capacity(80);
+    table(&mut all, MACHINE, std::slice::from_ref(sample), |_| Vec::new());
+    let modes = CPU_MODES.iter().map(|(mode, of)| Point { labels: vec![("mode", *mode)], value: of(&sample.cpu) });
+    add(&mut all, "raven_host_cpu_seconds_total", modes);
+    let pressures = [
+        ("cpu", sample.cpu.pressure.as_ref()),
+        ("memory", sample.memory.pressure.as_ref()),
+        ("io", sample.io_pressure.as_ref()),
+    ];
+    labelled(&mut all, PRESSURES, "resource", &pressures.into_iter().filter_map(|(of, some)| Some((of, some?))));
+    table(&mut all, DATA, sample.data.as_slice(), |_| Vec::new());
+    table(&mut all, FILE_SYSTEMS, &sample.filesystems, |f| {
+        vec![("device", f.device.as_str()), ("fstype", f.kind.as_str()), ("mount", f.mount.as_str())]
+    });
+    labelled(&mut all, DISKS, "disk", &sample.disks.iter().map(|d| (d.name.as_str(), d)));
+    labelled(&mut all, INTERFACES, "interface", &sample.interfaces.iter().map(|i| (i.name.as_str(), i)));
+    labelled(&mut all, UDP, "family", &[("ipv4", &sample.udp), ("ipv6", &sample.udp6)].into_iter());
+    labelled(&mut all, TEMPERATURES, "sensor", &sample.temperatures.iter().map(|t| (t.sensor.as_str(), t)));
+    labelled(&mut all, FANS, "sensor", &sample.fans.iter().map(|f| (f.sensor.as_str(), f)));
+    labelled(&mut all, POWER, "sensor", &sample.power.iter().map(|p| (p.sensor.as_str(), p)));
+    labelled(&mut all, PROCESSES, "process", &sample.processes.iter().map(|p| (p.name.as_str(), p)));
+    all
+}
+
+fn labelled<'a, T: 'a>(
+    all: &mut Vec<Family<'a>>,
+    columns: &[Column<T>],
+    label: &'static str,
+    rows: &(impl Iterator<Item = (&'a str, &'a T)> + Clone),
+) {
+    for (name, of) in columns {
+        let point = |(row, thing)| Some(Point { labels: vec![(label, row)], value: of(thing)? });
+        add(all, name, rows.clone().filter_map(point));
+    }
+}
+
+fn table<'a, T: 'a>(
+    all: &mut Vec<Family<'a>>,
+    columns: &[Column<T>],
+    rows: &'a [T],
+    labels: impl Fn(&'a T) -> Vec<(&'static str, &'a str)>,
+) {
+    for (name, of) in columns {
+        let point = |thing| Some(Point { labels: labels(thing), value: of(thing)? });
+        add(all, name, rows.iter().filter_map(point));
+    }
+}
+
+/// Two things of one name, such as mounts over each other, would be one series with two values: the first counts.
+fn add<'a>(all: &mut Vec<Family<'a>>, name: &'static str, found: impl Iterator<Item = Point<'a>>) {
+    let mut points: Vec<Point<'a>> = Vec::new();
+    for point in found {
+        if points.iter().all(|other| other.labels != point.labels) {
+            points.push(point);
+        }
+    }
+    if !points.is_empty() {
+        all.push(Family { name, counter: name.ends_with("_total"), points });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const SAMPLE: &[u8] = include_bytes!("../../collectors/decode/tests/host/sample.json");
+
+    fn real() -> HostSample {
+        let Ok(HostRecord::Sample(sample)) = HostRecord::read(SAMPLE.trim_ascii()) else { panic!("a sample") };
+        *sample
+    }
+
+    #[test]
+    fn a_sample_of_a_real_machine_has_each_series_once() {
+        let sample = real();
+        let families = families(&sample);
+        let series: Vec<_> = families.iter().flat_map(|f| f.points.iter().map(|p| (f.name, &p.labels))).collect();
+        assert_eq!(series.iter().collect::<BTreeSet<_>>().len(), series.len());
+        let value = |name: &str, label: &str| {
+            let family = families.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("{name}"));
+            let point = family.points.iter().find(|p| p.labels.last().is_none_or(|(_, value)| *value == label));
+            point.unwrap_or_else(|| panic!("{name} of {label}")).value
+        };
+        assert_eq!(value("raven_host_memory_free_bytes", ""), sample.memory.free_bytes as f64);
+        assert_eq!(value("raven_host_cpu_seconds_total", "softirq"), sample.cpu.softirq_s);
+        let eth0 = sample.interfaces.iter().find(|interface| interface.name == "eth0").expect("there");
+        assert_eq!(value("raven_host_network_receive_bytes_total", "eth0"), eth0.rx_bytes as f64);
+        assert_eq!(value("raven_host_udp_out_datagrams_total", "ipv4"), sample.udp.out_datagrams as f64);
+    }
+
+    #[test]
+    fn names_keep_to_the_rules_and_stand_in_the_documentation() {
+        let sample = HostSample {
+            temperatures: vec![Temperature { critical_celsius: Some(1.0), ..Temperature::default() }],
+            fans: vec![Fan::default()],
+            ..real()
+        };
+        let text = include_str!("../../docs/formats.md");
+        for family in families(&sample) {
+            let name = family.name;
+            assert!(
+                name.starts_with("raven_host_")
+                    && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            );
+            assert!(text.contains(&format!("`{}`", &name["raven_host_".len()..])), "{name} is not in docs/formats.md");
+        }
+    }
+
+    #[test]
+    fn mounts_over_each_other_are_one() {
+        let twice = FileSystem { mount: "/x".to_owned(), ..FileSystem::default() };
+        let sample = HostSample { filesystems: vec![twice.clone(), twice], ..HostSample::default() };
+        let read_only = families(&sample).into_iter().find(|f| f.name == "raven_host_filesystem_read_only");
+        assert_eq!(read_only.expect("there").points.len(), 1);
+    }
+}
