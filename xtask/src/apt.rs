@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 20] = [
+pub const TESTS: [Need; 21] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -48,6 +48,7 @@ pub const TESTS: [Need; 20] = [
     Need { what: "python3", package: "python3" },
     Need { what: "setpriv", package: "util-linux" },
     Need { what: "logger", package: "bsdutils" },
+    Need { what: "strace", package: "strace" },
 ];
 
 /// Where packages are unpacked that may not be installed beside others.

@@ -1,0 +1,317 @@
+//! Power cuts: what a process wrote is watched call by call, the disk that a cut could leave at each sync is built, and
+//! the real recovery opens it. With a control: a disk that says it synced and did not must be found out.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+mod disk;
+
+use common::{Batch, Dice, MIB, mark, options, read_all, reopen};
+use disk::trace::{can_trace, record};
+use disk::{Disk, Step, sync_points};
+use raven_buffer::ledger::Why;
+use raven_buffer::verify::verify;
+use raven_buffer::{Cursor, Cursors, RingWriter};
+use raven_model::units::Seq;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Records of a batch, and most batches of a commit.
+const RECORDS: u64 = 10;
+const BATCHES: u64 = 16;
+
+/// Small segments and a small ring, so that many are begun, sealed and evicted.
+const SEGMENT: u64 = MIB / 4;
+const QUOTA: u64 = 2 * MIB;
+
+/// How often: `RAVEN_TRIALS` times as often for a long run.
+fn trials() -> u64 {
+    std::env::var_os("RAVEN_TRIALS").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(1)
+}
+
+/// In memory where there is such a place: what is tested is not this machine's disk.
+fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// This test program again, in one of the roles below.
+fn child(role: &str, dir: &Path, told: &[(&str, u64)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", role, "--ignored", "--nocapture", "--test-threads=1"]).env("RAVEN_TEST_RING", dir);
+    command.envs(told.iter().map(|(name, value)| (name, value.to_string())));
+    command
+}
+
+fn dir_of_child() -> Option<PathBuf> {
+    std::env::var_os("RAVEN_TEST_RING").map(PathBuf::from)
+}
+
+fn told(name: &str) -> u64 {
+    std::env::var(name).unwrap().parse().unwrap()
+}
+
+/// Batch number n holds records 10 n + 1 to 10 n + 10, and knows a context of the same number.
+fn batch(n: u64) -> Batch {
+    let mut records = Batch::default();
+    records.context(n, b"key", &n.to_le_bytes());
+    records.extend(&Batch::noisy(n * RECORDS + 1, RECORDS as u32, 400));
+    records
+}
+
+/// Stores, rolls, evicts, and says what it promises.
+#[test]
+#[ignore = "a process of what_was_acknowledged"]
+fn child_writes() {
+    let Some(ring) = dir_of_child() else { return };
+    let mut dice = Dice(told("RAVEN_TEST_SEED"));
+    let (mut writer, _) = reopen(&ring, &options(QUOTA, SEGMENT)).unwrap();
+    let mut next = writer.mark().map_or(0, |mark| mark.batch);
+    for _ in 0..told("RAVEN_TEST_COMMITS") {
+        for _ in 0..=dice.below(BATCHES) {
+            let records = batch(next);
+            writer.append(&records.bytes, records.count, 5).unwrap();
+            next += 1;
+        }
+        writer.commit(mark(next)).unwrap();
+        println!("ack {next}");
+        if dice.below(4) == 0 {
+            writer.save_contexts_now().unwrap();
+            println!("contexts {next}");
+        }
+        while let Some(eviction) = writer.evictable(None, &BTreeMap::new()) {
+            println!("evict {}", eviction.next);
+            writer.evict(&eviction, BTreeMap::from([("noc".to_owned(), eviction.records)])).unwrap();
+        }
+    }
+}
+
+/// Opens what a power cut left, holds it against what was promised, goes on, and says `sound` or what is wrong.
+#[test]
+#[ignore = "a process of what_was_acknowledged"]
+fn child_judges() {
+    let Some(ring) = dir_of_child() else { return };
+    let (mut writer, recovery) = match reopen(&ring, &options(QUOTA, SEGMENT)) {
+        Ok(opened) => opened,
+        Err(error) => return println!("verdict: it does not open: {error}"),
+    };
+    let mut flaws = recovery.notes;
+    flaws.extend(lost(&writer, &ring));
+    let stored = writer.mark().map_or(0, |mark| mark.batch);
+    if writer.next_seq().0 != stored * RECORDS + 1 {
+        flaws.push(format!("the mark says {stored} batches, the next seq is {}", writer.next_seq()));
+    }
+    let context = writer.contexts().in_force(b"key").map(|value| u64::from_le_bytes(value.try_into().unwrap()));
+    if context < told("contexts").checked_sub(1) {
+        flaws.push(format!("context {context:?} is older than what was saved"));
+    }
+    // It goes on, and the whole adds up.
+    let records = batch(stored);
+    writer.append(&records.bytes, records.count, 5).unwrap();
+    if let Err(error) = writer.commit(mark(stored + 1)) {
+        flaws.push(error.to_string());
+    }
+    drop(writer);
+    flaws.extend(verify(&ring, "syslog", |_| {}).unwrap().problems);
+    let verdict = if flaws.is_empty() { "sound".to_owned() } else { flaws.join("; ") };
+    println!("verdict: {verdict}");
+}
+
+/// Acknowledged records that are not there byte for byte, and evicted ones whose eviction was not announced.
+fn lost(writer: &RingWriter, ring: &Path) -> Vec<String> {
+    let (acked, evicted) = (told("ack") * RECORDS, told("evict"));
+    let mut flaws = Vec::new();
+    let (mut expected, mut of_batch) = (Vec::new(), None);
+    let mut next = writer.first_seq();
+    let gaps = read_all(writer, ring, |seq, _, raw| {
+        let number = (seq.0 - 1) / RECORDS;
+        if of_batch != Some(number) {
+            (of_batch, expected) = (Some(number), raws(number));
+        }
+        if raw != expected[((seq.0 - 1) % RECORDS) as usize] {
+            flaws.push(format!("record {seq} has other bytes"));
+        }
+        if seq < next {
+            flaws.push(format!("record {seq} is there twice"));
+        }
+        next = seq.plus(1);
+    });
+    flaws.extend(gaps.iter().map(|(from, to)| format!("records {from} to {to} cannot be read")));
+    if writer.next_seq().0 <= acked {
+        flaws.push(format!("{acked} records were acknowledged, it ends before {}", writer.next_seq()));
+    }
+    if writer.first_seq().0 > evicted.max(1) {
+        flaws.push(format!("it begins at {}, only those before {evicted} were to be evicted", writer.first_seq()));
+    }
+    let others = writer.ledger().losses.iter().filter(|loss| loss.why != Why::Space);
+    flaws.extend(others.map(|loss| format!("counted as lost: {loss:?}")));
+    flaws
+}
+
+fn raws(number: u64) -> Vec<Vec<u8>> {
+    let batch = batch(number);
+    let frames = raven_model::record::Frames::new(&batch.bytes).map(Result::unwrap);
+    frames.filter(|frame| frame.received.is_record()).map(|frame| frame.raw.to_vec()).collect()
+}
+
+/// Opens the cursors that are left and holds them against what was acknowledged.
+#[test]
+#[ignore = "a process of cursors"]
+fn child_judges_cursors() {
+    let Some(dir) = dir_of_child() else { return };
+    let verdict = match Cursors::open(&dir) {
+        Err(error) => format!("it does not open: {error}"),
+        Ok((cursors, notes)) if notes.is_empty() => {
+            let low = cursors.load("noc", "syslog").unwrap().unwrap_or_default().low.0;
+            cursors.save(&[("noc", "syslog", &Cursor { low: Seq(low + 1), above: vec![] })]).unwrap();
+            if low >= told("ack") { "sound".to_owned() } else { format!("{low} is less than was acknowledged") }
+        }
+        Ok((_, notes)) => notes.join("; "),
+    };
+    println!("verdict: {verdict}");
+}
+
+#[test]
+#[ignore = "a process of cursors"]
+fn child_writes_cursors() {
+    let Some(dir) = dir_of_child() else { return };
+    let (cursors, _) = Cursors::open(&dir).unwrap();
+    let from = cursors.load("noc", "syslog").unwrap().unwrap_or_default().low.0;
+    for low in from + 1..=from + told("RAVEN_TEST_COMMITS") {
+        let above = (0..low % 50).map(|n| (Seq(low + 10 * n + 5), Seq(low + 10 * n + 7))).collect();
+        cursors.save(&[("noc", "syslog", &Cursor { low: Seq(low), above })]).unwrap();
+        println!("ack {low}");
+    }
+}
+
+/// What a process does, and what judges the disk it leaves.
+struct Story {
+    writes: &'static str,
+    judges: &'static str,
+}
+
+const RING: Story = Story { writes: "child_writes", judges: "child_judges" };
+const CURSORS: Story = Story { writes: "child_writes_cursors", judges: "child_judges_cursors" };
+
+/// What the process had promised by then.
+fn promised(steps: &[Step]) -> Vec<(&'static str, u64)> {
+    ["ack", "evict", "contexts"].map(|word| (word, newest(steps, word))).to_vec()
+}
+
+fn newest(steps: &[Step], word: &str) -> u64 {
+    let said = steps.iter().rev().filter_map(|step| if let Step::Said(line) = step { Some(line) } else { None });
+    said.filter_map(|line| line.split_once(' ')).find(|(said, _)| *said == word).map_or(0, |(_, n)| n.parse().unwrap())
+}
+
+impl Story {
+    fn record(&self, dir: &Path, seed: u64, commits: u64) -> (Vec<Step>, usize) {
+        record(&child(self.writes, dir, &[("RAVEN_TEST_SEED", seed), ("RAVEN_TEST_COMMITS", commits)]), dir)
+    }
+
+    /// `None` when what is left is sound.
+    fn flaw(&self, image: &Path, promised: &[(&str, u64)]) -> Option<String> {
+        let output = child(self.judges, image, promised).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        match text.lines().find_map(|line| line.split_once("verdict: ")) {
+            Some((_, "sound")) => None,
+            Some((_, flaw)) => Some(flaw.to_owned()),
+            None => Some(format!("{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    /// Cuts at each `every`th sync, while it is under way and when it is done. Returns how many images were sound, the
+    /// flaws of the others, and one image to go on from.
+    fn cut_honest_disk(
+        &self,
+        steps: &[Step],
+        before: usize,
+        every: u64,
+        dice: &mut Dice,
+    ) -> (u64, Vec<String>, TempDir) {
+        let (mut disk, mut sound, mut flaws, mut last) = (Disk::default(), 0, Vec::new(), folder());
+        let points = sync_points(steps);
+        let mut held = promised(&[]);
+        for (at, step) in steps.iter().enumerate() {
+            if let Step::Said(_) = step {
+                held.iter_mut().for_each(|(word, n)| *n = newest(std::slice::from_ref(step), word).max(*n));
+            }
+            let here = at >= before && points.binary_search(&at).is_ok() && dice.below(every) == 0;
+            disk.begin(step);
+            for done in [false, true] {
+                if done {
+                    disk.finish(step);
+                }
+                if here {
+                    let image = folder();
+                    disk.cut(dice, image.path());
+                    match self.flaw(image.path(), &held) {
+                        None => sound += 1,
+                        Some(flaw) => flaws.push(format!("cut at step {at} of {}: {flaw}", steps.len())),
+                    }
+                    let again = folder();
+                    disk.cut(dice, again.path());
+                    last = if dice.below(8) == 0 { again } else { last };
+                }
+            }
+        }
+        (sound, flaws, last)
+    }
+
+    /// The same right behind acknowledgements, on a disk that lies about every sync, or only about those since the
+    /// acknowledgement before. How many of how many images are found to lack something.
+    fn cut_lying_disk(&self, steps: &[Step], before: usize, images: u64, always: bool, dice: &mut Dice) -> (u64, u64) {
+        let is_ack = |step: &Step| matches!(step, Step::Said(line) if line.starts_with("ack "));
+        let acks: Vec<usize> = (before..steps.len()).filter(|at| is_ack(&steps[*at])).collect();
+        let mut found = 0;
+        for _ in 0..images {
+            let n = 1 + dice.below(acks.len() as u64 - 1) as usize;
+            let lies_from = if always { before } else { acks[n - 1] };
+            let (upto, image) = (&steps[..=acks[n]], folder());
+            Disk::after(upto, lies_from).cut(dice, image.path());
+            found += u64::from(self.flaw(image.path(), &promised(upto)).is_some());
+        }
+        (found, images)
+    }
+
+    /// Lives one after the other, each on what a power cut left of the one before.
+    fn live(&self, lives: u64, commits: u64, every: u64) {
+        if !can_trace() {
+            return;
+        }
+        let (mut dice, mut dir) = (Dice(lives * 77 + 5), folder());
+        let (mut sound, mut flaws, mut lies) = (0, Vec::new(), [(0, 0); 2]);
+        for life in 0..lives {
+            let (steps, before) = self.record(dir.path(), life * 31 + 1, commits);
+            let (good, bad, left) = self.cut_honest_disk(&steps, before, every, &mut dice);
+            sound += good;
+            flaws.extend(bad.into_iter().map(|flaw| format!("life {life}, {flaw}")));
+            for (always, sum) in [true, false].into_iter().zip(&mut lies) {
+                let (found, of) = self.cut_lying_disk(&steps, before, 6, always, &mut dice);
+                *sum = (sum.0 + found, sum.1 + of);
+            }
+            dir = left;
+        }
+        println!(
+            "figures: {} images, {} flaws; control: loss found in {} of {} images of a disk that never syncs, {} of {} of one that \
+             forgets the newest commit",
+            sound + flaws.len() as u64,
+            flaws.len(),
+            lies[0].0,
+            lies[0].1,
+            lies[1].0,
+            lies[1].1
+        );
+        assert!(flaws.is_empty(), "{} of {} images: {:#?}", flaws.len(), sound, &flaws[..flaws.len().min(10)]);
+        assert!(sound > 0 && lies.iter().all(|(found, of)| found * 2 > *of), "the control was not found out: {lies:?}");
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_power_cut_at_any_sync() {
+    RING.live(1 + trials(), 40, if trials() > 1 { 1 } else { 6 });
+}
+
+#[test]
+fn cursors_are_there_after_a_power_cut_at_any_sync() {
+    CURSORS.live(1 + trials(), 30, if trials() > 1 { 1 } else { 4 });
+}
