@@ -362,7 +362,7 @@ fn loss(first: Seq, next: Seq, why: Why, note: String) -> Loss {
 /// True when the error says that the file is not what was written, rather than that we may not read it just now.
 fn is_content(error: &RingError) -> bool {
     match error {
-        RingError::Damaged { .. } | RingError::Database { .. } => true,
+        unread if unread.is_content() => true,
         RingError::Io { source, .. } => {
             source.kind() != io::ErrorKind::PermissionDenied
                 && !source.raw_os_error().is_some_and(|code| NOT_CONTENT.contains(&code))

@@ -521,9 +521,14 @@ impl RingWriter {
         Ok(None)
     }
 
-    /// Enters damage that a reader has met, after looking at the block again. Returns the records newly counted.
+    /// Enters damage that a reader has met, after looking at the block again. Returns the records newly counted. A
+    /// segment that a newer Raven wrote is set aside as it is.
     pub fn note_damage(&mut self, seq: Seq) -> Result<u64, RingError> {
-        let Some((first, next, note)) = self.damage_at(seq)? else { return Ok(0) };
+        let damage = match self.damage_at(seq) {
+            Err(RingError::Newer { .. }) => return self.repair(seq).map(|repaired| repaired.lost),
+            other => other?,
+        };
+        let Some((first, next, note)) = damage else { return Ok(0) };
         let mut lost = 0;
         for (first, next) in self.ledger.uncovered(first, next) {
             let records = next.0 - first.0;

@@ -5,6 +5,7 @@
 mod common;
 mod disk;
 
+use common::process::{answer, child, factor, folder, ring_of_child};
 use common::{Batch, Dice, MIB, mark, options, read_all, reopen};
 use disk::trace::{can_trace, record};
 use disk::{Disk, Step, sync_points};
@@ -13,7 +14,7 @@ use raven_buffer::verify::verify;
 use raven_buffer::{Cursor, Cursors, RingWriter};
 use raven_model::units::Seq;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -25,26 +26,11 @@ const BATCHES: u64 = 16;
 const SEGMENT: u64 = MIB / 4;
 const QUOTA: u64 = 2 * MIB;
 
-/// How often: `RAVEN_TRIALS` times as often for a long run.
-fn trials() -> u64 {
-    std::env::var_os("RAVEN_TRIALS").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(1)
-}
-
-/// In memory where there is such a place: what is tested is not this machine's disk.
-fn folder() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
-/// This test program again, in one of the roles below.
-fn child(role: &str, dir: &Path, told: &[(&str, u64)]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", role, "--ignored", "--nocapture", "--test-threads=1"]).env("RAVEN_TEST_RING", dir);
+/// A child that was told numbers.
+fn child_told(role: &str, dir: &Path, told: &[(&str, u64)]) -> Command {
+    let mut command = child(role, dir);
     command.envs(told.iter().map(|(name, value)| (name, value.to_string())));
     command
-}
-
-fn dir_of_child() -> Option<PathBuf> {
-    std::env::var_os("RAVEN_TEST_RING").map(PathBuf::from)
 }
 
 fn told(name: &str) -> u64 {
@@ -63,7 +49,7 @@ fn batch(n: u64) -> Batch {
 #[test]
 #[ignore = "a process of what_was_acknowledged"]
 fn child_writes() {
-    let Some(ring) = dir_of_child() else { return };
+    let Some(ring) = ring_of_child() else { return };
     let mut dice = Dice(told("RAVEN_TEST_SEED"));
     let (mut writer, _) = reopen(&ring, &options(QUOTA, SEGMENT)).unwrap();
     let mut next = writer.mark().map_or(0, |mark| mark.batch);
@@ -90,7 +76,7 @@ fn child_writes() {
 #[test]
 #[ignore = "a process of what_was_acknowledged"]
 fn child_judges() {
-    let Some(ring) = dir_of_child() else { return };
+    let Some(ring) = ring_of_child() else { return };
     let (mut writer, recovery) = match reopen(&ring, &options(QUOTA, SEGMENT)) {
         Ok(opened) => opened,
         Err(error) => return println!("verdict: it does not open: {error}"),
@@ -158,7 +144,7 @@ fn raws(number: u64) -> Vec<Vec<u8>> {
 #[test]
 #[ignore = "a process of cursors"]
 fn child_judges_cursors() {
-    let Some(dir) = dir_of_child() else { return };
+    let Some(dir) = ring_of_child() else { return };
     let verdict = match Cursors::open(&dir) {
         Err(error) => format!("it does not open: {error}"),
         Ok((cursors, notes)) if notes.is_empty() => {
@@ -174,7 +160,7 @@ fn child_judges_cursors() {
 #[test]
 #[ignore = "a process of cursors"]
 fn child_writes_cursors() {
-    let Some(dir) = dir_of_child() else { return };
+    let Some(dir) = ring_of_child() else { return };
     let (cursors, _) = Cursors::open(&dir).unwrap();
     let from = cursors.load("noc", "syslog").unwrap().unwrap_or_default().low.0;
     for low in from + 1..=from + told("RAVEN_TEST_COMMITS") {
@@ -205,17 +191,14 @@ fn newest(steps: &[Step], word: &str) -> u64 {
 
 impl Story {
     fn record(&self, dir: &Path, seed: u64, commits: u64) -> (Vec<Step>, usize) {
-        record(&child(self.writes, dir, &[("RAVEN_TEST_SEED", seed), ("RAVEN_TEST_COMMITS", commits)]), dir)
+        record(&child_told(self.writes, dir, &[("RAVEN_TEST_SEED", seed), ("RAVEN_TEST_COMMITS", commits)]), dir)
     }
 
     /// `None` when what is left is sound.
     fn flaw(&self, image: &Path, promised: &[(&str, u64)]) -> Option<String> {
-        let output = child(self.judges, image, promised).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        match text.lines().find_map(|line| line.split_once("verdict: ")) {
-            Some((_, "sound")) => None,
-            Some((_, flaw)) => Some(flaw.to_owned()),
-            None => Some(format!("{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr))),
+        match answer(&mut child_told(self.judges, image, promised), "verdict: ") {
+            Ok(verdict) if verdict == "sound" => None,
+            Ok(flaw) | Err(flaw) => Some(flaw),
         }
     }
 
@@ -308,10 +291,10 @@ impl Story {
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_power_cut_at_any_sync() {
-    RING.live(1 + trials(), 40, if trials() > 1 { 1 } else { 6 });
+    RING.live(1 + factor(), 40, if factor() > 1 { 1 } else { 6 });
 }
 
 #[test]
 fn cursors_are_there_after_a_power_cut_at_any_sync() {
-    CURSORS.live(1 + trials(), 30, if trials() > 1 { 1 } else { 4 });
+    CURSORS.live(1 + factor(), 30, if factor() > 1 { 1 } else { 4 });
 }
