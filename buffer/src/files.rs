@@ -188,8 +188,18 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
 /// The same, durable when it returns. After a power cut meanwhile it is the old file or the new one.
 pub(crate) fn replace_durably(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
     let new = path.with_extension("new");
-    write_new(&new, bytes)?.sync_all().map_err(|e| RingError::io("make durable", &new, e))?;
-    fs::rename(&new, path).map_err(|e| RingError::io("write", path, e))?;
+    sync(&write_new(&new, bytes)?, &new)?;
+    rename_durably(&new, path)
+}
+
+/// Makes a file's bytes durable.
+pub(crate) fn sync(file: &File, path: &Path) -> Result<(), RingError> {
+    file.sync_all().map_err(|e| RingError::io("make durable", path, e))
+}
+
+/// A file that is durable under another name gets its own, durably.
+pub(crate) fn rename_durably(new: &Path, path: &Path) -> Result<(), RingError> {
+    fs::rename(new, path).map_err(|e| RingError::io("write", path, e))?;
     path.parent().map_or(Ok(()), sync_dir)
 }
 

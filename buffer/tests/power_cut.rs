@@ -179,9 +179,12 @@ struct Story {
 const RING: Story = Story { writes: "child_writes", judges: "child_judges" };
 const CURSORS: Story = Story { writes: "child_writes_cursors", judges: "child_judges_cursors" };
 
-/// What the process had promised by then.
-fn promised(steps: &[Step]) -> Vec<(&'static str, u64)> {
-    ["ack", "evict", "contexts"].map(|word| (word, newest(steps, word))).to_vec()
+/// What was promised, by word.
+type Promised = Vec<(&'static str, u64)>;
+
+/// What had been promised before, and by then.
+fn promised(before: &Promised, steps: &[Step]) -> Promised {
+    before.iter().map(|(word, n)| (*word, newest(steps, word).max(*n))).collect()
 }
 
 fn newest(steps: &[Step], word: &str) -> u64 {
@@ -202,23 +205,15 @@ impl Story {
         }
     }
 
-    /// Cuts at each `every`th sync, while it is under way and when it is done. Returns how many images were sound, the
-    /// flaws of the others, and one image to go on from.
-    fn cut_honest_disk(
-        &self,
-        steps: &[Step],
-        before: usize,
-        every: u64,
-        dice: &mut Dice,
-    ) -> (u64, Vec<String>, TempDir) {
-        let (mut disk, mut sound, mut flaws, mut last) = (Disk::default(), 0, Vec::new(), folder());
-        let points = sync_points(steps);
-        let mut held = promised(&[]);
+    /// Cuts at each `every`th sync, while it is under way and when it is done.
+    fn cut_honest_disk(&self, steps: &[Step], begun: &Begun, every: u64, dice: &mut Dice) -> Cuts {
+        let (mut disk, mut held, points) = (Disk::default(), begun.held.clone(), sync_points(steps));
+        let mut cuts = Cuts { sound: 0, flaws: Vec::new(), left: None };
         for (at, step) in steps.iter().enumerate() {
             if let Step::Said(_) = step {
-                held.iter_mut().for_each(|(word, n)| *n = newest(std::slice::from_ref(step), word).max(*n));
+                held = promised(&held, std::slice::from_ref(step));
             }
-            let here = at >= before && points.binary_search(&at).is_ok() && dice.below(every) == 0;
+            let here = at >= begun.steps && points.binary_search(&at).is_ok() && dice.below(every) == 0;
             disk.begin(step);
             for done in [false, true] {
                 if done {
@@ -228,32 +223,34 @@ impl Story {
                     let image = folder();
                     disk.cut(dice, image.path());
                     match self.flaw(image.path(), &held) {
-                        None => sound += 1,
-                        Some(flaw) => flaws.push(format!("cut at step {at} of {}: {flaw}", steps.len())),
+                        None => cuts.sound += 1,
+                        Some(flaw) => cuts.flaws.push(format!("cut at step {at} of {}: {flaw}", steps.len())),
                     }
-                    let again = folder();
-                    disk.cut(dice, again.path());
-                    last = if dice.below(8) == 0 { again } else { last };
+                    if cuts.left.is_none() || dice.below(8) == 0 {
+                        let left = folder();
+                        disk.cut(dice, left.path());
+                        cuts.left = Some((left, held.clone()));
+                    }
                 }
             }
         }
-        (sound, flaws, last)
+        cuts
     }
 
     /// The same right behind acknowledgements, on a disk that lies about every sync, or only about those since the
     /// acknowledgement before. How many of how many images are found to lack something.
-    fn cut_lying_disk(&self, steps: &[Step], before: usize, images: u64, always: bool, dice: &mut Dice) -> (u64, u64) {
+    fn cut_lying_disk(&self, steps: &[Step], begun: &Begun, always: bool, dice: &mut Dice) -> (u64, u64) {
         let is_ack = |step: &Step| matches!(step, Step::Said(line) if line.starts_with("ack "));
-        let acks: Vec<usize> = (before..steps.len()).filter(|at| is_ack(&steps[*at])).collect();
+        let acks: Vec<usize> = (begun.steps..steps.len()).filter(|at| is_ack(&steps[*at])).collect();
         let mut found = 0;
-        for _ in 0..images {
+        for _ in 0..LIES {
             let n = 1 + dice.below(acks.len() as u64 - 1) as usize;
-            let lies_from = if always { before } else { acks[n - 1] };
+            let lies_from = if always { begun.steps } else { acks[n - 1] };
             let (upto, image) = (&steps[..=acks[n]], folder());
             Disk::after(upto, lies_from).cut(dice, image.path());
-            found += u64::from(self.flaw(image.path(), &promised(upto)).is_some());
+            found += u64::from(self.flaw(image.path(), &promised(&begun.held, upto)).is_some());
         }
-        (found, images)
+        (found, LIES)
     }
 
     /// Lives one after the other, each on what a power cut left of the one before.
@@ -262,32 +259,48 @@ impl Story {
             return;
         }
         let (mut dice, mut dir) = (Dice(lives * 77 + 5), folder());
+        let mut held: Promised = ["ack", "evict", "contexts"].map(|word| (word, 0)).to_vec();
         let (mut sound, mut flaws, mut lies) = (0, Vec::new(), [(0, 0); 2]);
         for life in 0..lives {
             let (steps, before) = self.record(dir.path(), life * 31 + 1, commits);
-            let (good, bad, left) = self.cut_honest_disk(&steps, before, every, &mut dice);
-            sound += good;
-            flaws.extend(bad.into_iter().map(|flaw| format!("life {life}, {flaw}")));
+            let begun = Begun { steps: before, held };
+            let cuts = self.cut_honest_disk(&steps, &begun, every, &mut dice);
+            sound += cuts.sound;
+            flaws.extend(cuts.flaws.into_iter().map(|flaw| format!("life {life}, {flaw}")));
             for (always, sum) in [true, false].into_iter().zip(&mut lies) {
-                let (found, of) = self.cut_lying_disk(&steps, before, 6, always, &mut dice);
+                let (found, of) = self.cut_lying_disk(&steps, &begun, always, &mut dice);
                 *sum = (sum.0 + found, sum.1 + of);
             }
-            dir = left;
+            (dir, held) = cuts.left.unwrap();
         }
+        let [always, newest] = lies.map(|(found, of)| format!("{found} of {of}"));
         println!(
-            "figures: {} images, {} flaws; control: loss found in {} of {} images of a disk that never syncs, {} of {} of one that \
-             forgets the newest commit",
+            "figures: {} images, {} with flaws; control: flaws found in {always} of a disk that never syncs, {newest} of one \
+             that forgets the newest commit",
             sound + flaws.len() as u64,
             flaws.len(),
-            lies[0].0,
-            lies[0].1,
-            lies[1].0,
-            lies[1].1
         );
-        assert!(flaws.is_empty(), "{} of {} images: {:#?}", flaws.len(), sound, &flaws[..flaws.len().min(10)]);
+        assert!(flaws.is_empty(), "{} flaws, {sound} sound: {:#?}", flaws.len(), &flaws[..flaws.len().min(10)]);
         assert!(sound > 0 && lies.iter().all(|(found, of)| found * 2 > *of), "the control was not found out: {lies:?}");
     }
 }
+
+/// Where a life begins: what was on the disk, as so many steps, and what had been promised.
+struct Begun {
+    steps: usize,
+    held: Promised,
+}
+
+/// What came of cutting.
+struct Cuts {
+    sound: u64,
+    flaws: Vec<String>,
+    /// A disk to go on from.
+    left: Option<(TempDir, Promised)>,
+}
+
+/// Images of each lying disk in a life.
+const LIES: u64 = 6;
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_power_cut_at_any_sync() {
