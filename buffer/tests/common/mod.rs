@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test file uses its own part
 
 pub mod process;
+pub mod promise;
 
 use raven_buffer::{BatchMark, Block, Found, Recovery, RingError, RingReader, RingWriter, WriterOptions};
 use raven_model::record::{Context, Received, write_frame};

@@ -28,6 +28,13 @@ pub fn child(role: &str, ring: &Path) -> Command {
     command
 }
 
+/// A child that was told numbers.
+pub fn child_told(role: &str, dir: &Path, told: &[(&str, u64)]) -> Command {
+    let mut command = child(role, dir);
+    command.envs(told.iter().map(|(name, value)| (name, value.to_string())));
+    command
+}
+
 /// It runs, and its output is ours.
 pub fn spawned(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -36,6 +43,11 @@ pub fn spawned(command: &mut Command) -> Child {
 /// The ring of a child; none when the tests run all that is ignored.
 pub fn ring_of_child() -> Option<PathBuf> {
     std::env::var_os("RAVEN_TEST_RING").map(PathBuf::from)
+}
+
+/// What a child was told.
+pub fn told(name: &str) -> u64 {
+    std::env::var(name).unwrap().parse().unwrap()
 }
 
 /// What the child says behind `word`; its end and all that it said when it does not.
