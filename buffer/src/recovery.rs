@@ -320,7 +320,11 @@ impl Found<'_> {
         if let Some(held) = newest.filter(|held| held.next == next) {
             let path = self.paths.segment(held.first);
             match Guard::enter(self.paths.write_guard(), &path, WRITE_DEATHS) {
-                Ok(guard) => return Ok((Segment::open_writable(&path, segment_bytes)?, held, Some(guard))),
+                Ok(guard) => {
+                    let segment = Segment::open_writable(&path, segment_bytes)?;
+                    guard.pause();
+                    return Ok((segment, held, Some(guard)));
+                }
                 Err(what) if held.is_empty() => self.quarantine(held.first, None, &path, &what)?,
                 Err(what) => self.recovery.notes.push(format!("{} is not written to any more: {what}", path.display())),
             }

@@ -379,7 +379,11 @@ impl RingWriter {
         let ledger = (self.ledger_copied != Some(self.ledger.version)).then_some(&self.ledger);
         let path = self.paths.segment(self.held.first);
         let closed = || NotWritten::Failed(RingError::Damaged { path, what: "it is not open".to_owned() });
-        self.open.as_ref().ok_or_else(closed)?.write(self.packer.blocks(), &state, ledger)?;
+        let open = self.open.as_ref().ok_or_else(closed)?;
+        self.first_commit.as_ref().inspect(|guard| guard.resume());
+        open.write(self.packer.blocks(), &state, ledger).inspect_err(|_| {
+            self.first_commit.as_ref().inspect(|guard| guard.pause());
+        })?;
         self.ledger_copied = Some(self.ledger.version);
         self.accept(state);
         Ok(())

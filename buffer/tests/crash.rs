@@ -85,6 +85,38 @@ fn killed_at_any_time_nothing_acknowledged_is_missing_or_doubled() {
     assert!(acked > 100, "the writer came to work: {acked}");
 }
 
+/// Opens, and does nothing.
+#[test]
+#[ignore = "a process of killed_while_idle"]
+fn child_idles() {
+    let Some(ring) = ring_of_child() else { return };
+    let (_writer, recovery) = reopen(&ring, &options(6 * MIB, MIB)).unwrap();
+    println!("open {}", recovery.notes.join("; "));
+    std::io::stdout().flush().unwrap();
+    std::thread::sleep(Duration::from_mins(1));
+}
+
+#[test]
+fn killed_while_idle_no_segment_is_taken_for_what_killed_it() {
+    for batches in [0, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = open(dir.path(), 6 * MIB, MIB);
+        fill(&mut writer, batches, 10, 10);
+        let (first, next) = (writer.open_first(), writer.next_seq());
+        drop(writer);
+        for kill in 0..8 {
+            let mut process = spawned(&mut child("child_idles", dir.path()));
+            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            let said = lines.find_map(|line| line.unwrap().split_once("open ").map(|(_, notes)| notes.to_owned()));
+            assert_eq!(said.as_deref(), Some(""), "kill {kill}");
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        let (writer, recovery) = reopen(dir.path(), &options(6 * MIB, MIB)).unwrap();
+        assert_eq!((recovery.notes, writer.open_first(), writer.next_seq()), (vec![], first, next));
+    }
+}
+
 /// Opens what may be damaged, stores a batch, and says what it found.
 #[test]
 #[ignore = "a process of damage_is_counted"]
