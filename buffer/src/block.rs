@@ -13,7 +13,8 @@
 //!
 //! What columns are is told in `columns.rs`; the writer takes whichever of the two is smaller. `filter.rs` has the
 //! filter: header and filter lie in the first page of a block, so that who looks for a sender reads one page of most.
-//! Version 1 is the same without filters.
+//! Version 1 is the same without filters. Later versions keep magic, version and the checksum of the first 80 bytes, so
+//! that they are known for what they are.
 //!
 //! The seq of the first record is the key of the block and stands in the header too, so that a block under a wrong
 //! key is noticed. Both checksums are crc32c.

@@ -38,7 +38,7 @@ impl Catalogue {
     pub fn open(paths: &Paths, notes: &mut Vec<String>) -> Result<(Self, Known), RingError> {
         let path = paths.catalogue();
         match Self::try_open(paths) {
-            Err(error @ (RingError::Damaged { .. } | RingError::Database { .. })) => {
+            Err(error) if error.is_content() => {
                 notes.push(format!("{error}; it is set aside and rebuilt from the segments"));
                 files::set_aside(&path, &paths.quarantine(), &paths.stream)?;
                 Self::try_open(paths)

@@ -83,7 +83,7 @@ impl Cursors {
         let path = dir.join("cursors.mdb");
         let mut notes = Vec::new();
         let file = match Self::try_open(dir, &path) {
-            Err(error @ (RingError::Damaged { .. } | RingError::Database { .. })) => {
+            Err(error) if error.is_content() => {
                 notes.push(format!("{error}; it is set aside, and delivery starts again at the oldest record held"));
                 files::set_aside(&path, &dir.join("quarantine"), "uplink")?;
                 Self::try_open(dir, &path)?

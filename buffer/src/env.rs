@@ -130,20 +130,38 @@ pub(crate) const WRITE_DEATHS: u32 = 3;
 /// who comes back several times to find the same name there leaves that file alone.
 pub(crate) struct Guard {
     note: PathBuf,
+    name: String,
+    /// Before this use.
+    deaths: u32,
 }
 
 impl Guard {
     /// Notes that `path` is going to be used; `Err` with the reason when that ended us `allowed` times.
     pub fn enter(note: PathBuf, path: &Path, allowed: u32) -> Result<Self, String> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let deaths = fs::read_to_string(&note).ok().and_then(|text| deaths(&text, &name)).unwrap_or(0);
         if deaths >= allowed {
             let _ = fs::remove_file(&note);
             return Err(format!("using it ended this process {deaths} times"));
         }
+        let guard = Self { note, name, deaths };
+        guard.resume();
+        Ok(guard)
+    }
+
+    /// The use goes on.
+    pub fn resume(&self) {
+        self.write(self.deaths + 1);
+    }
+
+    /// For a while nothing is done that could end us: who kills us then is not this file.
+    pub fn pause(&self) {
+        self.write(self.deaths);
+    }
+
+    fn write(&self, deaths: u32) {
         // A note that cannot be written (full disk) must not keep us from reading.
-        let _ = fs::write(&note, format!("{name} {}", deaths + 1));
-        Ok(Self { note })
+        let _ = fs::write(&self.note, format!("{} {deaths}", self.name));
     }
 }
 

@@ -58,6 +58,14 @@ pub enum RingError {
         /// What is wrong.
         what: String,
     },
+    /// A later version of Raven wrote it. It is sound, and of no use to this one.
+    #[error("{path} was written by a newer Raven ({what}): that version reads it")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Which version, and which this Raven knows.
+        what: String,
+    },
     /// Another process writes to it.
     #[error("{path} is held by another process that writes to this ring: stop it first")]
     Locked {
@@ -88,6 +96,11 @@ impl RingError {
             heed::Error::Mdb(MdbError::Other(code)) => Self::io(doing, path, io::Error::from_raw_os_error(code)),
             other => Self::Database { doing, path: path.to_owned(), what: other.to_string() },
         }
+    }
+
+    /// True when the error says that the file is not what this Raven wrote, rather than that it may not be read just now.
+    pub(crate) const fn is_content(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Database { .. } | Self::Newer { .. })
     }
 
     /// True when eviction of an old segment would help.

@@ -92,9 +92,23 @@ fn segment_name(name: &str) -> Option<Seq> {
     u64::from_str_radix(hex, 16).ok().map(Seq)
 }
 
-/// Makes a folder and those above it, where missing.
+/// Makes a folder and those above it, where missing, durably: what is synced in a folder whose own name was not is gone
+/// with it.
 pub(crate) fn make_dir(dir: &Path) -> Result<(), RingError> {
-    DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir).map_err(|e| RingError::io("make", dir, e))
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match DirBuilder::new().mode(DIR_MODE).create(dir) {
+        Ok(()) => sync_dir(parent),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // Perhaps by a process that was killed before the next line. A jail may not let us see what is above.
+            let _ = sync_dir(parent);
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound && !parent.exists() => {
+            make_dir(parent)?;
+            make_dir(dir)
+        }
+        Err(error) => Err(RingError::io("make", dir, error)),
+    }
 }
 
 /// Makes an empty file with room for `bytes`, where none is yet. The size stays 0, so that LMDB takes it as new.
@@ -174,8 +188,18 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
 /// The same, durable when it returns. After a power cut meanwhile it is the old file or the new one.
 pub(crate) fn replace_durably(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
     let new = path.with_extension("new");
-    write_new(&new, bytes)?.sync_all().map_err(|e| RingError::io("make durable", &new, e))?;
-    fs::rename(&new, path).map_err(|e| RingError::io("write", path, e))?;
+    sync(&write_new(&new, bytes)?, &new)?;
+    rename_durably(&new, path)
+}
+
+/// Makes a file's bytes durable.
+pub(crate) fn sync(file: &File, path: &Path) -> Result<(), RingError> {
+    file.sync_all().map_err(|e| RingError::io("make durable", path, e))
+}
+
+/// A file that is durable under another name gets its own, durably.
+pub(crate) fn rename_durably(new: &Path, path: &Path) -> Result<(), RingError> {
+    fs::rename(new, path).map_err(|e| RingError::io("write", path, e))?;
     path.parent().map_or(Ok(()), sync_dir)
 }
 

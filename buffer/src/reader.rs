@@ -165,7 +165,7 @@ impl RingReader {
             Err(RingError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 return Ok(Sought::Gone);
             }
-            Err(error @ (RingError::Damaged { .. } | RingError::Database { .. })) => {
+            Err(error) if error.is_content() => {
                 return Ok(Sought::Found(Found::Gap { next: behind, why: error.to_string() }));
             }
             Err(error) => return Err(error),

@@ -320,7 +320,11 @@ impl Found<'_> {
         if let Some(held) = newest.filter(|held| held.next == next) {
             let path = self.paths.segment(held.first);
             match Guard::enter(self.paths.write_guard(), &path, WRITE_DEATHS) {
-                Ok(guard) => return Ok((Segment::open_writable(&path, segment_bytes)?, held, Some(guard))),
+                Ok(guard) => {
+                    let segment = Segment::open_writable(&path, segment_bytes)?;
+                    guard.pause();
+                    return Ok((segment, held, Some(guard)));
+                }
                 Err(what) if held.is_empty() => self.quarantine(held.first, None, &path, &what)?,
                 Err(what) => self.recovery.notes.push(format!("{} is not written to any more: {what}", path.display())),
             }
@@ -362,7 +366,7 @@ fn loss(first: Seq, next: Seq, why: Why, note: String) -> Loss {
 /// True when the error says that the file is not what was written, rather than that we may not read it just now.
 fn is_content(error: &RingError) -> bool {
     match error {
-        RingError::Damaged { .. } | RingError::Database { .. } => true,
+        unread if unread.is_content() => true,
         RingError::Io { source, .. } => {
             source.kind() != io::ErrorKind::PermissionDenied
                 && !source.raw_os_error().is_some_and(|code| NOT_CONTENT.contains(&code))

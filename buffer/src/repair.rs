@@ -54,9 +54,7 @@ impl RingWriter {
             Err(RingError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 Ok(Some((Why::Missing, "its file is gone".to_owned())))
             }
-            Err(error @ (RingError::Damaged { .. } | RingError::Database { .. })) => {
-                Ok(Some((Why::Quarantined, error.to_string())))
-            }
+            Err(error) if error.is_content() => Ok(Some((Why::Quarantined, error.to_string()))),
             Err(error) => Err(error),
         }
     }
@@ -112,7 +110,7 @@ impl RingWriter {
         let said = format!("the catalogue holds {} sealed segments and the loss ledger", self.sealed.len());
         let mut what = said.clone();
         match self.catalogue.save(&changes) {
-            Err(error @ (RingError::Damaged { .. } | RingError::Database { .. })) => {
+            Err(error) if error.is_content() => {
                 files::set_aside(&self.paths.catalogue(), &self.paths.quarantine(), &self.paths.stream)?;
                 let (catalogue, _) = Catalogue::open(&self.paths, &mut Vec::new())?;
                 catalogue.save(&changes)?;

@@ -1,6 +1,6 @@
 //! One segment: an LMDB environment in one file, with a table of blocks and a table of what is known about them.
 
-use crate::block::{Block, BlockHead};
+use crate::block::{Block, BlockError, BlockHead};
 use crate::env::{self, Blocks, Env, Guard, Mode, READ_DEATHS, Table};
 use crate::error::RingError;
 use crate::files;
@@ -111,7 +111,23 @@ impl Segment {
         let tables = env::open_segment_tables(&env, path)?;
         let what = || RingError::Damaged { path: path.to_owned(), what: "it has no table of blocks".to_owned() };
         let (blocks, meta) = tables.ok_or_else(what)?;
-        Ok(Self { path: path.to_owned(), env, blocks, meta })
+        let segment = Self { path: path.to_owned(), env, blocks, meta };
+        segment.refuse_newer()?;
+        Ok(segment)
+    }
+
+    /// A segment whose newest block a later version of Raven wrote is left alone as a whole: to read what is older in it
+    /// would be to count the rest as damaged.
+    fn refuse_newer(&self) -> Result<(), RingError> {
+        let mut refused = Ok(());
+        // What cannot be read here is not newer: whoever reads it counts it.
+        let _ = self.each_block_back(|_, value| {
+            if let Err(error @ BlockError::Version(_)) = BlockHead::read(value) {
+                refused = Err(RingError::Newer { path: self.path.clone(), what: error.to_string() });
+            }
+            false
+        });
+        refused
     }
 
     /// Bytes up to the last page in use.

@@ -4,6 +4,7 @@ use crate::env::{self, Env, Mode, Table};
 use crate::error::RingError;
 use crate::files;
 use heed::RwTxn;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,14 +24,10 @@ pub(crate) struct Small {
 impl Small {
     /// Opens the file, making it where there is none.
     pub fn open(path: &Path) -> Result<Self, RingError> {
-        let new = !path.exists();
-        if new {
-            files::create_with_room(path, ROOM)?;
+        if !path.exists() {
+            make(path)?;
         }
         let open = Mutex::new(Some(open(path)?));
-        if let Some(dir) = path.parent().filter(|_| new) {
-            files::sync_dir(dir)?;
-        }
         Ok(Self { path: path.to_owned(), open })
     }
 
@@ -58,6 +55,17 @@ impl Small {
         let entries = table.iter(&txn).map_err(failed)?;
         entries.map(|entry| entry.map(|(key, value)| (key.to_owned(), value.to_vec())).map_err(failed)).collect()
     }
+}
+
+/// It gets its name when it is whole, so that a power cut leaves none that looks damaged.
+fn make(path: &Path) -> Result<(), RingError> {
+    let new = path.with_extension("new");
+    files::remove(&new)?;
+    files::create_with_room(&new, ROOM)?;
+    open(&new)?;
+    let file = File::open(&new).map_err(|e| RingError::io("open", &new, e))?;
+    files::sync(&file, &new)?;
+    files::rename_durably(&new, path)
 }
 
 fn open(path: &Path) -> Result<(Env, Table), RingError> {

@@ -379,7 +379,11 @@ impl RingWriter {
         let ledger = (self.ledger_copied != Some(self.ledger.version)).then_some(&self.ledger);
         let path = self.paths.segment(self.held.first);
         let closed = || NotWritten::Failed(RingError::Damaged { path, what: "it is not open".to_owned() });
-        self.open.as_ref().ok_or_else(closed)?.write(self.packer.blocks(), &state, ledger)?;
+        let open = self.open.as_ref().ok_or_else(closed)?;
+        self.first_commit.as_ref().inspect(|guard| guard.resume());
+        open.write(self.packer.blocks(), &state, ledger).inspect_err(|_| {
+            self.first_commit.as_ref().inspect(|guard| guard.pause());
+        })?;
         self.ledger_copied = Some(self.ledger.version);
         self.accept(state);
         Ok(())
@@ -521,9 +525,14 @@ impl RingWriter {
         Ok(None)
     }
 
-    /// Enters damage that a reader has met, after looking at the block again. Returns the records newly counted.
+    /// Enters damage that a reader has met, after looking at the block again. Returns the records newly counted. A
+    /// segment that a newer Raven wrote is set aside as it is.
     pub fn note_damage(&mut self, seq: Seq) -> Result<u64, RingError> {
-        let Some((first, next, note)) = self.damage_at(seq)? else { return Ok(0) };
+        let damage = match self.damage_at(seq) {
+            Err(RingError::Newer { .. }) => return self.repair(seq).map(|repaired| repaired.lost),
+            other => other?,
+        };
+        let Some((first, next, note)) = damage else { return Ok(0) };
         let mut lost = 0;
         for (first, next) in self.ledger.uncovered(first, next) {
             let records = next.0 - first.0;

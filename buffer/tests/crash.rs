@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::process::{SmallDisk, child, copy_of, ring_of_child, said, spawned, trials};
 use common::{Batch, Dice, MIB, fill, mark, number_of, open, options, read_all, reopen};
 use raven_buffer::verify::verify;
 use raven_buffer::{Entry, RingError, RingWriter};
@@ -11,30 +12,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
-
-/// How often: `RAVEN_TRIALS` times as often for a long run, with other dice.
-fn trials(usual: u64) -> (u64, Dice) {
-    let factor = std::env::var_os("RAVEN_TRIALS").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(1);
-    (usual * factor, Dice(usual + factor))
-}
-
-/// This test program again, as the process that may die.
-fn child(role: &str, ring: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", role, "--ignored", "--nocapture", "--test-threads=1"])
-        .env("RAVEN_TEST_RING", ring)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn ring_of_child() -> Option<PathBuf> {
-    std::env::var_os("RAVEN_TEST_RING").map(PathBuf::from)
-}
 
 /// Batch number n holds records 10 n + 1 to 10 n + 10, so the mark tells the seq.
 #[test]
@@ -67,7 +47,7 @@ fn killed_at_any_time_nothing_acknowledged_is_missing_or_doubled() {
     let dir = tempfile::tempdir().unwrap();
     let ((kills, mut dice), mut acked) = (trials(60), 0);
     for kill in 0..kills {
-        let mut process = child("child_writer", dir.path());
+        let mut process = spawned(&mut child("child_writer", dir.path()));
         let mut lines = BufReader::new(process.stdout.take().unwrap());
         // Half of the kills fall into opening, the others behind a few commits.
         let mut line = String::new();
@@ -103,6 +83,38 @@ fn killed_at_any_time_nothing_acknowledged_is_missing_or_doubled() {
         assert_eq!(writer.ledger().evicted + writer.next_seq().0 - writer.first_seq().0, writer.next_seq().0 - 1);
     }
     assert!(acked > 100, "the writer came to work: {acked}");
+}
+
+/// Opens, and does nothing.
+#[test]
+#[ignore = "a process of killed_while_idle"]
+fn child_idles() {
+    let Some(ring) = ring_of_child() else { return };
+    let (_writer, recovery) = reopen(&ring, &options(6 * MIB, MIB)).unwrap();
+    println!("open {}", recovery.notes.join("; "));
+    std::io::stdout().flush().unwrap();
+    std::thread::sleep(Duration::from_mins(1));
+}
+
+#[test]
+fn killed_while_idle_no_segment_is_taken_for_what_killed_it() {
+    for batches in [0, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = open(dir.path(), 6 * MIB, MIB);
+        fill(&mut writer, batches, 10, 10);
+        let (first, next) = (writer.open_first(), writer.next_seq());
+        drop(writer);
+        for kill in 0..8 {
+            let mut process = spawned(&mut child("child_idles", dir.path()));
+            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            let said = lines.find_map(|line| line.unwrap().split_once("open ").map(|(_, notes)| notes.to_owned()));
+            assert_eq!(said.as_deref(), Some(""), "kill {kill}");
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        let (writer, recovery) = reopen(dir.path(), &options(6 * MIB, MIB)).unwrap();
+        assert_eq!((recovery.notes, writer.open_first(), writer.next_seq()), (vec![], first, next));
+    }
 }
 
 /// Opens what may be damaged, stores a batch, and says what it found.
@@ -145,13 +157,6 @@ fn child_reads_all() {
     println!("held {held}");
 }
 
-fn said(role: &str, ring: &Path, word: &str) -> Result<u64, String> {
-    let output = child(role, ring).wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let number = text.lines().find_map(|line| line.split(word).nth(1)?.trim().parse().ok());
-    number.ok_or_else(|| format!("{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr)))
-}
-
 /// Changes bytes of a file: overwrites some, zeroes a page, or cuts off. Says which.
 fn damage(path: &Path, dice: &mut Dice) -> String {
     let file = fs::OpenOptions::new().write(true).read(true).open(path).unwrap();
@@ -175,10 +180,7 @@ fn damage_is_counted_and_never_keeps_the_ring_from_opening() {
     let next = writer.next_seq();
     drop(writer);
     for trial in 0..trials {
-        let dir = tempfile::tempdir().unwrap();
-        let status =
-            Command::new("cp").args(["-r", "--sparse=always"]).arg(template.path().join(".")).arg(dir.path()).status();
-        assert!(status.unwrap().success());
+        let dir = copy_of(template.path());
         let mut files: Vec<_> = fs::read_dir(dir.path().join("syslog")).unwrap().map(|e| e.unwrap().path()).collect();
         files.retain(|path| path.extension().is_some_and(|ext| ext == "mdb"));
         files.sort();
@@ -263,30 +265,6 @@ fn a_segment_that_somebody_removed_is_counted() {
     let mut held = 0;
     let gaps = read_all(&writer, dir.path(), |_, _, _| held += 1);
     assert_eq!((gaps, held), (vec![(gone, behind)], next.0 - 1 - recovery.damaged));
-}
-
-/// A small file system in memory; `None` (told) where the test may not mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        let made = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(at)
-            .stderr(Stdio::null())
-            .status();
-        if made.is_ok_and(|status| status.success()) {
-            return Some(Self(at.to_owned()));
-        }
-        eprintln!("SKIPPED: this test mounts a small tmpfs, which needs root");
-        None
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 /// Commits until the disk is full; returns the error.

@@ -55,6 +55,11 @@ fn make(path: &Path, mode: u32, owner: Option<u32>) -> anyhow::Result<()> {
             nix::sys::stat::FchmodatFlags::FollowSymlink,
         )
         .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+        // What its owner syncs in it would be gone with a name that a power cut took.
+        let above = path.parent().unwrap_or(path);
+        File::open(above)
+            .and_then(|above| above.sync_all())
+            .with_context(|| format!("cannot sync {}", above.display()))?;
     }
     match owner {
         Some(owner) => own(path, owner),

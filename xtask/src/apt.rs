@@ -49,6 +49,7 @@ pub const TESTS: [Need; 21] = [
     Need { what: "python3", package: "python3" },
     Need { what: "setpriv", package: "util-linux" },
     Need { what: "logger", package: "bsdutils" },
+    Need { what: "strace", package: "strace" },
 ];
 
 /// Where packages are unpacked that may not be installed beside others.

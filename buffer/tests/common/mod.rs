@@ -1,6 +1,9 @@
 //! Batches of realistic frames, and a ring in a folder of its own.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test file uses its own part
 
+pub mod process;
+pub mod promise;
+
 use raven_buffer::{BatchMark, Block, Found, Recovery, RingError, RingReader, RingWriter, WriterOptions};
 use raven_model::record::{Context, Received, write_frame};
 use raven_model::units::{Seq, UnixNanos};
