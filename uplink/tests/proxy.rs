@@ -16,7 +16,9 @@ use support::{
 fn one(dir: &std::path::Path, ring: &Rc<SimRing>, line: &str, secrets: &[(&str, &str)]) -> SimFleet {
     let mut fleet = fleet(ring, &MemoryCursors::default(), dir);
     fleet.secrets(|all| {
-        secrets.iter().for_each(|(key, content)| all.put(format!("uplink.noc.{key}"), content.as_bytes()))
+        for (key, content) in secrets {
+            all.put(format!("uplink.noc.{key}"), content.as_bytes());
+        }
     });
     fleet.configure("arena", &uplinks(line));
     fleet
