@@ -74,7 +74,11 @@ impl<S: Source> Feed<S> {
                 ended = self.attempt(&mut memory) => ended,
                 () = drained => continue,
             };
-            let Ended::Failed(failure) = ended else { break };
+            let Ended::Failed(mut failure) = ended else { break };
+            if let Some(proxy) = self.to.proxy_address().filter(|proxy| !failure.words.contains(proxy)) {
+                // Where a peer is named, it is the proxy.
+                failure.words = format!("by way of the proxy {proxy}: {}", failure.words);
+            }
             self.reader.rewind();
             let pause = self.standing.borrow_mut().failed(self.lane, failure, &self.pace);
             if self.or_stop(tokio::time::sleep(pause)).await.is_none() {

@@ -11,10 +11,9 @@ pub mod url;
 use crate::attempt::{Class, Event, Failure};
 use crate::feed::{Ended, Feed, told};
 use crate::link::Dial;
-use crate::secrets::Scheme;
+use crate::secrets::Own;
 use crate::source::Source;
 use crate::{otlp, remote_write, tls};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use body::{Body, Builder};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -94,11 +93,8 @@ fn prepare<S: Source>(feed: &Feed<S>) -> Result<(Target, Dial), Failure> {
 
 /// The `Authorization` header, where there are credentials.
 fn authorization<S: Source>(feed: &Feed<S>) -> Result<Option<HeaderValue>, Failure> {
-    let Some((scheme, shown)) = feed.secrets.credentials(feed.to.credentials.as_ref())? else { return Ok(None) };
-    let text = match scheme {
-        Scheme::Bearer => format!("Bearer {shown}"),
-        Scheme::Basic => format!("Basic {}", STANDARD.encode(shown)),
-    };
+    let Some(shown) = feed.secrets.credentials("credentials", feed.to.credentials.as_ref())? else { return Ok(None) };
+    let text = Own::authorization(shown);
     let mut value = HeaderValue::from_str(&text)
         .map_err(|_| Failure::config(format!("uplink.{}.credentials: not fit for a header", feed.name)))?;
     value.set_sensitive(true);

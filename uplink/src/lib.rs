@@ -30,6 +30,7 @@ pub mod otlp;
 pub mod pacer;
 pub mod progress;
 mod proto;
+mod proxy;
 pub mod reader;
 pub mod relp;
 pub mod remote_write;

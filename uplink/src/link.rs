@@ -3,6 +3,7 @@
 use crate::attempt::Failure;
 use crate::feed::Feed;
 use crate::net;
+use crate::proxy::Proxy;
 use crate::source::Source;
 use crate::tls::{self, Tls};
 use std::future::poll_fn;
@@ -26,6 +27,7 @@ pub struct Dial {
     /// `host:port`, in the order in which they are tried.
     addresses: Vec<String>,
     within: Duration,
+    proxy: Option<Proxy>,
     tls: Option<Tls>,
     /// Whether the far end says a line before TLS begins.
     greeting: bool,
@@ -48,7 +50,7 @@ impl Dial {
 
     fn with<S: Source>(addresses: Vec<String>, feed: &Feed<S>) -> Result<Self, Failure> {
         let tls = if feed.to.speaks_tls() { Some(Tls::of(&feed.to, &feed.secrets)?) } else { None };
-        Ok(Self { addresses, within: feed.timeout(), tls, greeting: false })
+        Ok(Self { addresses, within: feed.timeout(), proxy: Proxy::of(feed)?, tls, greeting: false })
     }
 
     /// The far end says a line first, without TLS: it is in the link's `greeting`.
@@ -77,8 +79,12 @@ impl Dial {
 
     async fn open_one(&self, address: &str, within: Duration) -> Result<Link, Failure> {
         let deadline = Instant::now() + within;
-        let (tcp, peer) = net::connect(address, within).await?;
+        let (tcp, peer) = net::connect(self.proxy.as_ref().map_or(address, |proxy| &proxy.address), within).await?;
         let mut socket = Socket { tcp, written: 0 };
+        if let Some(proxy) = &self.proxy {
+            let late = |_| Failure::retry(format!("the proxy {} does not answer", proxy.address));
+            timeout_at(deadline, proxy.tunnel(&mut socket, address)).await.map_err(late)??;
+        }
         let mut greeting = Vec::new();
         if self.greeting {
             let late = |_| Failure::retry(format!("{peer} says nothing"));

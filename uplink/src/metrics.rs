@@ -244,13 +244,13 @@ mod tests {
         let value = |name: &str, label: &str| {
             let family = families.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("{name}"));
             let point = family.points.iter().find(|p| p.labels.last().is_none_or(|(_, value)| *value == label));
-            point.unwrap_or_else(|| panic!("{name} of {label}")).value
+            point.unwrap_or_else(|| panic!("{name} of {label}")).value.to_bits()
         };
-        assert_eq!(value("raven_host_memory_free_bytes", ""), sample.memory.free_bytes as f64);
-        assert_eq!(value("raven_host_cpu_seconds_total", "softirq"), sample.cpu.softirq_s);
+        assert_eq!(value("raven_host_memory_free_bytes", ""), (sample.memory.free_bytes as f64).to_bits());
+        assert_eq!(value("raven_host_cpu_seconds_total", "softirq"), sample.cpu.softirq_s.to_bits());
         let eth0 = sample.interfaces.iter().find(|interface| interface.name == "eth0").expect("there");
-        assert_eq!(value("raven_host_network_receive_bytes_total", "eth0"), eth0.rx_bytes as f64);
-        assert_eq!(value("raven_host_udp_out_datagrams_total", "ipv4"), sample.udp.out_datagrams as f64);
+        assert_eq!(value("raven_host_network_receive_bytes_total", "eth0"), (eth0.rx_bytes as f64).to_bits());
+        assert_eq!(value("raven_host_udp_out_datagrams_total", "ipv4"), (sample.udp.out_datagrams as f64).to_bits());
     }
 
     #[test]

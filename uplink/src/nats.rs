@@ -44,7 +44,7 @@ fn hello<S: Source>(feed: &Feed<S>, inbox: &str) -> Result<Vec<u8>, Failure> {
         "version": env!("CARGO_PKG_VERSION"), "name": format!("raven {} {}", feed.device, feed.stream),
         "tls_required": feed.to.speaks_tls(),
     });
-    match feed.secrets.credentials(feed.to.credentials.as_ref())? {
+    match feed.secrets.credentials("credentials", feed.to.credentials.as_ref())? {
         None => {}
         Some((Scheme::Bearer, token)) => connect["auth_token"] = token.into(),
         Some((Scheme::Basic, pair)) => {

@@ -1,6 +1,7 @@
 //! What destinations trust and show: `ravend` reads the files and passes each as sealed memory.
 
 use crate::attempt::Failure;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use raven_model::config::Secret;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -54,9 +55,9 @@ impl Own {
         self.files.get(key).map(|content| Some(&**content)).ok_or_else(missing)
     }
 
-    /// The content of `credentials`, as `(scheme, rest)`.
-    pub fn credentials(&self, named: Option<&Secret>) -> Result<Option<(Scheme, &str)>, Failure> {
-        let Some(content) = self.get("credentials", named)? else { return Ok(None) };
+    /// The content of `credentials` or `proxy_credentials`, as `(scheme, rest)`.
+    pub fn credentials(&self, key: &str, named: Option<&Secret>) -> Result<Option<(Scheme, &str)>, Failure> {
+        let Some(content) = self.get(key, named)? else { return Ok(None) };
         let text = std::str::from_utf8(content).unwrap_or_default().trim();
         let (scheme, rest) = text.split_once(' ').unwrap_or_default();
         let rest = rest.trim();
@@ -65,9 +66,17 @@ impl Own {
             "bearer" if fine => Ok(Some((Scheme::Bearer, rest))),
             "basic" if fine && rest.contains(':') => Ok(Some((Scheme::Basic, rest))),
             _ => Err(Failure::config(format!(
-                "uplink.{}.credentials: the secret is no line `bearer TOKEN` or `basic USER:PASSWORD`",
+                "uplink.{}.{key}: the secret is no line `bearer TOKEN` or `basic USER:PASSWORD`",
                 self.name
             ))),
+        }
+    }
+
+    /// Credentials as a header field shows them.
+    pub fn authorization((scheme, shown): (Scheme, &str)) -> String {
+        match scheme {
+            Scheme::Bearer => format!("Bearer {shown}"),
+            Scheme::Basic => format!("Basic {}", STANDARD.encode(shown)),
         }
     }
 }
@@ -100,7 +109,8 @@ mod tests {
             let mut secrets = Secrets::default();
             secrets.put("uplink.noc.credentials".to_owned(), text.as_bytes());
             let own = secrets.of("noc");
-            own.credentials(secret.as_ref()).map(|some| some.map(|(scheme, rest)| (scheme, rest.to_owned())))
+            own.credentials("credentials", secret.as_ref())
+                .map(|some| some.map(|(scheme, rest)| (scheme, rest.to_owned())))
         };
         assert_eq!(shown("bearer abc\n"), Ok(Some((Scheme::Bearer, "abc".to_owned()))));
         assert_eq!(shown("Basic raven:a b:c\n"), Ok(Some((Scheme::Basic, "raven:a b:c".to_owned()))));

@@ -17,8 +17,8 @@ use support::{MemoryCursors, SimFleet, fleet, free_port, run, status, until, unt
 fn sample(ago: u64, load: f64) -> Vec<u8> {
     let real = include_bytes!("../../collectors/decode/tests/host/sample.json");
     let Ok(HostRecord::Sample(real)) = HostRecord::read(real.trim_ascii()) else { panic!("a sample") };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - Duration::from_secs(ago);
-    let mut sample = HostSample { t: UnixNanos(now.as_nanos() as u64), ..*real };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let mut sample = HostSample { t: UnixNanos(now - ago * 1_000_000_000), ..*real };
     sample.cpu.load_1 = load;
     serde_json::to_vec(&HostRecord::Sample(Box::new(sample))).unwrap()
 }

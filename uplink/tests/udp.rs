@@ -252,7 +252,7 @@ fn snmptrapd_reads_traps_of_all_three_versions() {
 fn what_is_longer_than_a_datagram_becomes_a_dead_letter() {
     let (dir, ring) = (tempfile::tempdir().unwrap(), SimRing::new());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    ring.store("syslog", &[&[b'x'; 65_507], &[b'y'; 65_508], b"<13>next"]);
+    ring.store("syslog", &[&vec![b'x'; 65_507], &vec![b'y'; 65_508], b"<13>next"]);
     run(async {
         let line = format!("old kind=udp to={}", socket.local_addr().unwrap());
         let mut fleet = one(dir.path(), &ring, &line);

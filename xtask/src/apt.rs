@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 21] = [
+pub const TESTS: [Need; 22] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -44,6 +44,7 @@ pub const TESTS: [Need; 21] = [
     Need { what: "tshark", package: "tshark" },
     Need { what: "pmacctd", package: "pmacct" },
     Need { what: "imrelp.so", package: "rsyslog-relp" },
+    Need { what: "tinyproxy", package: "tinyproxy" },
     Need { what: "ip", package: "iproute2" },
     Need { what: "ethtool", package: "ethtool" },
     Need { what: "python3", package: "python3" },

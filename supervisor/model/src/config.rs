@@ -271,6 +271,10 @@ pub struct Destination {
     pub key: Option<Secret>,
     /// How we show who we are: `bearer TOKEN` or `basic USER:PASSWORD`.
     pub credentials: Option<Secret>,
+    /// `http://host:port` of an HTTP proxy through which it is reached.
+    pub proxy: Option<String>,
+    /// How we show the proxy who we are, as `credentials`.
+    pub proxy_credentials: Option<Secret>,
 }
 
 fn all_streams() -> Vec<String> {

@@ -8,6 +8,7 @@ pub mod nats;
 pub mod prometheus;
 pub mod receiver;
 pub mod rsyslog;
+pub mod tinyproxy;
 
 use raven_model::config::{Config, Destination};
 use raven_model::report::DestinationStatus;

@@ -56,6 +56,12 @@ impl Destination {
         self.tls || (self.kind.has_url() && self.to.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://")))
     }
 
+    /// `host:port` of its proxy.
+    pub fn proxy_address(&self) -> Option<&str> {
+        let proxy = self.proxy.as_deref()?;
+        Some(proxy.strip_prefix("http://").map_or(proxy, |rest| rest.strip_suffix('/').unwrap_or(rest)))
+    }
+
     /// The secrets that it names, by their keys.
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
         let all = [
@@ -63,6 +69,7 @@ impl Destination {
             ("certificate", &self.certificate),
             ("key", &self.key),
             ("credentials", &self.credentials),
+            ("proxy_credentials", &self.proxy_credentials),
         ];
         all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
     }
@@ -122,7 +129,35 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
         flaws.push(at("streams", &message, "`streams = [\"host\"]`; the others have kinds of their own"));
     }
     flaws.extend(of_datagrams(name, to));
+    flaws.extend(of_proxy(name, to));
     flaws
+}
+
+fn of_proxy(name: &str, to: &Destination) -> Option<Flaw> {
+    let at = |key: &str, message: &str, expected: &str| Some(Flaw::new(&["uplink", name, key], message, expected));
+    let Some(proxy) = &to.proxy else {
+        let idle = to.proxy_credentials.is_some();
+        return idle.then(|| {
+            at("proxy_credentials", "`proxy_credentials` is of no use without `proxy`", "`proxy` beside it")
+        })?;
+    };
+    if to.kind == Kind::Udp {
+        return at("proxy", "datagrams go through no proxy", "another kind, or no `proxy`");
+    }
+    let expected = "`http://host:port` such as `http://proxy.example:3128`";
+    if proxy.contains('@') {
+        return at(
+            "proxy",
+            "`proxy` holds a user name, and secrets have no place here",
+            "`proxy_credentials` for that",
+        );
+    }
+    let why = if proxy.starts_with("http://") {
+        host_port(to.proxy_address()?).err()
+    } else {
+        Some("does not begin with `http://`")
+    };
+    at("proxy", &format!("`{}` {}", proxy.escape_debug(), why?), expected)
 }
 
 /// What datagrams alone have, and what they cannot have.

@@ -87,6 +87,8 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     ("certificate", SECRET),
     ("key", SECRET),
     ("credentials", SECRET),
+    ("proxy", text::<String>("`\"http://host:port\"`")),
+    ("proxy_credentials", SECRET),
 ]);
 
 const SYSLOG: Shape = Shape::Table(&[
@@ -373,6 +375,7 @@ mod tests {
         let mut noc: Destination = toml::from_str(text).expect("valid");
         (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());
         noc.server_name = Some("noc.example".to_owned());
+        (noc.proxy, noc.proxy_credentials) = (Some("http://proxy:3128".to_owned()), secret());
         config.uplink.insert("noc".to_owned(), noc);
         let (mut of_shape, mut of_types) = (BTreeSet::new(), BTreeSet::new());
         keys_of_shape(&CONFIG, "", &mut of_shape);
