@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 20] = [
+pub const TESTS: [Need; 21] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -35,6 +35,7 @@ pub const TESTS: [Need; 20] = [
     Need { what: "protoc", package: "protobuf-compiler" },
     Need { what: "openssl", package: "openssl" },
     Need { what: "curl", package: "curl" },
+    Need { what: "prometheus", package: "prometheus" },
     NFCAPD,
     SFCAPD,
     Need { what: "softflowd", package: "softflowd" },

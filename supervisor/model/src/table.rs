@@ -18,6 +18,8 @@ pub enum Role {
     Trap,
     /// Receives Windows events.
     Winevent,
+    /// Receives metrics and log lines from Prometheus, Alloy and the like.
+    Metrics,
     /// Samples this machine.
     Host,
     /// Sole writer of the ring.
@@ -34,12 +36,13 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
         Self::Trap,
         Self::Winevent,
+        Self::Metrics,
         Self::Host,
         Self::Decode,
         Self::Uplink,
@@ -54,6 +57,7 @@ impl Role {
             Self::Flow => "flow",
             Self::Trap => "trap",
             Self::Winevent => "winevent",
+            Self::Metrics => "metrics",
             Self::Host => "host",
             Self::Store => "store",
             Self::Uplink => "uplink",
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_collector_opens_nothing_and_sends_nothing() {
-        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent] {
+        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent, Stream::Metrics] {
             let collector = table().spec(stream.collector());
             assert!(collector.paths.is_empty() && !collector.network);
             for call in ["sendto", "sendmsg", "sendmmsg", "connect", "bind", "setsockopt", "socket", "openat", "open"] {
