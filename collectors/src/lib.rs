@@ -4,14 +4,16 @@
 //! gave it and writes into the receive memory. What arrived is handed to the store as it arrived, with its source; one
 //! that has to look inside ([`flow`], [`trap`]) only finds out what is needed to read it later, whether to vouch for it and
 //! what to answer. Start with [`receiver`], the loop that most of them share, then [`syslog`], the simplest of them, and
-//! its sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`winevent`] has a loop of its own:
-//! HTTP needs one. [`host`] is the exception: it listens to nobody, and reads `/proc` and `/sys`.
+//! its sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`winevent`] and [`metrics`] share
+//! a loop of their own, [`http`]. [`host`] is the exception: it listens to nobody, and reads `/proc` and `/sys`.
 
 pub mod flow;
 pub mod framing;
 pub mod host;
+pub mod http;
 pub mod inbox;
 pub mod keygen;
+pub mod metrics;
 pub mod receiver;
 pub mod relp;
 pub mod session;

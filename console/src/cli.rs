@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_stream_that_does_not_exist_is_answered_with_those_that_do() {
         let error = parse("raven tail flows").unwrap_err().to_string();
-        assert!(error.contains("the streams are syslog, flow, trap, winevent, host"), "{error}");
+        assert!(error.contains("the streams are syslog, flow, trap, winevent, metrics, host"), "{error}");
     }
 
     #[test]

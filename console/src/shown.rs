@@ -4,6 +4,7 @@
 
 mod flow;
 mod host;
+mod metrics;
 mod syslog;
 mod trap;
 mod winevent;
@@ -50,6 +51,7 @@ fn decoded_lines(stream: Stream, decoded: &Json, raw: &[u8]) -> Option<Vec<Strin
         Stream::Flow => Some(flow::lines(&decoded.read()?)),
         Stream::Trap => Some(vec![decoded.read::<Trap>()?.line()]),
         Stream::Winevent => Some(vec![winevent::line(&decoded.read()?)]),
+        Stream::Metrics => metrics::line(&decoded.read()?).map(|line| vec![line]),
         Stream::Host => host::line(&decoded.read()?).map(|line| vec![line]),
     }
 }
@@ -58,7 +60,7 @@ fn undecoded(stream: Stream, raw: &[u8]) -> String {
     match stream {
         Stream::Flow | Stream::Trap => format!("- {} bytes: {}", raw.len(), first_hex(raw)),
         Stream::Syslog => format!("- {}", message(raw)),
-        Stream::Winevent | Stream::Host => format!("- {}", cut(&message(raw))),
+        Stream::Winevent | Stream::Metrics | Stream::Host => format!("- {}", cut(&message(raw))),
     }
 }
 
@@ -179,6 +181,14 @@ mod tests {
                     r#"{"provider":"@","channel":"@","computer":"@","user":"@","time":"@","message":"@","data":{"@":"@"}}"#,
                 ),
             ),
+            (
+                Stream::Metrics,
+                e(
+                    r#"{"kind":"series","name":"@","labels":{"@":"@"},"samples":[{"time_ms":1,"value":"@"}],"histograms":[{"count":"@","sum":"@"}]}"#,
+                ),
+            ),
+            (Stream::Metrics, e(r#"{"kind":"metadata","name":"@","type":"@","help":"@","unit":"@"}"#)),
+            (Stream::Metrics, e(r#"{"kind":"log","labels":{"@":"@"},"time_ns":1,"line":"@"}"#)),
             (Stream::Host, e(r#"{"t":1,"event":"@","@":"@","interface":"@"}"#)),
             (Stream::Host, e(r#"{"t":1,"cpu":{},"data":{"mount":"@"},"interfaces":[{"name":"@","operstate":"@"}]}"#)),
         ];
@@ -247,6 +257,22 @@ mod tests {
             shown(Stream::Winevent, &format!(r#""raw":"x","decoded":{data}"#)),
             ["- - - - 7 error: a=\"b c\" d=e"]
         );
+    }
+
+    #[test]
+    fn series_and_log_lines_are_one_line_each() {
+        let one = |decoded: &str| shown(Stream::Metrics, &format!(r#""raw":"x","decoded":{decoded}"#)).remove(0);
+        let series = r#"{"kind":"series","name":"up","labels":{"instance":"leaf-1:9100","job":"node"},"samples":[{"time_ms":1763771399500,"value":"1"},{"time_ms":1763771400500,"value":"NaN","stale":true}]}"#;
+        assert_eq!(
+            one(series),
+            r#"up{instance="leaf-1:9100",job="node"} 1 @2025-11-22T00:29:59.500Z, stale @2025-11-22T00:30:00.500Z"#
+        );
+        let histogram = r#"{"kind":"series","name":"lat","labels":{},"histograms":[{"time_ms":1763771399500,"count":"12","sum":"18.4","schema":3,"positive":{}}]}"#;
+        assert_eq!(one(histogram), "lat{} histogram count 12 sum 18.4 @2025-11-22T00:29:59.500Z");
+        let log = r#"{"kind":"log","labels":{"job":"sonic"},"time_ns":1763771399500000000,"line":"BGP\tdown","metadata":{"pod":"x"}}"#;
+        assert_eq!(one(log), r#"2025-11-22T00:29:59.500Z {job="sonic"} BGP down [pod="x"]"#);
+        let metadata = r#"{"kind":"metadata","name":"up","type":"gauge","help":"Is it?","unit":""}"#;
+        assert_eq!(one(metadata), "# up gauge: Is it?");
     }
 
     #[test]

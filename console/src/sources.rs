@@ -168,6 +168,7 @@ const fn what(stream: stream::Stream) -> &'static str {
         stream::Stream::Flow => "NetFlow, IPFIX and sFlow",
         stream::Stream::Trap => "SNMP notifications",
         stream::Stream::Winevent => "Windows events",
+        stream::Stream::Metrics => "metrics and log lines pushed by Prometheus and Alloy",
         stream::Stream::Host => "the appliance itself",
     }
 }

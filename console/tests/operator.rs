@@ -110,7 +110,11 @@ fn tail_for_a_person_asks_for_decoded_fields_and_escapes_them() {
 fn tail_knows_the_streams_and_shows_each_for_people() {
     let output = raven(&["tail", "netflow"]);
     assert_eq!(code(&output), 2);
-    assert!(stderr(&output).contains("the streams are syslog, flow, trap, winevent, host"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the streams are syslog, flow, trap, winevent, metrics, host"),
+        "{}",
+        stderr(&output)
+    );
     let datagram = r#""decoded":{"version":"netflow5","domain":0,"flows":[{"src_addr":"10.0.0.1","src_port":1,"dst_addr":"10.0.0.2","dst_port":2,"proto":17,"bytes":9,"packets":1},{"src_addr":"10.0.0.3"}]}"#;
     let line = RECORD.replace(r#""raw":"<13>hello \u001b[2J""#, &format!(r#""raw":"x",{datagram}"#));
     let fake = FakeRavend::with_lines(&format!("{line}\n"));

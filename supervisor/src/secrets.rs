@@ -26,7 +26,7 @@ const MIB_MAX: u64 = 4 << 20;
 const MIBS_MAX: usize = 32 << 20;
 
 /// Roles that get secrets.
-const ROLES: [Role; 5] = [Role::Syslog, Role::Trap, Role::Winevent, Role::Decode, Role::Uplink];
+const ROLES: [Role; 6] = [Role::Syslog, Role::Trap, Role::Winevent, Role::Metrics, Role::Decode, Role::Uplink];
 
 /// All secrets in force.
 #[derive(Debug, Default)]

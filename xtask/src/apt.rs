@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 22] = [
+pub const TESTS: [Need; 23] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },

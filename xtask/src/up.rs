@@ -37,6 +37,9 @@ udp = [1162]
 [collect.winevent]
 http = [8084]
 
+[collect.metrics]
+http = [9201]
+
 [buffer]
 disk = "2GiB"
 

@@ -7,7 +7,7 @@
 //! Start at [`syslog`]: PRI, then RFC 5424 (`rfc5424.rs`) where VERSION and TIMESTAMP say so, else RFC 3164
 //! (`rfc3164.rs`) in the shapes that devices send (`device.rs`, `key_value.rs`, `stamp.rs`). How that compares with
 //! other decoders, message by message: `tests/corpus.rs`. The others have modules of their own: [`flow`] (NetFlow, IPFIX,
-//! sFlow), [`snmp`] (notifications) and [`winevent`] (Windows events), and
+//! sFlow), [`snmp`] (notifications), [`winevent`] (Windows events) and [`metrics`] (Prometheus and Loki), and
 //! [`mod@host`] reads back what Raven itself wrote.
 //!
 //! # What a reader can rely on
@@ -32,6 +32,7 @@ mod device;
 pub mod flow;
 pub mod host;
 mod key_value;
+pub mod metrics;
 mod rfc3164;
 mod rfc5424;
 /// SNMP traps and informs: `snmp::check` lets them in, `snmp::decode` shows them.

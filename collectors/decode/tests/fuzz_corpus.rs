@@ -9,7 +9,7 @@ use raven_decode::flow::sampling::Sampling;
 use raven_decode::flow::scan::{Scan, scan};
 use raven_decode::flow::show::{Shown, View, to_json};
 use raven_decode::flow::templates::{Exporter, Scope, Templates};
-use raven_decode::winevent;
+use raven_decode::{metrics, winevent};
 use raven_model::units::UnixNanos;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +43,23 @@ fn every_fuzz_input_is_split_and_decoded() {
             let is_event = event.provider.is_some() || event.event_id.is_some() || event.channel.is_some();
             assert!(is_event || reject.is_some(), "{}", String::from_utf8_lossy(raw));
         }
+    }
+}
+
+/// Each is a body of every kind, and a record; those with the name of a kind are sound bodies of it.
+#[test]
+fn every_fuzz_input_of_metrics_is_read() {
+    for (name, input) in inputs("metrics") {
+        for kind in metrics::Kind::ALL {
+            let split = metrics::split(kind, &input);
+            assert!(!name.starts_with(kind.name()) || split.is_ok(), "{name}: {:?}", split.err());
+            let (mut raw, mut records) = (Vec::new(), split.ok());
+            while records.as_mut().is_some_and(|records| records.next(&mut raw)) {
+                metrics::decode(&raw);
+            }
+        }
+        let reading = metrics::decode(&input);
+        assert!(reading.metric.is_some() || reading.reject.is_some());
     }
 }
 

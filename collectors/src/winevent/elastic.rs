@@ -1,7 +1,7 @@
 //! What senders expect that take this for Elasticsearch: Winlogbeat, Logstash, and the like.
 
-use super::answer::{self, Answer};
 use super::items::{Item, Items};
+use crate::http::answer::{self, Answer};
 use hyper::StatusCode;
 use raven_decode::winevent::{Shape, Split};
 use serde_json::json;

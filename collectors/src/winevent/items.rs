@@ -1,7 +1,7 @@
 //! The answer to `_bulk`: an item per action. A million of them are 30 MB of text, and a sender may read it as slowly
 //! as it likes, so that it is written as it is taken.
 
-use super::shared::Room;
+use crate::http::shared::Room;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::convert::Infallible;

@@ -1,37 +1,32 @@
 //! One request: looked at, taken in, split, stored, and answered once it is durable.
 
-use super::answer::{self, Answer};
-use super::body::{self, Whole};
-use super::credentials::Door;
 use super::elastic::{self, Purpose};
-use super::inbox::{ELASTIC_SETUP, EVENT_BROKEN, EVENT_LONG};
 use super::items::Items;
-use super::reason::{FIRST_BYTES, Reason, Refused};
-use super::shared::{Peer, Shared};
-use super::stream::Phase;
+use crate::http::admit;
+use crate::http::answer::{self, Answer};
+use crate::http::body::{self, Whole};
+use crate::http::reason::{FIRST_BYTES, Reason, Refused};
+use crate::http::shared::{Peer, Shared};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::AUTHORIZATION;
-use hyper::{HeaderMap, Method, Request};
+use hyper::{Method, Request, StatusCode};
 use raven_decode::winevent::{self, Split};
+use raven_jail::receive::Blind;
 use std::rc::Rc;
 
-/// Serves `request` of `peer`.
-pub async fn serve(shared: &Rc<Shared>, peer: &Peer, request: Request<Incoming>) -> Answer {
-    peer.pulse.enter(Phase::Request);
-    let answer = match route(shared, peer, request).await {
-        Ok(answer) => answer,
-        Err((refused, whole)) => {
-            shared.refuse(refused.reason, peer, &refused.first_bytes);
-            answer::refused(&refused, whole)
-        }
-    };
-    peer.pulse.enter(Phase::Idle);
-    answer
-}
+/// What is noted although it was kept.
+const EVENT_LONG: (&str, &str) =
+    ("event_over_limit", "kept in pieces; raise collect.winevent.event_limit if that is as it should be");
+/// As above.
+const EVENT_BROKEN: (&str, &str) = ("event_broken", "kept as it came; the sender writes broken JSON or XML");
+/// As above.
+const ELASTIC_SETUP: (&str, &str) = (
+    "elastic_setup",
+    "answered and not kept: templates and policies mean nothing here; switch setup off at the sender",
+);
 
-/// A refusal says whether the body was read to its end.
-async fn route(shared: &Rc<Shared>, peer: &Peer, request: Request<Incoming>) -> Result<Answer, (Refused, bool)> {
+/// Serves a request of `peer`. A refusal says whether the body was read to its end.
+pub async fn serve(shared: &Rc<Shared>, peer: &Peer, request: Request<Incoming>) -> Result<Answer, (Refused, bool)> {
     let (head, incoming) = request.into_parts();
     let (path, bodiless) = (head.uri.path(), incoming.is_end_stream());
     if matches!(head.method, Method::GET | Method::HEAD) {
@@ -63,40 +58,22 @@ async fn route(shared: &Rc<Shared>, peer: &Peer, request: Request<Incoming>) -> 
     if !room.take(left) {
         return Err((Refused::new(Reason::TooManyWaiting, "too much is waiting to be stored"), true));
     }
-    let ticket = shared
-        .append(peer, &bytes, &split.events)
-        .await
-        .ok_or_else(|| (Refused::new(Reason::RingFull, "there is no room: the store is behind"), true))?;
+    let mut appending = shared.appending(peer);
+    for event in &split.events {
+        appending.append(&bytes[event.clone()], &mut Blind).await.map_err(|refused| (refused, true))?;
+    }
     // Only the answer is still needed.
     drop((bytes, split));
     room.keep(left);
     let answer = match items {
-        None => answer::stored(count),
+        None => answer::json(StatusCode::OK, format!("{{\"events\":{count}}}")),
         Some(mut items) => {
             items.hold(room);
-            answer::bulk(items)
+            answer::long(items)
         }
     };
-    if shared.durable(ticket).await {
-        Ok(answer)
-    } else {
-        Err((Refused::new(Reason::NotReady, "ends before the events are durable"), true))
-    }
-}
-
-fn admit(shared: &Shared, headers: &HeaderMap) -> Result<(), Refused> {
-    match &*shared.door.borrow() {
-        Door::Open => Ok(()),
-        Door::Shut => Err(Refused::new(Reason::NotReady, "credentials are configured and not here yet")),
-        Door::Guarded(credentials) => {
-            let shown = headers.get(AUTHORIZATION);
-            if shown.is_some_and(|value| credentials.admit(value.as_bytes())) {
-                return Ok(());
-            }
-            let detail = if shown.is_some() { "these credentials are not known" } else { "credentials are needed" };
-            Err(Refused::new(Reason::Credentials, detail))
-        }
-    }
+    appending.durable().await.map_err(|refused| (refused, true))?;
+    Ok(answer)
 }
 
 fn split(body: &Bytes) -> Result<Split, Refused> {
@@ -112,7 +89,7 @@ fn split(body: &Bytes) -> Result<Split, Refused> {
 
 /// What is kept, and yet an operator may want to know of.
 fn note_oddities(shared: &Shared, peer: &Peer, body: &Bytes, split: &Split) {
-    let limit = shared.limits.get().event;
+    let limit = shared.settings.get().record;
     let mut long = split.events.iter().filter(|range| range.len() > limit).peekable();
     if let Some(first) = long.peek().map(|range| range.start) {
         shared.note(EVENT_LONG, long.count() as u64, peer, &body[first..first + FIRST_BYTES.min(body.len() - first)]);

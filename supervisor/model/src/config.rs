@@ -13,7 +13,9 @@ mod layers;
 mod shape;
 
 pub use backfill::{Backfill, Rate};
-pub use collect::{Collect, CollectFlow, CollectHost, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted};
+pub use collect::{
+    Collect, CollectFlow, CollectHost, CollectMetrics, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted,
+};
 pub use error::{ConfigError, Flaw, Place};
 
 use crate::stream::Stream;

@@ -16,13 +16,15 @@ pub enum Stream {
     Trap,
     /// Windows events.
     Winevent,
+    /// Prometheus remote write, and log lines pushed as to Loki.
+    Metrics,
     /// The appliance's own telemetry.
     Host,
 }
 
 impl Stream {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Host];
+    pub const ALL: [Self; 6] = [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Metrics, Self::Host];
 
     /// As in the configuration, the ring and every output.
     pub const fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Stream {
             Self::Flow => "flow",
             Self::Trap => "trap",
             Self::Winevent => "winevent",
+            Self::Metrics => "metrics",
             Self::Host => "host",
         }
     }
@@ -47,6 +50,7 @@ impl Stream {
             Self::Flow => Role::Flow,
             Self::Trap => Role::Trap,
             Self::Winevent => Role::Winevent,
+            Self::Metrics => Role::Metrics,
             Self::Host => Role::Host,
         }
     }
@@ -57,7 +61,7 @@ impl Stream {
             Self::Syslog | Self::Flow => &[],
             Self::Trap => &["storm", "discovery"],
             Self::Host => &["ring_full"],
-            Self::Winevent => &[
+            Self::Winevent | Self::Metrics => &[
                 "credentials",
                 "not_ready",
                 "not_events",
@@ -74,6 +78,8 @@ impl Stream {
                 "tls_handshake",
                 "no_certificate",
                 "connection_unserved",
+                "path",
+                "content_type",
             ],
         }
     }
@@ -81,9 +87,10 @@ impl Stream {
     /// Its part of the disk against those of the other streams in use.
     pub const fn weight(self) -> u64 {
         match self {
-            Self::Syslog => 48,
-            Self::Flow => 32,
-            Self::Winevent => 14,
+            Self::Syslog => 44,
+            Self::Flow => 29,
+            Self::Winevent => 13,
+            Self::Metrics => 8,
             Self::Trap => 4,
             Self::Host => 2,
         }
@@ -106,7 +113,7 @@ mod tests {
             assert_eq!(Stream::named(stream.name()), Some(stream));
             assert_eq!(stream.collector().stream(), Some(stream));
         }
-        assert_eq!(Stream::named("metrics"), None);
+        assert_eq!(Stream::named("metric"), None);
         assert_eq!(Stream::ALL.iter().map(|stream| stream.weight()).sum::<u64>(), 100);
     }
 }

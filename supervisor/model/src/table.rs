@@ -18,6 +18,8 @@ pub enum Role {
     Trap,
     /// Receives Windows events.
     Winevent,
+    /// Receives metrics and log lines from Prometheus, Alloy and the like.
+    Metrics,
     /// Samples this machine.
     Host,
     /// Sole writer of the ring.
@@ -42,6 +44,7 @@ impl Role {
         Self::Flow,
         Self::Trap,
         Self::Winevent,
+        Self::Metrics,
         Self::Host,
         Self::Decode,
         Self::Uplink,
@@ -57,6 +60,7 @@ impl Role {
             Self::Flow => "flow",
             Self::Trap => "trap",
             Self::Winevent => "winevent",
+            Self::Metrics => "metrics",
             Self::Host => "host",
             Self::Store => "store",
             Self::Uplink => "uplink",
@@ -228,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_collector_opens_nothing_and_sends_nothing() {
-        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent] {
+        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent, Stream::Metrics] {
             let collector = table().spec(stream.collector());
             assert!(collector.paths.is_empty() && !collector.network);
             for call in ["sendto", "sendmsg", "sendmmsg", "connect", "bind", "setsockopt", "socket", "openat", "open"] {

@@ -39,8 +39,13 @@ pub fn free_port() -> u16 {
 
 /// The sections of all streams but syslog: those given, and nothing else is collected.
 pub fn sections(given: &[(&str, String)]) -> String {
-    let off =
-        [("flow", "udp = []\ntcp = []"), ("trap", "udp = []"), ("winevent", "http = []"), ("host", "enabled = false")];
+    let off = [
+        ("flow", "udp = []\ntcp = []"),
+        ("trap", "udp = []"),
+        ("winevent", "http = []"),
+        ("metrics", "http = []"),
+        ("host", "enabled = false"),
+    ];
     let section = |(name, off): (&str, &str)| {
         let text = given.iter().find(|(given, _)| *given == name).map_or(off, |(_, text)| text);
         format!("[collect.{name}]\n{text}\n")

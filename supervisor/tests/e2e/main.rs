@@ -16,6 +16,7 @@ mod jail;
 mod kills;
 mod live_config;
 mod marks;
+mod metrics;
 mod receive;
 mod rsyslog;
 mod search;

@@ -19,7 +19,7 @@ fn plan() -> Option<(Plan, u16)> {
     }
     let (mut plan, port) = (Plan::new(), free_port());
     plan.others = format!(
-        "[collect.flow]\nudp = []\ntcp = []\n[collect.winevent]\nhttp = []\n[collect.host]\nenabled = false\n\
+        "[collect.flow]\nudp = []\ntcp = []\n[collect.winevent]\nhttp = []\n[collect.metrics]\nhttp = []\n[collect.host]\nenabled = false\n\
          [collect.trap]\nudp = [{port}]\nusers = \"secret:snmp.toml\"\ncommunities = [\"public\"]\n"
     );
     let secrets = plan.dir.path().join("secrets");

@@ -3,7 +3,7 @@
 
 use crate::flows::Flows;
 use raven_decode::snmp::{Names, Users};
-use raven_decode::{snmp, winevent};
+use raven_decode::{metrics, snmp, winevent};
 use raven_model::query::Json;
 use raven_model::record::{Context, Record};
 use raven_model::stream::Stream;
@@ -85,6 +85,10 @@ impl Decoder {
             Some(Stream::Winevent) => {
                 let reading = winevent::decode(record.raw);
                 (Json::of(&reading.event), reading.reject.map(|reject| reject.to_string()))
+            }
+            Some(Stream::Metrics) => {
+                let reading = metrics::decode(record.raw);
+                (reading.metric.as_ref().and_then(Json::of), reading.reject.map(|reject| reject.to_string()))
             }
             Some(Stream::Host) => match raven_decode::host::decode(record.raw) {
                 Ok(sample) => (Json::of(&sample), None),

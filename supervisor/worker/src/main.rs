@@ -69,6 +69,10 @@ fn run(role: Role) -> anyhow::Result<()> {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;
             jail(&start, |ready| collector.ready(ready))?.run()?;
         }
+        Role::Metrics => {
+            let collector = raven_collectors::metrics::Metrics::new(&start, fds, channel, epoch())?;
+            jail(&start, |ready| collector.ready(ready))?.run()?;
+        }
         Role::Flow => {
             let kind = raven_collectors::flow::Flow::new(&start);
             let collector = Receiver::new(&start, fds, channel, epoch(), kind)?;

@@ -3,7 +3,7 @@
 use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
 use raven_buffer::Block;
 use raven_decode::flow::scan::scan;
-use raven_decode::{snmp, winevent};
+use raven_decode::{metrics, snmp, winevent};
 use raven_model::query::{SourceTrouble, SourceView};
 use raven_model::record::Record;
 use raven_model::stream::Stream;
@@ -228,6 +228,10 @@ fn glance(stream: Option<Stream>, record: &Record<'_>) -> (Option<String>, Optio
         Some(Stream::Winevent) => {
             let reading = winevent::decode(record.raw);
             (reading.reject.map(|reject| reject.to_string()), reading.event.computer)
+        }
+        Some(Stream::Metrics) => {
+            let reading = metrics::decode(record.raw);
+            (reading.reject.map(|reject| reject.to_string()), reading.metric.and_then(metrics::Metric::origin))
         }
         Some(Stream::Host) | None => (None, None),
     }

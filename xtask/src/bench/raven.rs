@@ -135,6 +135,8 @@ udp = [{trap}]
 storm = 1000000
 [collect.winevent]
 http = [{winevent}]
+[collect.metrics]
+http = []
 [collect.host]
 enabled = false
 [buffer]

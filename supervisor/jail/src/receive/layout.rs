@@ -71,7 +71,7 @@ pub const SNAPSHOT_MAX: usize = 8 << 20;
 /// Bytes of the store's words and of the snapshot behind them.
 pub const WORDS_SIZE: usize = SNAPSHOT_AT + SNAPSHOT_MAX;
 /// Reasons for which a collector may drop a message, a count each.
-pub const DROP_REASONS: usize = 16;
+pub const DROP_REASONS: usize = 24;
 
 /// Words of the header, as byte offsets.
 pub(super) mod head {

@@ -37,12 +37,12 @@ fn site_name(name: &str) -> Option<Flaw> {
 
 /// Listeners, limits and lists of what is collected.
 fn collect(collect: &Collect) -> Vec<Flaw> {
-    let Collect { syslog, flow, trap, winevent, host } = collect;
+    let Collect { syslog, flow, trap, winevent, metrics, host } = collect;
     let mut flaws = clashes(collect);
     // RFC 5424, 6.1: every receiver takes at least 480 octets.
     let limit = ["collect", "syslog", "message_limit"];
     flaws.extend(bytes(&limit, syslog.message_limit, 480, ByteCount::kib(64).0));
-    for stream in [Stream::Syslog, Stream::Flow, Stream::Winevent] {
+    for stream in [Stream::Syslog, Stream::Flow, Stream::Winevent, Stream::Metrics] {
         let (connections, per_source) = collect.connection_limits(stream);
         flaws.extend(number(&["collect", stream.name(), "connections"], connections, 1024));
         flaws.extend(number(&["collect", stream.name(), "connections_per_source"], per_source, 1024));
@@ -56,11 +56,15 @@ fn collect(collect: &Collect) -> Vec<Flaw> {
     }
     flaws.extend(pair("syslog", syslog.certificate.as_ref(), syslog.key.as_ref()));
     flaws.extend(pair("winevent", winevent.certificate.as_ref(), winevent.key.as_ref()));
+    flaws.extend(pair("metrics", metrics.certificate.as_ref(), metrics.key.as_ref()));
     flaws.extend(of_flow(flow));
     flaws.extend(of_trap(trap));
     let (body, event) = (["collect", "winevent", "body_limit"], ["collect", "winevent", "event_limit"]);
     flaws.extend(bytes(&body, winevent.body_limit, ByteCount::kib(1).0, ByteCount::mib(64).0));
     flaws.extend(bytes(&event, winevent.event_limit, ByteCount::kib(1).0, ByteCount::mib(16).0));
+    // What is unfolded of a body has to fit into the memory of the role.
+    let body = ["collect", "metrics", "body_limit"];
+    flaws.extend(bytes(&body, metrics.body_limit, ByteCount::kib(1).0, ByteCount::mib(16).0));
     let interval = ["collect", "host", "interval"];
     flaws.extend(span(&interval, host.interval, Duration::from_secs(1), Duration::from_hours(1)));
     flaws

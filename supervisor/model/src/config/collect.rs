@@ -23,6 +23,8 @@ pub struct Collect {
     pub trap: CollectTrap,
     /// Windows events.
     pub winevent: CollectWinevent,
+    /// Prometheus remote write and Loki's push.
+    pub metrics: CollectMetrics,
     /// The appliance's own telemetry.
     pub host: CollectHost,
 }
@@ -194,6 +196,46 @@ impl Default for CollectWinevent {
     }
 }
 
+/// `[collect.metrics]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectMetrics {
+    /// HTTP listeners. 9201 is where Prometheus's own example of a remote write receiver listens.
+    pub http: Vec<Listen>,
+    /// HTTPS listeners.
+    pub https: Vec<Listen>,
+    /// The certificate of the HTTPS listeners, PEM; without it the appliance's own.
+    pub certificate: Option<Secret>,
+    /// Its key, PEM.
+    pub key: Option<Secret>,
+    /// Certificates of those who may sign senders' certificates, PEM; with it senders must show one.
+    pub client_ca: Option<Secret>,
+    /// Who may send: lines of `bearer TOKEN` or `basic USER:PASSWORD`. Without it anybody.
+    pub credentials: Option<Secret>,
+    /// Longest body, as sent and unpacked, at most 16 MiB. Prometheus sends less than 100 KiB, Alloy 1 MiB.
+    pub body_limit: ByteCount,
+    /// Most connections at a time, at most 1024.
+    pub connections: u32,
+    /// Most connections from one address at a time. One Prometheus opens up to 200.
+    pub connections_per_source: u32,
+}
+
+impl Default for CollectMetrics {
+    fn default() -> Self {
+        Self {
+            http: vec![Listen::port(9201)],
+            https: Vec::new(),
+            certificate: None,
+            key: None,
+            client_ca: None,
+            credentials: None,
+            body_limit: ByteCount::mib(8),
+            connections: 1024,
+            connections_per_source: 256,
+        }
+    }
+}
+
 /// `[collect.host]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -272,7 +314,7 @@ pub struct Wanted {
 impl Collect {
     /// All listeners.
     pub fn wanted(&self) -> Vec<Wanted> {
-        let Self { syslog, flow, trap, winevent, .. } = self;
+        let Self { syslog, flow, trap, winevent, metrics, .. } = self;
         let lists = [
             (Stream::Syslog, Proto::Udp, &syslog.udp, syslog.receive_buffer),
             (Stream::Syslog, Proto::Tcp, &syslog.tcp, ByteCount(0)),
@@ -283,6 +325,8 @@ impl Collect {
             (Stream::Trap, Proto::Udp, &trap.udp, trap.receive_buffer),
             (Stream::Winevent, Proto::Http, &winevent.http, ByteCount(0)),
             (Stream::Winevent, Proto::Https, &winevent.https, ByteCount(0)),
+            (Stream::Metrics, Proto::Http, &metrics.http, ByteCount(0)),
+            (Stream::Metrics, Proto::Https, &metrics.https, ByteCount(0)),
         ];
         let each = lists.into_iter().flat_map(|(stream, proto, list, receive_buffer)| {
             list.iter().map(move |&listen| Wanted { stream, proto, listen, receive_buffer })
@@ -304,13 +348,14 @@ impl Collect {
             Stream::Syslog => (self.syslog.connections, self.syslog.connections_per_source),
             Stream::Flow => (self.flow.connections, self.flow.connections_per_source),
             Stream::Winevent => (self.winevent.connections, self.winevent.connections_per_source),
+            Stream::Metrics => (self.metrics.connections, self.metrics.connections_per_source),
             Stream::Trap | Stream::Host => (0, 0),
         }
     }
 
     /// The secrets that a role needs, by the key that names them.
     pub fn secrets(&self, role: Role) -> Vec<(&'static str, &Secret)> {
-        let Self { syslog, trap, winevent, .. } = self;
+        let Self { syslog, trap, winevent, metrics, .. } = self;
         let all = match role {
             Role::Syslog => vec![
                 ("collect.syslog.certificate", &syslog.certificate),
@@ -324,6 +369,12 @@ impl Collect {
                 ("collect.winevent.client_ca", &winevent.client_ca),
                 ("collect.winevent.credentials", &winevent.credentials),
             ],
+            Role::Metrics => vec![
+                ("collect.metrics.certificate", &metrics.certificate),
+                ("collect.metrics.key", &metrics.key),
+                ("collect.metrics.client_ca", &metrics.client_ca),
+                ("collect.metrics.credentials", &metrics.credentials),
+            ],
             _ => Vec::new(),
         };
         all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_ref()?))).collect()
@@ -334,6 +385,7 @@ impl Collect {
         match role {
             Role::Syslog => !self.syslog.tls.is_empty(),
             Role::Winevent => !self.winevent.https.is_empty(),
+            Role::Metrics => !self.metrics.https.is_empty(),
             _ => false,
         }
     }
@@ -362,6 +414,6 @@ mod tests {
         collect.trap.udp.clear();
         collect.host.enabled = false;
         assert!(!collect.collects(Stream::Trap) && !collect.collects(Stream::Host));
-        assert_eq!(collect.wanted().len(), 3 + 4 + 1);
+        assert_eq!(collect.wanted().len(), 3 + 4 + 1 + 1);
     }
 }

@@ -141,6 +141,18 @@ const WINEVENT: Shape = Shape::Table(&[
     ("connections_per_source", CONNECTIONS),
 ]);
 
+const METRICS: Shape = Shape::Table(&[
+    ("http", Shape::List(&LISTEN)),
+    ("https", Shape::List(&LISTEN)),
+    ("certificate", SECRET),
+    ("key", SECRET),
+    ("client_ca", SECRET),
+    ("credentials", SECRET),
+    ("body_limit", BYTES),
+    ("connections", CONNECTIONS),
+    ("connections_per_source", CONNECTIONS),
+]);
+
 const HOST: Shape =
     Shape::Table(&[("enabled", truth()), ("interval", text::<Span>("a length of time from `\"1s\"` to `\"1h\"`"))]);
 
@@ -155,7 +167,14 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
     ("site", Shape::Table(&[("name", text::<String>("a name such as `\"arena-north\"`"))])),
     (
         "collect",
-        Shape::Table(&[("syslog", SYSLOG), ("flow", FLOW), ("trap", TRAP), ("winevent", WINEVENT), ("host", HOST)]),
+        Shape::Table(&[
+            ("syslog", SYSLOG),
+            ("flow", FLOW),
+            ("trap", TRAP),
+            ("winevent", WINEVENT),
+            ("metrics", METRICS),
+            ("host", HOST),
+        ]),
     ),
     (
         "buffer",
@@ -171,6 +190,7 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
                     ("flow", ROOM),
                     ("trap", ROOM),
                     ("winevent", ROOM),
+                    ("metrics", ROOM),
                     ("host", ROOM),
                 ]),
             ),
@@ -370,6 +390,9 @@ mod tests {
         let winevent = &mut collect.winevent;
         (winevent.certificate, winevent.key, winevent.client_ca) = (secret(), secret(), secret());
         winevent.credentials = secret();
+        let metrics = &mut collect.metrics;
+        (metrics.certificate, metrics.key, metrics.client_ca) = (secret(), secret(), secret());
+        metrics.credentials = secret();
         collect.flow.sampling.insert("noc".to_owned(), 100);
         let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'\npace = '9records/s'";
         let mut noc: Destination = toml::from_str(text).expect("valid");

@@ -17,6 +17,8 @@ pub enum Encoding {
     Deflate,
     /// RFC 8878.
     Zstd,
+    /// Snappy's blocks, not its frames: Prometheus and Loki.
+    Snappy,
 }
 
 impl Encoding {
@@ -27,6 +29,7 @@ impl Encoding {
             b"gzip" | b"x-gzip" => Some(Self::Gzip),
             b"deflate" => Some(Self::Deflate),
             b"zstd" => Some(Self::Zstd),
+            b"snappy" | b"x-snappy" => Some(Self::Snappy),
             _ => None,
         }
     }
@@ -44,6 +47,9 @@ pub enum Failure {
 /// Windows of zstd that any decoder must take (RFC 8878, 3.1.1.1.2).
 const ZSTD_WINDOW: u64 = 8 << 20;
 
+/// More than this a byte of snappy cannot stand for.
+const SNAPPY_RATIO: usize = 64;
+
 /// First guess of how much longer a body gets.
 const RATIO: usize = 8;
 
@@ -58,6 +64,7 @@ pub fn unpack(encoding: Encoding, packed: &[u8], limit: usize) -> Result<Vec<u8>
         }
         Encoding::Deflate => inflate(packed, limit, &mut out)?,
         Encoding::Zstd => zstd(packed, limit, &mut out)?,
+        Encoding::Snappy => snappy(packed, limit, &mut out)?,
     }
     if out.len() > limit { Err(Failure::TooLong) } else { Ok(out) }
 }
@@ -90,6 +97,22 @@ fn inflate(packed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Failure
             _ => at = used,
         }
     }
+}
+
+/// One block, which says how long it is.
+fn snappy(packed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let broken = |error: snap::Error| Failure::Broken(format!("snappy: {error}"));
+    let len = snap::raw::decompress_len(packed).map_err(broken)?;
+    if len > limit {
+        return Err(Failure::TooLong);
+    }
+    // A copy of 64 bytes takes three: a few bytes must not have the memory of many.
+    if len > packed.len().saturating_mul(SNAPPY_RATIO) {
+        return Err(Failure::Broken(format!("snappy: {} bytes cannot hold {len}", packed.len())));
+    }
+    out.resize(len, 0);
+    let written = snap::raw::Decoder::new().decompress(packed, out).map_err(broken)?;
+    if written == len { Ok(()) } else { Err(Failure::Broken("snappy: ends too early".to_owned())) }
 }
 
 /// Frames one after the other; skippable ones are skipped.
@@ -159,12 +182,18 @@ mod tests {
                 to.write_all(bytes).unwrap();
                 to.finish().unwrap()
             }
+            "snappy" => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
             _ => zstd::encode_all(bytes, 1).unwrap(),
         }
     }
 
-    const KINDS: [(&str, Encoding); 4] =
-        [("gzip", Encoding::Gzip), ("zlib", Encoding::Deflate), ("raw", Encoding::Deflate), ("zstd", Encoding::Zstd)];
+    const KINDS: [(&str, Encoding); 5] = [
+        ("gzip", Encoding::Gzip),
+        ("zlib", Encoding::Deflate),
+        ("raw", Encoding::Deflate),
+        ("zstd", Encoding::Zstd),
+        ("snappy", Encoding::Snappy),
+    ];
 
     #[test]
     fn what_was_packed_comes_out_up_to_the_limit() {
@@ -223,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_unpacked_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0..300_usize, kind in 0..4_usize) {
+        fn any_bytes_are_unpacked_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0..300_usize, kind in 0..5_usize) {
             let (name, encoding) = KINDS[kind];
             let _ = unpack(encoding, &bytes, 10_000);
             let mut spoilt = packed(name, &bytes.repeat(3));

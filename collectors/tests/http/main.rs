@@ -1,4 +1,4 @@
-//! The collector of Windows events as a process of its own in its jail, with a real receive memory, a store that
+//! The collectors that are sent to by HTTP, Windows events and metrics, each as a process of its own in its jail, with a real receive memory, a store that
 //! commits when it is told to, and senders over loopback.
 //!
 //! A harness of its own: the test program is also the role that it starts, and a role enters its jail on the only
@@ -11,6 +11,7 @@ mod dialects;
 mod durability;
 mod hostile;
 mod limits;
+mod metrics;
 mod store;
 mod support;
 mod tls;
@@ -38,7 +39,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<&String> = wanted.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let all = [durability::TESTS, dialects::TESTS, limits::TESTS, hostile::TESTS, tls::TESTS, curl::TESTS].concat();
+    let all =
+        [durability::TESTS, dialects::TESTS, limits::TESTS, hostile::TESTS, tls::TESTS, curl::TESTS, metrics::TESTS]
+            .concat();
     let fits = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
     let queue = Mutex::new(all.into_iter().filter(|(name, _)| fits(name)).collect::<Vec<_>>());
     let failed = Mutex::new(Vec::new());

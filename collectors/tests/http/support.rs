@@ -1,9 +1,11 @@
 //! What the tests share: `ravend` and the store played by threads, the role in a process of its own.
 
-pub use crate::client::{Client, event, request};
+pub use crate::client::{Answer, Client, event, request};
 pub use crate::store::{Kept, Mode, Store};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use raven_collectors::winevent::Winevent;
+use raven_collectors::http::{Http, Intake};
+use raven_collectors::metrics::Pushes;
+use raven_collectors::winevent::Events;
 use raven_jail::channel::{Channel, ChannelError, inherited};
 use raven_jail::memory::memfd_of;
 use raven_jail::receive::{StoreMemory, create};
@@ -34,9 +36,15 @@ pub fn role() {
     let (first, fds) = channel.recv_json::<ToWorker>(&mut vec![0; PACKET_MAX]).unwrap().unwrap();
     let ToWorker::Start(start) = first else { panic!("the first message is no start") };
     let epoch = u64::from(std::process::id());
-    let role = Winevent::new(&start, fds, channel, epoch).unwrap();
-    let missing = sandbox::enter(table().spec(Role::Winevent), &table().base, Path::new("/")).unwrap();
-    role.ready(missing).unwrap().run().unwrap();
+    match start.role {
+        Role::Metrics => run(Http::<Pushes>::new(&start, fds, channel, epoch).unwrap(), Role::Metrics),
+        role => run(Http::<Events>::new(&start, fds, channel, epoch).unwrap(), role),
+    }
+}
+
+fn run<I: Intake>(collector: Http<I>, role: Role) {
+    let missing = sandbox::enter(table().spec(role), &table().base, Path::new("/")).unwrap();
+    collector.ready(missing).unwrap().run().unwrap();
 }
 
 /// What the role said.
@@ -50,6 +58,7 @@ struct Said {
 
 /// The role and all around it.
 pub struct Rig {
+    stream: Stream,
     pub channel: Arc<Channel>,
     pub store: Arc<Store>,
     child: Mutex<Child>,
@@ -72,16 +81,22 @@ impl Rig {
 
     /// With a configuration and with secrets.
     pub fn with(configure: impl FnOnce(&mut Config), secrets: &[(&str, &[u8])]) -> Self {
+        Self::of(Stream::Winevent, configure, secrets)
+    }
+
+    /// The collector of a stream.
+    pub fn of(stream: Stream, configure: impl FnOnce(&mut Config), secrets: &[(&str, &[u8])]) -> Self {
         let mut config = Config::default();
         configure(&mut config);
-        let (memory, words) = create("winevent").unwrap();
+        let (memory, words) = create(stream.name()).unwrap();
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap());
         let store = Arc::new(Store { mode: Mutex::new(Mode::Commit), kept: Mutex::default() });
         let fds = [memory, words];
         let sockets = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
         let [http, https] = [0, 1].map(|n: usize| sockets[n].local_addr().unwrap());
-        let (channel, said, child) = Self::start(&config, &fds, &wake, [http, https], secrets);
+        let (channel, said, child) = Self::start(stream, &config, &fds, &wake, [http, https], secrets);
         let mut rig = Self {
+            stream,
             channel,
             store,
             child: Mutex::new(child),
@@ -106,6 +121,7 @@ impl Rig {
     }
 
     fn start(
+        stream: Stream,
         config: &Config,
         fds: &[OwnedFd; 2],
         wake: &EventFd,
@@ -119,9 +135,8 @@ impl Rig {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let stream = Stream::Winevent;
         let start = Start {
-            role: Role::Winevent,
+            role: stream.collector(),
             device: "test".to_owned(),
             boot_id: "0".repeat(32),
             data: "/".into(),
@@ -137,7 +152,7 @@ impl Rig {
             let addr = addrs[usize::from(id - 1)];
             ours.send_json(&ToWorker::Listen(Listener { id, stream, proto, addr }), &[]).unwrap();
         }
-        send_secrets(&ours, secrets);
+        send_secrets(&ours, stream, secrets);
         let (channel, hears) = (Arc::clone(&ours), Arc::clone(&said));
         std::thread::spawn(move || listen(&channel, &hears));
         (ours, said, child)
@@ -192,7 +207,7 @@ impl Rig {
     }
 
     pub fn secrets(&self, secrets: &[(&str, &[u8])]) {
-        send_secrets(&self.channel, secrets);
+        send_secrets(&self.channel, self.stream, secrets);
     }
 
     /// Waits for a report that `fits`.
@@ -214,7 +229,8 @@ impl Rig {
         let mut child = self.child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let (channel, said, next) = Self::start(&self.config, &self.fds, &self.wake, [self.http, self.https], secrets);
+        let addrs = [self.http, self.https];
+        let (channel, said, next) = Self::start(self.stream, &self.config, &self.fds, &self.wake, addrs, secrets);
         *child = next;
         drop(child);
         (self.channel, self.said) = (channel, said);
@@ -256,8 +272,8 @@ impl Drop for Rig {
     }
 }
 
-fn send_secrets(channel: &Channel, secrets: &[(&str, &[u8])]) {
-    let names = secrets.iter().map(|(name, _)| format!("collect.winevent.{name}")).collect();
+fn send_secrets(channel: &Channel, stream: Stream, secrets: &[(&str, &[u8])]) {
+    let names = secrets.iter().map(|(name, _)| format!("collect.{stream}.{name}")).collect();
     let fds: Vec<OwnedFd> = secrets.iter().map(|(name, content)| memfd_of(name, content).unwrap()).collect();
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     channel.send_json(&ToWorker::Secrets(names), &fds).unwrap();

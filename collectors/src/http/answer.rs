@@ -1,27 +1,40 @@
 //! What senders are told.
 
-use super::items::Items;
 use super::reason::{Reason, Refused};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
+use hyper::body::Body;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use raven_model::stream::Stream;
 use serde_json::json;
+use std::convert::Infallible;
+use std::pin::Pin;
 
 /// An answer.
-pub type Answer = Response<Either<Full<Bytes>, Items>>;
+pub type Answer = Response<Either<Full<Bytes>, Long>>;
+
+/// The text of one that is written as it is taken.
+pub type Long = Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>;
 
 /// JSON. Clients of Elasticsearch look for the header before they believe anything.
 pub fn json(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     typed(status, Either::Left(Full::new(text.into())))
 }
 
-/// An item per action: all of it is durable.
-pub fn bulk(items: Items) -> Answer {
-    typed(StatusCode::OK, Either::Right(items))
+/// JSON that is written as it is taken.
+pub fn long(text: impl Body<Data = Bytes, Error = Infallible> + 'static) -> Answer {
+    typed(StatusCode::OK, Either::Right(Box::pin(text)))
 }
 
-fn typed(status: StatusCode, body: Either<Full<Bytes>, Items>) -> Answer {
+/// All of it is durable, and there is nothing to say about it.
+pub fn nothing() -> Answer {
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
+fn typed(status: StatusCode, body: Either<Full<Bytes>, Long>) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -37,14 +50,9 @@ pub fn alive() -> Answer {
     answer
 }
 
-/// All of it is durable.
-pub fn stored(events: usize) -> Answer {
-    json(StatusCode::OK, format!("{{\"events\":{events}}}"))
-}
-
-/// None of it was kept. `whole`: the body was read to its end.
-pub fn refused(refused: &Refused, whole: bool) -> Answer {
-    let status = refused.reason.status();
+/// It was not taken. `whole`: the body was read to its end.
+pub fn refused(stream: Stream, refused: &Refused, whole: bool) -> Answer {
+    let status = refused.reason.status(stream);
     let mut error = json!({"type": refused.reason.name(), "reason": refused.detail});
     if let Some(at) = refused.at {
         error["offset"] = at.into();

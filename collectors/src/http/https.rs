@@ -17,36 +17,36 @@ pub struct Pem {
     pub client_ca: Option<Vec<u8>>,
 }
 
-/// The configuration of connections to come. `asks` says that senders must show a certificate: without the authorities
+/// The configuration of connections to come, from the keys of `section`, such as `collect.winevent`. `asks` says that senders must show a certificate: without the authorities
 /// for that nobody is served.
 ///
 /// # Errors
 /// What is missing or wrong, by the key of the configuration; never its content.
-pub fn server_config(pem: &Pem, asks: bool) -> Result<Arc<ServerConfig>, String> {
-    let certificate = pem.certificate.as_deref().ok_or("collect.winevent.certificate was not passed")?;
-    let key = pem.key.as_deref().ok_or("collect.winevent.key was not passed")?;
-    let chain = certificates("collect.winevent.certificate", certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "collect.winevent.key holds no private key in PEM")?;
+pub fn server_config(section: &str, pem: &Pem, asks: bool) -> Result<Arc<ServerConfig>, String> {
+    let absent = |key: &str| format!("{section}.{key} was not passed");
+    let certificate = pem.certificate.as_deref().ok_or_else(|| absent("certificate"))?;
+    let key = pem.key.as_deref().ok_or_else(|| absent("key"))?;
+    let chain = certificates(&format!("{section}.certificate"), certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| format!("{section}.key holds no private key in PEM"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?;
     let builder = if asks {
-        let authorities = pem.client_ca.as_deref().ok_or("collect.winevent.client_ca was not passed")?;
+        let authorities = pem.client_ca.as_deref().ok_or_else(|| absent("client_ca"))?;
         let mut roots = RootCertStore::empty();
-        for authority in certificates("collect.winevent.client_ca", authorities)? {
-            roots.add(authority).map_err(|error| format!("collect.winevent.client_ca: {error}"))?;
+        for authority in certificates(&format!("{section}.client_ca"), authorities)? {
+            roots.add(authority).map_err(|error| format!("{section}.client_ca: {error}"))?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
-            .map_err(|error| format!("collect.winevent.client_ca: {error}"))?;
+            .map_err(|error| format!("{section}.client_ca: {error}"))?;
         builder.with_client_cert_verifier(verifier)
     } else {
         builder.with_no_client_auth()
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| format!("collect.winevent.certificate and .key: {error}"))?;
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|error| format!("{section}.certificate and .key: {error}"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

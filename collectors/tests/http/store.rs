@@ -14,6 +14,7 @@ pub struct Kept {
     pub source: SocketAddr,
     pub listener: u8,
     pub piece: bool,
+    pub refused: bool,
 }
 
 /// What the store is to do.
@@ -43,8 +44,8 @@ impl Store {
                 for record in Frames::new(&buffer) {
                     let record = record.unwrap();
                     let (raw, received) = (record.raw.to_vec(), record.received);
-                    let kept =
-                        Kept { raw, source: received.source, listener: received.listener, piece: received.piece };
+                    let (source, listener) = (received.source, received.listener);
+                    let kept = Kept { raw, source, listener, piece: received.piece, refused: received.is_refused() };
                     self.kept.lock().unwrap().push(kept);
                 }
                 memory.taken(batch.len);

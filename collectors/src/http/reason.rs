@@ -2,6 +2,7 @@
 //! they can do.
 
 use hyper::StatusCode;
+use raven_model::stream::Stream;
 
 /// One reason. Its number is its place among the counts in the receive memory, which outlive this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +40,15 @@ pub enum Reason {
     NoCertificate = 14,
     /// A connection of a listener that is not known.
     Unserved = 15,
+    /// A path at which nothing is taken.
+    Path = 16,
+    /// A kind of body that is not taken at that path, or a version that is not spoken.
+    ContentType = 17,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Credentials,
         Self::NotReady,
         Self::NotEvents,
@@ -60,6 +65,8 @@ impl Reason {
         Self::TlsHandshake,
         Self::NoCertificate,
         Self::Unserved,
+        Self::Path,
+        Self::ContentType,
     ];
 
     /// As in reports and in answers.
@@ -81,45 +88,54 @@ impl Reason {
             Self::TlsHandshake => "tls_handshake",
             Self::NoCertificate => "no_certificate",
             Self::Unserved => "connection_unserved",
+            Self::Path => "path",
+            Self::ContentType => "content_type",
         }
     }
 
-    /// What the sender is told, where there is a request to answer.
-    pub const fn status(self) -> StatusCode {
+    /// What the sender is told, where there is a request to answer. Prometheus throws away what is answered with 4xx,
+    /// 429 included unless it was told otherwise: there, what may go better next time is 503.
+    pub const fn status(self, stream: Stream) -> StatusCode {
         match self {
+            Self::TooManyWaiting | Self::Slow if matches!(stream, Stream::Metrics) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Credentials => StatusCode::UNAUTHORIZED,
             Self::NotReady | Self::RingFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::EncodingUnknown | Self::Charset => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::EncodingUnknown | Self::Charset | Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyWaiting => StatusCode::TOO_MANY_REQUESTS,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Path => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,
         }
     }
 
     /// What an operator can do.
-    pub const fn remedy(self) -> &'static str {
-        match self {
+    pub fn remedy(self, stream: Stream) -> String {
+        let told = match self {
             Self::Credentials => {
-                "give the sender a line of collect.winevent.credentials: `bearer TOKEN` or `basic USER:PASSWORD`"
+                "give the sender a line of SECTION.credentials: `bearer TOKEN` or `basic USER:PASSWORD`"
             }
-            Self::NotReady => "look into the log for what is wrong with collect.winevent.credentials",
+            Self::NotReady => "look into the log for what is wrong with SECTION.credentials",
+            Self::NotEvents if stream == Stream::Metrics => "kept, marked as refused: `raven tail metrics` shows why",
             Self::NotEvents => "have the sender send JSON objects, an array of them, or Event XML",
-            Self::BodyTooLong => "send smaller batches, or raise collect.winevent.body_limit",
-            Self::EncodingUnknown => "send one of gzip, deflate, zstd, or no Content-Encoding",
+            Self::BodyTooLong => "send smaller batches, or raise SECTION.body_limit",
+            Self::EncodingUnknown => "send one of gzip, deflate, zstd, snappy, or no Content-Encoding",
             Self::EncodingBroken => "check the sender and what stands between: Content-Encoding and body differ",
             Self::Charset => "send UTF-8",
             Self::Slow => "check the network to the sender",
             Self::RingFull => "the store is behind: check the disk",
             Self::TooManyWaiting => "the store is behind or senders are too many at a time",
             Self::Method => "send with POST",
-            Self::HttpMalformed => "send HTTP/1.1; TLS goes to a listener of collect.winevent.https",
+            Self::HttpMalformed => "send HTTP/1.1; TLS goes to a listener of SECTION.https",
             Self::CutOff => "check the network to the sender, and its timeout",
             Self::TlsHandshake => "check the sender's trust in the certificate, and its own if client_ca is set",
-            Self::NoCertificate => "set collect.winevent.certificate and .key; the log says what is wrong with them",
+            Self::NoCertificate => "set SECTION.certificate and .key; the log says what is wrong with them",
             Self::Unserved => "report this: a connection came before its listener",
-        }
+            Self::Path => "send remote write to /api/v1/write and Loki's push to /loki/api/v1/push",
+            Self::ContentType => "set the sender to remote write 1.0 (protobuf), or to Loki's push as protobuf or JSON",
+        };
+        told.replace("SECTION", &format!("collect.{stream}"))
     }
 
     /// The sender can try again soon.
@@ -162,13 +178,22 @@ impl Refused {
 mod tests {
     use super::*;
     use raven_jail::receive::DROP_REASONS;
-    use raven_model::stream::Stream;
+
+    #[test]
+    fn prometheus_is_not_told_to_throw_away_what_may_go_better_next_time() {
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.passes() || *reason == Reason::Slow) {
+            assert_eq!(reason.status(Stream::Metrics), StatusCode::SERVICE_UNAVAILABLE, "{}", reason.name());
+        }
+        assert_eq!(Reason::TooManyWaiting.status(Stream::Winevent), StatusCode::TOO_MANY_REQUESTS);
+    }
 
     #[test]
     fn every_reason_has_a_count_of_its_own() {
-        assert_eq!(Reason::ALL.len(), DROP_REASONS);
+        assert!(Reason::ALL.len() <= DROP_REASONS);
         // The store counts them by number, and names them for the account.
-        assert_eq!(Stream::Winevent.drop_reasons(), Reason::ALL.map(Reason::name));
+        for stream in [Stream::Winevent, Stream::Metrics] {
+            assert_eq!(stream.drop_reasons(), Reason::ALL.map(Reason::name));
+        }
         assert!(Reason::ALL.iter().enumerate().all(|(place, reason)| *reason as usize == place));
     }
 }

@@ -1,16 +1,16 @@
 //! What the connections of this process share. One thread: nothing here is locked, and no borrow is held over an await.
 
+use super::Settings;
 use super::credentials::Door;
 use super::inbox::{self, Inbox};
-use super::reason::Reason;
+use super::reason::{Reason, Refused};
 use super::stream::Pulse;
-use raven_jail::receive::{Arrived, Blind, CollectorMemory};
-use raven_model::config::Config;
+use raven_jail::receive::{Arrived, CollectorMemory, Inspect};
 use raven_model::control::Listener;
+use raven_model::units::UnixNanos;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -36,30 +36,13 @@ pub struct Peer {
     pub pulse: Rc<Pulse>,
 }
 
-/// What is configured of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Longest body, packed and unpacked.
-    pub body: usize,
-    /// Longest event that is not noted.
-    pub event: usize,
-}
-
-impl Limits {
-    /// As configured.
-    pub const fn of(config: &Config) -> Self {
-        let winevent = &config.collect.winevent;
-        Self { body: winevent.body_limit.0 as usize, event: winevent.event_limit.0 as usize }
-    }
-}
-
 /// See the top.
 pub struct Shared {
     /// The receive memory.
     pub memory: RefCell<CollectorMemory>,
     wake: OwnedFd,
     /// As configured.
-    pub limits: Cell<Limits>,
+    pub settings: Cell<Settings>,
     /// Who may send.
     pub door: RefCell<Door>,
     /// For the report.
@@ -72,11 +55,11 @@ pub struct Shared {
 
 impl Shared {
     /// Around a receive memory; `wake` is the store's.
-    pub fn new(memory: CollectorMemory, wake: OwnedFd, limits: Limits, door: Door) -> Self {
+    pub fn new(memory: CollectorMemory, wake: OwnedFd, settings: Settings, door: Door) -> Self {
         Self {
             memory: RefCell::new(memory),
             wake,
-            limits: Cell::new(limits),
+            settings: Cell::new(settings),
             door: RefCell::new(door),
             inbox: RefCell::default(),
             bodies: Cell::new(0),
@@ -96,31 +79,13 @@ impl Shared {
         self.inbox.borrow_mut().note(what, count, peer.source.ip(), &peer.listener, first_bytes);
     }
 
-    /// Appends the events of a body. Returns the batch that must become durable; `None` when the ring had no room for
-    /// too long.
-    pub async fn append(&self, peer: &Peer, body: &[u8], events: &[Range<usize>]) -> Option<u64> {
-        let (wall, end) = (inbox::now(), Instant::now() + ROOM);
-        let mut ticket = 0;
-        for range in events {
-            let raw = &body[range.clone()];
-            let arrived = Arrived { source: peer.source, listener: peer.listener.id, wall, raw };
-            ticket = loop {
-                let appended = self.memory.borrow_mut().append(&arrived, &mut Blind);
-                match appended {
-                    Some(ticket) => break ticket,
-                    None if Instant::now() >= end => return None,
-                    None => {
-                        self.hand_over();
-                        tokio::time::sleep(LOOK).await;
-                    }
-                }
-            };
-        }
-        Some(ticket)
+    /// Begins to append the records of a body.
+    pub fn appending<'a>(&'a self, peer: &'a Peer) -> Appending<'a> {
+        Appending { shared: self, peer, wall: inbox::now(), end: Instant::now() + ROOM, ticket: 0 }
     }
 
     /// Waits until `ticket` is durable. False when this process ends before.
-    pub async fn durable(&self, ticket: u64) -> bool {
+    async fn durable(&self, ticket: u64) -> bool {
         let (told, waits) = oneshot::channel();
         self.waiting.borrow_mut().push_back((ticket, told));
         self.appended.notify_one();
@@ -166,6 +131,46 @@ impl Shared {
     /// Room for a body of no bytes yet.
     pub fn room(self: &Rc<Self>) -> Room {
         Room { shared: Rc::clone(self), bytes: 0 }
+    }
+}
+
+/// The records of one body, being appended with one time of receipt.
+pub struct Appending<'a> {
+    shared: &'a Shared,
+    peer: &'a Peer,
+    wall: UnixNanos,
+    end: Instant,
+    ticket: u64,
+}
+
+impl Appending<'_> {
+    /// Appends one record, as `inspect` says. Refused when the ring had no room for too long.
+    pub async fn append(&mut self, raw: &[u8], inspect: &mut dyn Inspect) -> Result<(), Refused> {
+        let Self { shared, peer, wall, .. } = *self;
+        let arrived = Arrived { source: peer.source, listener: peer.listener.id, wall, raw };
+        loop {
+            let appended = shared.memory.borrow_mut().append(&arrived, inspect);
+            match appended {
+                Some(ticket) => {
+                    self.ticket = ticket;
+                    return Ok(());
+                }
+                None if Instant::now() >= self.end => {
+                    return Err(Refused::new(Reason::RingFull, "there is no room: the store is behind"));
+                }
+                None => {
+                    shared.hand_over();
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until all of them are durable; refused when this process ends before.
+    pub async fn durable(self) -> Result<(), Refused> {
+        let ends = || Refused::new(Reason::NotReady, "ends before the records are durable");
+        // A body may hold none at all.
+        if self.ticket == 0 || self.shared.durable(self.ticket).await { Ok(()) } else { Err(ends()) }
     }
 }
 

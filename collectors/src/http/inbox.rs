@@ -12,17 +12,6 @@ use std::time::SystemTime;
 /// Most items; the one that was quiet for longest goes.
 const ITEMS_MAX: usize = 64;
 
-/// What is noted although it was kept.
-pub const EVENT_LONG: (&str, &str) =
-    ("event_over_limit", "kept in pieces; raise collect.winevent.event_limit if that is as it should be");
-/// As above.
-pub const EVENT_BROKEN: (&str, &str) = ("event_broken", "kept as it came; the sender writes broken JSON or XML");
-/// As above.
-pub const ELASTIC_SETUP: (&str, &str) = (
-    "elastic_setup",
-    "answered and not kept: templates and policies mean nothing here; switch setup off at the sender",
-);
-
 /// Bounded; newest last.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -32,7 +21,7 @@ pub struct Inbox {
 impl Inbox {
     /// Notes one more refusal.
     pub fn refused(&mut self, reason: Reason, source: IpAddr, listener: &Listener, first_bytes: &[u8]) {
-        self.note((reason.name(), reason.remedy()), 1, source, listener, first_bytes);
+        self.note((reason.name(), &reason.remedy(listener.stream)), 1, source, listener, first_bytes);
     }
 
     /// Notes `count` of something.

@@ -1,8 +1,9 @@
 //! Certificates, keys and credentials: as passed in memfds, and what they make of the door and of TLS.
 
+use super::Settings;
 use super::credentials::{Credentials, Door};
 use super::https::{self, Pem};
-use raven_model::config::Config;
+use raven_model::stream::Stream;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,34 +16,21 @@ const SECRET_MAX: usize = 1 << 20;
 pub struct Secrets {
     passed: BTreeMap<String, Vec<u8>>,
     tls: Option<Arc<rustls::ServerConfig>>,
-    /// `collect.winevent.credentials` is set.
-    guarded: bool,
-    /// `collect.winevent.client_ca` is set.
-    asks: bool,
-    /// There is an HTTPS listener.
-    speaks_tls: bool,
+    stream: Stream,
+    settings: Settings,
 }
 
 impl Secrets {
     /// Nothing was passed yet.
-    pub fn new(config: &Config) -> Self {
-        let mut this = Self { passed: BTreeMap::new(), tls: None, guarded: true, asks: true, speaks_tls: false };
-        this.read(config);
-        this
-    }
-
-    fn read(&mut self, config: &Config) {
-        let winevent = &config.collect.winevent;
-        self.guarded = winevent.credentials.is_some();
-        self.asks = winevent.client_ca.is_some();
-        self.speaks_tls = !winevent.https.is_empty();
+    pub const fn new(stream: Stream, settings: Settings) -> Self {
+        Self { passed: BTreeMap::new(), tls: None, stream, settings }
     }
 
     /// The configuration has changed.
-    pub fn configure(&mut self, config: &Config) {
-        let asked = self.asks;
-        self.read(config);
-        if asked != self.asks && !self.passed.is_empty() {
+    pub fn configure(&mut self, settings: Settings) {
+        let asked = self.settings.asks;
+        self.settings = settings;
+        if asked != settings.asks && !self.passed.is_empty() {
             self.make_tls();
         }
     }
@@ -53,14 +41,14 @@ impl Secrets {
         for (name, fd) in secrets {
             match read(&fd) {
                 Ok(content) => drop(self.passed.insert(name, content)),
-                Err(error) => eprintln!("raven-worker winevent: {name} cannot be read: {error}"),
+                Err(error) => eprintln!("raven-worker {}: {name} cannot be read: {error}", self.stream),
             }
         }
         self.make_tls();
     }
 
     fn get(&self, key: &str) -> Option<&Vec<u8>> {
-        self.passed.get(&format!("collect.winevent.{key}"))
+        self.passed.get(&format!("collect.{}.{key}", self.stream))
     }
 
     /// Connections go on with what they began with. What is wrong does not take the place of what works, unless that
@@ -71,17 +59,17 @@ impl Secrets {
             key: self.get("key").cloned(),
             client_ca: self.get("client_ca").cloned(),
         };
-        if pem.certificate.is_none() && !self.speaks_tls {
+        if pem.certificate.is_none() && !self.settings.speaks_tls {
             return;
         }
-        match https::server_config(&pem, self.asks) {
+        match https::server_config(&format!("collect.{}", self.stream), &pem, self.settings.asks) {
             Ok(config) => self.tls = Some(config),
             Err(why) => {
-                if self.asks {
+                if self.settings.asks {
                     self.tls = None;
                 }
                 let then = if self.tls.is_some() { "goes on as before" } else { "serves nobody" };
-                eprintln!("raven-worker winevent: HTTPS {then}: {why}");
+                eprintln!("raven-worker {}: HTTPS {then}: {why}", self.stream);
             }
         }
     }
@@ -94,12 +82,12 @@ impl Secrets {
     /// As it is to be from now on.
     pub fn door(&self) -> Door {
         match self.get("credentials") {
-            _ if !self.guarded => Door::Open,
+            _ if !self.settings.guarded => Door::Open,
             None => Door::Shut,
             Some(text) => {
                 let (credentials, flaws) = Credentials::parse(text);
                 for flaw in flaws {
-                    eprintln!("raven-worker winevent: collect.winevent.credentials: {flaw}");
+                    eprintln!("raven-worker {0}: collect.{0}.credentials: {flaw}", self.stream);
                 }
                 Door::Guarded(credentials)
             }

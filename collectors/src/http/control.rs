@@ -1,10 +1,11 @@
 //! What obeys `ravend`: listeners, connections, configuration, secrets, and the end.
 
+use super::Intake;
 use super::connection;
 use super::outbox::Outbox;
 use super::reason::Reason;
 use super::secrets::Secrets;
-use super::shared::{Limits, Peer, Shared};
+use super::shared::{Peer, Shared};
 use super::stream::{Phase, Pulse, Socket};
 use crate::CollectorError;
 use raven_jail::channel::{Channel, ChannelError};
@@ -12,6 +13,7 @@ use raven_model::control::{Connection, FromWorker, Listener, ListenerId, PACKET_
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -49,7 +51,7 @@ impl Drop for Held {
 }
 
 /// What obeys `ravend`.
-pub struct Control {
+pub struct Control<I> {
     /// Non-blocking.
     pub channel: Rc<Channel>,
     /// What is said over it.
@@ -66,9 +68,11 @@ pub struct Control {
     pub listeners: BTreeMap<ListenerId, Rc<Listener>>,
     /// Says that no more requests are to be taken.
     pub stop: watch::Sender<bool>,
+    /// What bodies it takes.
+    pub intake: PhantomData<I>,
 }
 
-impl Control {
+impl<I: Intake> Control<I> {
     /// Until `ravend` says stop or is gone.
     pub async fn obey_all(&mut self) -> Result<(), CollectorError> {
         let mut packet = vec![0; PACKET_MAX];
@@ -103,8 +107,9 @@ impl Control {
                 self.connect(&connection, fds.into_iter().next().ok_or_else(none)?)?;
             }
             ToWorker::Configure(config) => {
-                self.secrets.configure(&config);
-                self.shared.limits.set(Limits::of(&config));
+                let settings = I::settings(&config);
+                self.secrets.configure(settings);
+                self.shared.settings.set(settings);
                 *self.shared.door.borrow_mut() = self.secrets.door();
             }
             ToWorker::Secrets(names) => {
@@ -135,7 +140,8 @@ impl Control {
             return Ok(());
         }
         let socket = Rc::new(Socket::new(socket).map_err(|error| CollectorError::Io("epoll", error))?);
-        let serve = connection::serve(Rc::clone(&self.shared), Rc::clone(&peer), socket, tls, self.stop.subscribe());
+        let serve =
+            connection::serve::<I>(Rc::clone(&self.shared), Rc::clone(&peer), socket, tls, self.stop.subscribe());
         let task = tokio::task::spawn_local(async move {
             let _held = held;
             serve.await;
@@ -152,7 +158,8 @@ impl Control {
             if Instant::now() >= end {
                 let left = self.connected.borrow().len();
                 eprintln!(
-                    "raven-worker winevent: stopped with {left} connections in the middle: their senders repeat what was not answered"
+                    "raven-worker {}: stopped with {left} connections in the middle: their senders repeat what was not answered",
+                    I::STREAM
                 );
                 break;
             }

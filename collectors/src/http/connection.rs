@@ -1,9 +1,12 @@
 //! One connection: TLS where its listener speaks it, then HTTP/1.1 until one side has enough.
 
+use super::answer::Answer;
 use super::reason::Reason;
-use super::request;
 use super::shared::{Peer, Shared};
 use super::stream::{Phase, Socket, Stream};
+use super::{Intake, answer};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -28,7 +31,7 @@ const READ_MAX: usize = 128 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end. `stop` turns true when no more requests are to be taken.
-pub async fn serve(
+pub async fn serve<I: Intake>(
     shared: Rc<Shared>,
     peer: Rc<Peer>,
     socket: Rc<Socket>,
@@ -37,11 +40,11 @@ pub async fn serve(
 ) {
     let stream = Stream::new(Rc::clone(&socket), Rc::clone(&peer.pulse));
     match tls {
-        None => http(shared, Rc::clone(&peer), stream, stop).await,
+        None => http::<I>(shared, Rc::clone(&peer), stream, stop).await,
         Some(config) => match TlsAcceptor::from(config).accept(stream).await {
             Ok(stream) => {
                 peer.pulse.enter(Phase::Idle);
-                http(shared, Rc::clone(&peer), stream, stop).await;
+                http::<I>(shared, Rc::clone(&peer), stream, stop).await;
             }
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
             Err(_) => shared.refuse(Reason::TlsHandshake, &peer, &[]),
@@ -51,7 +54,7 @@ pub async fn serve(
     socket.linger(LINGER).await;
 }
 
-async fn http(
+async fn http<I: Intake>(
     shared: Rc<Shared>,
     peer: Rc<Peer>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -59,7 +62,7 @@ async fn http(
 ) {
     let service = service_fn(|request| {
         let (shared, peer) = (Rc::clone(&shared), Rc::clone(&peer));
-        async move { Ok::<_, Infallible>(request::serve(&shared, &peer, request).await) }
+        async move { Ok::<_, Infallible>(answered::<I>(&shared, &peer, request).await) }
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -92,4 +95,19 @@ async fn http(
             shared.refuse(Reason::CutOff, &peer, &[]);
         }
     }
+}
+
+async fn answered<I: Intake>(shared: &Rc<Shared>, peer: &Peer, request: Request<Incoming>) -> Answer {
+    peer.pulse.enter(Phase::Request);
+    let answer = match I::serve(shared, peer, request).await {
+        Ok(answer) => answer,
+        Err(failed) => {
+            if !failed.kept {
+                shared.refuse(failed.refused.reason, peer, &failed.refused.first_bytes);
+            }
+            answer::refused(I::STREAM, &failed.refused, failed.whole)
+        }
+    };
+    peer.pulse.enter(Phase::Idle);
+    answer
 }

@@ -37,7 +37,7 @@ pub fn encoding(headers: &HeaderMap) -> Result<Encoding, Refused> {
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
     let first = values.next().map_or(Some(Encoding::Identity), |value| Encoding::of(value.as_bytes()));
     let (Some(encoding), None) = (first, values.next()) else {
-        let detail = "expected one Content-Encoding of gzip, deflate, zstd, identity";
+        let detail = "expected one Content-Encoding of gzip, deflate, zstd, snappy, identity";
         return Err(Refused::new(Reason::EncodingUnknown, detail));
     };
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes()).to_ascii_lowercase();
@@ -50,26 +50,36 @@ pub fn encoding(headers: &HeaderMap) -> Result<Encoding, Refused> {
 
 /// Takes the body in and unpacks it.
 pub async fn receive(shared: &Rc<Shared>, encoding: Encoding, incoming: Incoming) -> Result<Whole, Refused> {
-    let limit = shared.limits.get().body;
-    let mut whole = collect(shared, incoming, limit).await?;
+    let whole = collect(shared, incoming).await?;
+    unpacked(shared, encoding, whole).map_err(|(refused, _)| refused)
+}
+
+/// Unpacks it. A body that is not what its encoding says comes back with the refusal.
+pub fn unpacked(shared: &Rc<Shared>, encoding: Encoding, mut whole: Whole) -> Result<Whole, (Refused, Option<Whole>)> {
     if encoding == Encoding::Identity {
         return Ok(whole);
     }
-    let unpacked = unpack(encoding, &whole.bytes, limit).map_err(|failure| match failure {
-        Failure::TooLong => too_long(limit),
-        Failure::Broken(detail) => Refused::new(Reason::EncodingBroken, detail).showing(&whole.bytes),
-    })?;
+    let limit = shared.settings.get().body;
+    let unpacked = match unpack(encoding, &whole.bytes, limit) {
+        Ok(unpacked) => unpacked,
+        Err(Failure::TooLong) => return Err((too_long(limit), None)),
+        Err(Failure::Broken(detail)) => {
+            let refused = Refused::new(Reason::EncodingBroken, detail).showing(&whole.bytes);
+            return Err((refused, Some(whole)));
+        }
+    };
     whole.bytes = Bytes::new();
     whole.room.keep(0);
     if !whole.room.take(unpacked.capacity()) {
-        return Err(too_many());
+        return Err((too_many(), None));
     }
     whole.bytes = Bytes::from(unpacked);
     Ok(whole)
 }
 
-/// One buffer; none at all when the body came in one piece.
-async fn collect(shared: &Rc<Shared>, mut incoming: Incoming, limit: usize) -> Result<Whole, Refused> {
+/// Takes the body in, as it was sent. One buffer; none at all when the body came in one piece.
+pub async fn collect(shared: &Rc<Shared>, mut incoming: Incoming) -> Result<Whole, Refused> {
+    let limit = shared.settings.get().body;
     let mut room = shared.room();
     let told = incoming.size_hint();
     if told.lower() > limit as u64 {
