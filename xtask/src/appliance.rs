@@ -35,7 +35,8 @@ impl Appliance {
         Self::start_by(inside(namespace, programs.join("ravend")), programs, config, data)
     }
 
-    fn start_by(mut command: Command, programs: &Path, config: &Path, data: &Path) -> Result<Self> {
+    /// The same by a command that becomes `ravend` when its arguments are put behind it.
+    pub fn start_by(mut command: Command, programs: &Path, config: &Path, data: &Path) -> Result<Self> {
         command.arg("--config").arg(config).arg("--data").arg(data).stdin(Stdio::null()).stdout(Stdio::piped());
         // A group of its own, so that Ctrl-C reaches it only through us, once.
         let mut child = command.process_group(0).spawn().context("ravend could not be started")?;
@@ -82,6 +83,13 @@ impl Appliance {
             bail!("raven status: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
         }
         serde_json::from_slice(&output.stdout).context("raven status printed no JSON")
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// SIGTERM, and waits until it is gone.

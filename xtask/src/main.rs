@@ -3,7 +3,7 @@
 //! * [`up`] builds the appliance and runs it without root beside [`noc`], a demonstration operations centre.
 //! * [`test`] is what the continuous build calls: lints, unit, property and end-to-end tests.
 //! * [`bench`] runs Raven and a reference in the same run and prints ratios.
-//! * [`matrix`] breaks the way to the operations centre in every way, and counts what arrives.
+//! * [`matrix`] breaks the way to the operations centre, or the appliance itself, in every way, and counts what arrives.
 //!
 //! Nothing here ships with the product; it starts programs and talks to them only by their documented interfaces.
 
@@ -27,7 +27,7 @@ usage: cargo xtask COMMAND
         build and run Raven with a demonstration NOC; state in ./raven-data
   test [--full]
         install what the tests need (as root), then lints and all tests;
-        --full with the long counts and outages
+        --full with the long counts and both matrices
   bench [NAME] [--json] [--quick] [--bin-dir DIR]
         measure against rsyslog, nfdump, net-snmp and the bare machine; NAME is one of
         udp-cpu udp-rate udp-soak tcp-cpu disk catchup idle sink
@@ -36,6 +36,9 @@ usage: cargo xtask COMMAND
   matrix outage [--case NAME] [--json] [--bin-dir DIR]
         what can go wrong between venue and operations centre, in network
         namespaces, under load; as root; fails when a record is missing
+  matrix crash [--case NAME] [--json] [--rounds N] [--bin-dir DIR]
+        processes killed, power cut, disks that fail, bytes that change, under
+        load; as root; N kills in all and N flipped bits (1000)
 ";
 
 fn main() -> ExitCode {

@@ -53,7 +53,8 @@ fn steps_of(full: bool) -> Vec<(&'static str, Run)> {
         ("cargo xtask up", Box::new(up)),
     ];
     if full {
-        steps.push(("outage matrix", Box::new(matrix)));
+        steps.push(("outage matrix", Box::new(|| matrix("outage"))));
+        steps.push(("crash matrix", Box::new(|| matrix("crash"))));
     }
     if Command::new("cargo-deny").arg("--version").output().is_ok_and(|o| o.status.success()) {
         steps.insert(2, ("cargo deny", cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])));
@@ -77,10 +78,10 @@ fn end_to_end(full: bool) -> Result<()> {
     build::must(&mut test)
 }
 
-/// Five minutes, so only among the long counts.
-fn matrix() -> Result<()> {
+/// Many minutes, so only among the long counts.
+fn matrix(kind: &str) -> Result<()> {
     let programs = build::programs(PROFILE)?;
-    build::must(Command::new(std::env::current_exe()?).args(["matrix", "outage", "--bin-dir"]).arg(programs))
+    build::must(Command::new(std::env::current_exe()?).args(["matrix", kind, "--bin-dir"]).arg(programs))
 }
 
 /// The first command of the README: a message that comes in by UDP is acknowledged by the demonstration NOC.

@@ -10,6 +10,7 @@ mod damage;
 mod delivery;
 mod destinations;
 mod disk;
+mod fd_store;
 mod flow;
 mod inputs;
 mod jail;

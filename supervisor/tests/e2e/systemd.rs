@@ -1,39 +1,19 @@
-//! A small stand-in for systemd: takes notifications, keeps descriptors (`sd_pid_notify_with_fds(3)`), and hands them to
-//! the next ravend (`sd_listen_fds(3)`).
+//! A small stand-in for systemd: starts ravend, keeps its descriptors, and hands them to the next one.
 
 use crate::appliance::{Appliance, Plan, Running, programs};
-use command_fds::{CommandFdExt, FdMapping};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use crate::fd_store::FdStore;
 use rustix::process::Signal;
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex};
-
-/// Descriptors by name, in the order in which they came; systemd allows a name many times.
-type Kept = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 
 /// A ravend under supervision.
 pub struct Systemd {
-    kept: Kept,
-    socket: PathBuf,
+    store: FdStore,
     raven: Option<Appliance>,
 }
 
 impl Systemd {
     /// Starts the first ravend.
     pub fn start(plan: Plan) -> Self {
-        let socket = plan.dir.path().join("notify");
-        let listening = UnixDatagram::bind(&socket).unwrap();
-        let kept = Kept::default();
-        std::thread::spawn({
-            let kept = Arc::clone(&kept);
-            move || while note(&listening, &kept) {}
-        });
-        let mut systemd = Self { kept, socket, raven: None };
+        let mut systemd = Self { store: FdStore::listen(&plan.dir.path().join("notify")), raven: None };
         systemd.launch(plan);
         systemd
     }
@@ -44,7 +24,7 @@ impl Systemd {
 
     /// Names of the descriptors that are kept.
     pub fn kept(&self) -> Vec<String> {
-        self.kept.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
+        self.store.names()
     }
 
     /// SIGKILL, and the next ravend with what the last one left.
@@ -57,58 +37,9 @@ impl Systemd {
 
     fn launch(&mut self, plan: Plan) {
         let programs = programs();
-        let running = Running::spawn(self.command(&plan, &programs));
+        let running = Running::spawn(self.store.command(&plan.ravend(&programs)));
         let raven = Appliance { plan, programs, running };
         raven.running.wait_ready();
         self.raven = Some(raven);
-    }
-
-    /// A shell of one line, because `LISTEN_PID` must be the number of the process that becomes ravend.
-    fn command(&self, plan: &Plan, programs: &Path) -> Command {
-        let ravend = plan.ravend(programs);
-        let mut command = Command::new("sh");
-        command.args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]).arg(ravend.get_program()).args(ravend.get_args());
-        command.env("NOTIFY_SOCKET", &self.socket);
-        let kept = self.kept.lock().unwrap();
-        if !kept.is_empty() {
-            let names: Vec<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
-            command.env("LISTEN_FDS", kept.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
-            let fds = kept
-                .iter()
-                .zip(3..)
-                .map(|((_, fd), number)| FdMapping { parent_fd: fd.try_clone().unwrap(), child_fd: number });
-            command.fd_mappings(fds.collect()).unwrap();
-        }
-        command
-    }
-}
-
-/// One notification; false when there will be none any more.
-fn note(socket: &UnixDatagram, kept: &Kept) -> bool {
-    let mut text = vec![0; 65_536];
-    let mut space = [MaybeUninit::uninit(); 8_192];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let Ok(message) = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut beside, RecvFlags::CMSG_CLOEXEC) else {
-        return false;
-    };
-    let fds: Vec<OwnedFd> = beside
-        .drain()
-        .flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
-            _ => Vec::new(),
-        })
-        .collect();
-    apply(&String::from_utf8_lossy(&text[..message.bytes]), fds, &mut kept.lock().unwrap());
-    true
-}
-
-fn apply(text: &str, fds: Vec<OwnedFd>, kept: &mut Vec<(String, OwnedFd)>) {
-    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    let name = value("FDNAME").unwrap_or("stored");
-    if value("FDSTOREREMOVE") == Some("1") {
-        kept.retain(|(kept, _)| kept != name);
-    }
-    if value("FDSTORE") == Some("1") {
-        kept.extend(fds.into_iter().map(|fd| (name.to_owned(), fd)));
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Signs.
@@ -22,13 +23,24 @@ pub enum Until {
 
 impl Authority {
     /// A new one, whose own certificate lies in `dir`.
-    pub fn new(dir: &Path) -> Result<Self> {
+    fn new(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         fs::write(dir.join("ca.pem"), params.self_signed(&key)?.pem())?;
         Ok(Self { issuer: Issuer::new(params, key), dir: dir.to_owned() })
+    }
+
+    /// For a receiver of that name. The appliance whose configuration lies in `dir` trusts it, by `secret:noc-ca.pem`.
+    pub fn trusted(dir: &Path, name: &str) -> Result<Self> {
+        let this = Self::new(&dir.join("authority"))?;
+        this.sign(name, Until::Far)?;
+        let secret = dir.join("secrets/noc-ca.pem");
+        fs::create_dir_all(dir.join("secrets"))?;
+        fs::copy(this.file(), &secret)?;
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
+        Ok(this)
     }
 
     /// Where its own certificate lies.

@@ -1,18 +1,16 @@
 //! The outage matrix: what can go wrong between the venue and the operations centre, one at a time, under load.
 
 use super::certificates::{Authority, Until};
-use super::net::{ENDS, NOC_ADDRESS, Net, VENUE, inside};
+use super::fed::{self, FED, Loads, next_seq};
+use super::net::{ENDS, NOC_ADDRESS, Net, VENUE};
 use super::receiver::{Arrived, Disk, Dns, HTTP, RELP, Rsyslog, http};
 use super::wire::Wire;
-use super::{Case, Outcome};
+use super::{Case, Outcome, Settings};
 use crate::appliance::Appliance;
 use crate::noc::Receiver;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
-use serde_json::Value;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -28,9 +26,6 @@ const CATCH_UP: Duration = Duration::from_mins(3);
 
 /// The name of the operations centre.
 const NAME: &str = "noc.venue.test";
-
-/// Streams that are fed, by the generator's word and rate a second.
-const FED: [(&str, &str, u64); 3] = [("syslog", "syslog", 500), ("flow", "netflow", 1200), ("trap", "trap", 50)];
 
 /// All of them.
 pub const CASES: [Case<Lab>; 14] = [
@@ -129,26 +124,24 @@ pub struct Lab {
 }
 
 impl super::Lab for Lab {
-    fn start(programs: &Path) -> Result<Self> {
+    fn start(settings: &Settings) -> Result<Self> {
+        let programs = &settings.programs;
         let net = Net::new()?;
         let wire = Wire::start(ENDS[0], ENDS[1]);
         let dir = tempfile::Builder::new().prefix("raven-matrix-").tempdir()?;
-        let authority = Authority::new(&dir.path().join("authority"))?;
-        authority.sign(NAME, Until::Far)?;
-        let secret = dir.path().join("secrets/noc-ca.pem");
-        std::fs::create_dir_all(dir.path().join("secrets"))?;
-        std::fs::copy(authority.file(), &secret)?;
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600))?;
-        let rsyslog = Rsyslog::start(&dir.path().join("noc"), authority)?;
+        let rsyslog = Rsyslog::start(&dir.path().join("noc"), Authority::trusted(dir.path(), NAME)?)?;
         let disk = Disk::mount(&dir.path().join("http"))?;
         let ndjson = dir.path().join("http/received.ndjson");
         let (http, dns) = (http(&ndjson)?, Some(name_server()));
         let config = dir.path().join("raven.toml");
-        std::fs::write(&config, config_text())?;
+        std::fs::write(
+            &config,
+            fed::config("disk = \"1GiB\"", &format!("{NAME}:{RELP}"), &format!("{NOC_ADDRESS}:{HTTP}")),
+        )?;
         let resolver = Resolver::new()?;
         let mut raven = Appliance::start_inside(VENUE, programs, &config, &dir.path().join("data"))?;
         raven.wait_ready(|| false)?;
-        let load = Loads::start(programs)?;
+        let load = Loads::start(programs, VENUE, 1)?;
         let arrived = [Arrived::new(rsyslog.file()), Arrived::new(ndjson)];
         let mut lab = Self { load, raven, rsyslog, dns, disk, wire, arrived, _held: (http, resolver, net, dir) };
         lab.until_live(Duration::from_secs(30)).context("before anything was wrong")?;
@@ -176,6 +169,7 @@ impl super::Lab for Lab {
         for ((stream, _, _), sent) in FED.iter().zip(sent) {
             let next = next_seq(&status, stream)?;
             records += next - 1;
+            let sent = sent["sent"].as_u64().context("raven gen did not say what it sent")?;
             if *stream != "flow" && next - 1 != sent {
                 flaws.push(format!("{stream}: {sent} sent, {} stored", next - 1));
             }
@@ -189,7 +183,8 @@ impl super::Lab for Lab {
         let repeated = self.arrived.iter().map(|arrived| arrived.repeated).sum();
         let Self { raven, .. } = self;
         raven.stop()?;
-        Ok(Outcome { live, records, repeated, flaws })
+        let figures = vec![("live_after_ms", live.as_millis() as u64), ("records", records), ("repeated", repeated)];
+        Ok(Outcome { figures, flaws, ..Outcome::default() })
     }
 }
 
@@ -254,8 +249,7 @@ impl Lab {
         let begun = Instant::now();
         loop {
             let status = self.raven.status()?;
-            let lag = status["destinations"].as_array().into_iter().flatten();
-            let lag: u64 = lag.filter_map(|destination| destination["lag"].as_u64()).sum();
+            let lag = fed::lag(&status);
             if lag == 0 {
                 for arrived in &mut self.arrived {
                     arrived.look()?;
@@ -268,69 +262,6 @@ impl Lab {
             self.wait(Duration::from_millis(200))?;
         }
     }
-}
-
-/// Generators at work; killed when dropped.
-#[derive(Default)]
-struct Loads(Vec<Child>);
-
-impl Loads {
-    fn start(programs: &Path) -> Result<Self> {
-        let mut this = Self::default();
-        for (_, word, rate) in FED {
-            this.0.push(load(programs, word, rate)?);
-        }
-        Ok(this)
-    }
-
-    /// Ends each as Ctrl-C does; how many it sent.
-    fn stop(mut self) -> Result<Vec<u64>> {
-        std::mem::take(&mut self.0).into_iter().map(stop_load).collect()
-    }
-}
-
-impl Drop for Loads {
-    fn drop(&mut self) {
-        for load in &mut self.0 {
-            drop(load.kill());
-            drop(load.wait());
-        }
-    }
-}
-
-fn config_text() -> String {
-    format!(
-        r#"schema = 1
-[site]
-name = "venue"
-[collect.syslog]
-udp = [1514]
-tcp = [1514]
-tls = []
-[collect.flow]
-udp = [2055]
-tcp = []
-[collect.trap]
-udp = [1162]
-storm = 1000000
-[collect.host]
-enabled = false
-[buffer]
-disk = "1GiB"
-[uplink.rsyslog]
-kind = "relp"
-to = "{NAME}:{RELP}"
-tls = true
-ca = "secret:noc-ca.pem"
-ack = "durable"
-timeout = "3s"
-[uplink.http]
-kind = "http"
-to = "http://{NOC_ADDRESS}:{HTTP}/"
-ack = "durable"
-timeout = "3s"
-"#
-    )
 }
 
 /// What `ip netns exec` lays over `/etc` in the venue (`ip-netns(8)`); removed when dropped.
@@ -353,38 +284,4 @@ impl Drop for Resolver {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.0));
     }
-}
-
-fn load(programs: &Path, word: &str, rate: u64) -> Result<Child> {
-    let port = match word {
-        "syslog" => 1514,
-        "trap" => 1162,
-        _ => 2055,
-    };
-    let mut load = inside(VENUE, programs.join("raven"));
-    load.args([
-        "gen",
-        word,
-        "--json",
-        "--to",
-        &format!("127.0.0.1:{port}"),
-        "--rate",
-        &rate.to_string(),
-        "--duration",
-        "1h",
-    ]);
-    load.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("raven gen")
-}
-
-fn stop_load(load: Child) -> Result<u64> {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(load.id().cast_signed()), Signal::SIGINT)?;
-    let output = load.wait_with_output()?;
-    let said: Value = serde_json::from_slice(&output.stdout).context("raven gen said nothing")?;
-    said["sent"].as_u64().context("raven gen did not say what it sent")
-}
-
-fn next_seq(status: &Value, stream: &str) -> Result<u64> {
-    let streams = status["streams"].as_array().into_iter().flatten();
-    let found = streams.into_iter().find(|of| of["name"] == stream);
-    found.and_then(|of| of["next_seq"].as_u64()).with_context(|| format!("status shows no stream {stream}"))
 }
