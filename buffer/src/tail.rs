@@ -20,7 +20,7 @@
 //! | 65 | Part | id u64, first u64, total u32, at u32, bytes to the end |
 //! | 66 | Sealed | id u64 |
 //! | 67 | Next | id u64, next_seq u64 |
-//! | 68 | Fence | token u64, stream, below u64 |
+//! | 68 | Fence | token u64, stream, first u64, below u64 |
 //! | 69 | Repaired | id u64, lost u64, what |
 
 mod channel;
@@ -68,7 +68,7 @@ pub enum Request {
         token: u64,
         /// Stream name.
         stream: String,
-        /// Records below the fence that a destination has not acknowledged.
+        /// Records of what goes now that a destination has not acknowledged.
         unforwarded: Vec<(String, u64)>,
     },
     /// A record of a sealed segment cannot be read; not answered.
@@ -135,6 +135,8 @@ pub enum Reply {
         token: u64,
         /// Stream name.
         stream: String,
+        /// First seq that goes now; what lies below went before.
+        first: Seq,
         /// First seq that stays.
         below: Seq,
     },
@@ -221,7 +223,9 @@ impl Reply {
             }
             Self::Sealed { id } => drop(out.tag(66).u64(*id)),
             Self::Next { id, next_seq } => drop(out.tag(67).u64(*id).u64(next_seq.0)),
-            Self::Fence { token, stream, below } => drop(out.tag(68).u64(*token).text(stream).u64(below.0)),
+            Self::Fence { token, stream, first, below } => {
+                out.tag(68).u64(*token).text(stream).u64(first.0).u64(below.0);
+            }
             Self::Repaired { id, lost, what } => drop(out.tag(69).u64(*id).u64(*lost).text(what)),
         }
         out.0
@@ -234,7 +238,7 @@ impl Reply {
             65 => return rest.part(),
             66 => Self::Sealed { id: rest.u64()? },
             67 => Self::Next { id: rest.u64()?, next_seq: rest.seq()? },
-            68 => Self::Fence { token: rest.u64()?, stream: rest.text()?, below: rest.seq()? },
+            68 => Self::Fence { token: rest.u64()?, stream: rest.text()?, first: rest.seq()?, below: rest.seq()? },
             69 => Self::Repaired { id: rest.u64()?, lost: rest.u64()?, what: rest.text()? },
             other => return Err(PacketError::Tag(other)),
         };
@@ -350,7 +354,7 @@ mod tests {
             Reply::Part { id: 1, first: Seq(2), total: 10, at: 4, bytes: vec![0, 1, 2] },
             Reply::Sealed { id: 4 },
             Reply::Next { id: 5, next_seq: Seq(6) },
-            Reply::Fence { token: 7, stream: stream(), below: Seq(8) },
+            Reply::Fence { token: 7, stream: stream(), first: Seq(6), below: Seq(8) },
             Reply::Repaired { id: 9, lost: 7, what: "counted".to_owned() },
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));

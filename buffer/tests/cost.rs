@@ -1,12 +1,17 @@
-//! What storing costs. Not a check: `cargo test --release -p raven-buffer --test cost -- --ignored --nocapture`.
+//! What storing costs. Not a check: `cargo test --release -p raven-buffer --test cost -- --ignored --nocapture`. Those
+//! named `row_…` are rows of `cargo xtask bench` and print lines of `row NAME FIGURE`; `RAVEN_BENCH_DIR` names the disk.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
 
 use common::{Batch, Dice, MIB, START_NS, mark, open};
-use raven_buffer::{Found, RingReader};
+use raven_buffer::{Found, RingReader, RingWriter};
+use raven_model::units::Seq;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Texts of seven kinds of devices, about 200 bytes each, with what varies drawn at random.
 fn realistic(dice: &mut Dice, n: u64) -> String {
@@ -130,4 +135,166 @@ fn what_storing_costs() {
             store(&dir.path().join(format!("{contexts}-{per_commit}")), &batches, per_commit);
         }
     }
+}
+
+/// A folder on the disk that is measured.
+fn folder() -> tempfile::TempDir {
+    let disk = std::env::var_os("RAVEN_BENCH_DIR").unwrap_or_else(|| std::env::temp_dir().into());
+    tempfile::Builder::new().prefix("raven-cost-").tempdir_in(disk).unwrap()
+}
+
+/// As `buffer.sync` has it.
+const SYNC: Duration = Duration::from_millis(100);
+/// A commit grows no larger.
+const COMMIT: usize = 24 << 20;
+/// How long each of the two appends.
+const APPEND: Duration = Duration::from_secs(10);
+
+/// What each round of ten seconds took: records, CPU seconds, wall seconds.
+fn timed(mut append: impl FnMut(&Batch), mut commit: impl FnMut(u64), batches: &[Batch]) -> (f64, f64, f64) {
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    let (mut last, mut bytes, mut records, mut commits) = (start, 0, 0_u64, 0);
+    for batch in batches.iter().cycle() {
+        append(batch);
+        records += u64::from(batch.count);
+        bytes += batch.bytes.len();
+        if last.elapsed() >= SYNC || bytes >= COMMIT {
+            commits += 1;
+            commit(commits);
+            (last, bytes) = (Instant::now(), 0);
+            if start.elapsed() >= APPEND {
+                break;
+            }
+        }
+    }
+    (records as f64, cpu_seconds() - cpu, start.elapsed().as_secs_f64())
+}
+
+/// As fast as one thread can, durable every 100 ms; beside it the same frames in the same zstd blocks, appended to a
+/// file with `fdatasync` at the same times.
+#[test]
+#[ignore = "a measurement"]
+fn row_append() {
+    let (dir, batches) = (folder(), batches(&mut Dice(1234), 0));
+    let writer = std::cell::RefCell::new(open(dir.path(), 256 * 1024 * MIB, 64 * MIB));
+    let (records, cpu, wall) = timed(
+        |batch| writer.borrow_mut().append(&batch.bytes, batch.count, 5).unwrap(),
+        |n| drop(writer.borrow_mut().commit(mark(n)).unwrap()),
+        &batches,
+    );
+    let plain = std::cell::RefCell::new((File::create(dir.path().join("plain")).unwrap(), Vec::new()));
+    let mut zstd = zstd::bulk::Compressor::new(1).unwrap();
+    let mut flush = |(file, frames): &mut (File, Vec<u8>), least: usize| {
+        while frames.len() > least {
+            let rest = frames.split_off(frames.len().min(256 << 10));
+            file.write_all(&zstd.compress(frames).unwrap()).unwrap();
+            *frames = rest;
+        }
+    };
+    let flush = std::cell::RefCell::new(&mut flush);
+    let (plain_records, plain_cpu, plain_wall) = timed(
+        |batch| {
+            let mut plain = plain.borrow_mut();
+            plain.1.extend_from_slice(&batch.bytes);
+            flush.borrow_mut()(&mut plain, 256 << 10);
+        },
+        |_| {
+            flush.borrow_mut()(&mut plain.borrow_mut(), 0);
+            plain.borrow().0.sync_data().unwrap();
+        },
+        &batches,
+    );
+    println!("row rate {}\nrow plain_rate {}", records / wall, plain_records / plain_wall);
+    println!("row cpu {}\nrow plain_cpu {}", cpu / records * 1e6, plain_cpu / plain_records * 1e6);
+}
+
+/// Bytes that this process had written to a block device.
+fn device_writes() -> u64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.trim().parse().ok()).unwrap()
+}
+
+/// Length of the file of the segment that begins at `first`.
+fn file_bytes(ring: &Path, first: Seq) -> u64 {
+    fs::metadata(ring.join("syslog").join(format!("{:016x}.mdb", first.0))).unwrap().len()
+}
+
+/// Makes room; returns the bytes that went.
+fn make_room(ring: &Path, writer: &mut RingWriter) -> u64 {
+    let mut gone = 0;
+    while let Some(eviction) = writer.evictable(None, &BTreeMap::new()) {
+        gone += file_bytes(ring, eviction.first);
+        writer.evict(&eviction, BTreeMap::new()).unwrap();
+    }
+    gone
+}
+
+/// A ring that is full is turned over ten times, in commits of 8 MiB of frames.
+#[test]
+#[ignore = "a measurement"]
+fn row_turnover() {
+    const QUOTA: u64 = 256 * MIB;
+    let (dir, batches) = (folder(), batches(&mut Dice(1234), 0));
+    let mut writer = open(dir.path(), QUOTA, 16 * MIB);
+    let mut feed = batches.iter().cycle();
+    let mut n = 0;
+    // Appends until so many bytes have gone; returns records a second.
+    let mut turn = |writer: &mut RingWriter, until: u64| {
+        let (start, first, mut gone) = (Instant::now(), writer.next_seq(), 0);
+        while gone < until {
+            for batch in feed.by_ref().take(128) {
+                writer.append(&batch.bytes, batch.count, 5).unwrap();
+            }
+            n += 1;
+            writer.commit(mark(n)).unwrap();
+            gone += make_room(dir.path(), writer);
+        }
+        ((writer.next_seq().0 - first.0) as f64 / start.elapsed().as_secs_f64(), gone)
+    };
+    turn(&mut writer, 1);
+    let written = device_writes();
+    let turns: Vec<(f64, u64)> = (0..10).map(|_| turn(&mut writer, QUOTA)).collect();
+    let stored: u64 = turns.iter().map(|(_, gone)| gone).sum();
+    println!("row first {}\nrow last {}", turns[0].0, turns[9].0);
+    println!("row written {}\nrow stored {stored}", device_writes() - written);
+}
+
+/// Segments of 8 GiB, 1 TB together, all but their first pages sparse; the writer was killed.
+#[test]
+#[ignore = "a measurement"]
+fn row_open() {
+    const SEGMENT: u64 = 8 << 30;
+    let (dir, batches) = (folder(), batches(&mut Dice(1234), 0));
+    let mut writer = open(dir.path(), 1 << 40, MIB);
+    let mut feed = batches.iter().cycle();
+    let segments = || fs::read_dir(dir.path().join("syslog")).unwrap().flatten().map(|entry| entry.path());
+    let is_segment = |path: &std::path::PathBuf| path.file_stem().is_some_and(|stem| stem.len() == 16);
+    for n in 0.. {
+        let batch = feed.next().unwrap();
+        writer.append(&batch.bytes, batch.count, 5).unwrap();
+        if n % 16 == 0 {
+            writer.commit(mark(n)).unwrap();
+            if segments().filter(is_segment).count() > 128 {
+                break;
+            }
+        }
+    }
+    let next = writer.next_seq();
+    drop(writer);
+    for path in segments().filter(is_segment) {
+        OpenOptions::new().write(true).open(path).unwrap().set_len(SEGMENT).unwrap();
+    }
+    drop((feed, batches));
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = peak_kib();
+    let start = Instant::now();
+    let writer = open(dir.path(), 2 << 40, SEGMENT);
+    println!("row seconds {}\nrow peak_mib {}", start.elapsed().as_secs_f64(), (peak_kib() - before) / 1024);
+    assert_eq!(writer.next_seq(), next);
+}
+
+fn peak_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }

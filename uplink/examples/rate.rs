@@ -55,6 +55,7 @@ async fn deliver(kind: &str, compression: &str, to: &str, records: u64) {
         cursors: std::env::temp_dir(),
         pace: Pace::default(),
         source: Rc::clone(&ring),
+        speak: None,
     };
     let mut fleet = Fleet::new(base, NoCursors);
     let to: Destination =

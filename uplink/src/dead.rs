@@ -50,6 +50,12 @@ impl DeadLetters {
         Self(Rc::new(Inner { path, format, max, again: RefCell::default(), overflowed: Cell::new(0) }))
     }
 
+    /// Goes on for `old`, of the same destination and stream: what is sent again, and what nobody has asked about yet.
+    pub fn take_over(&self, old: &Self) {
+        self.0.again.borrow_mut().extend(old.0.again.borrow().iter().copied());
+        self.0.overflowed.set(self.0.overflowed.get() + old.take_overflowed());
+    }
+
     /// Where they are.
     pub fn path(&self) -> &Path {
         &self.0.path
@@ -89,6 +95,12 @@ impl DeadLetters {
             Err(error) => return Err(error),
         };
         Ok(file.into_iter().flat_map(BufReader::lines).filter(|line| !matches!(line, Ok(line) if !line.ends_with('}'))))
+    }
+
+    /// Which records are in the file.
+    pub fn seqs(&self) -> io::Result<BTreeSet<Seq>> {
+        let lines = self.lines()?;
+        lines.filter_map(|line| line.map(|line| seq_of(&line)).transpose()).collect()
     }
 
     /// These are sent again.
@@ -211,6 +223,11 @@ mod tests {
         letters.send_again([Seq(3)]);
         add(&letters, 3);
         assert_eq!(seqs(&letters), [1, 3, 5], "refused again: it is there already");
+        letters.send_again([Seq(5)]);
+        let next = DeadLetters::new(dir.path(), "b", "noc", "syslog");
+        next.take_over(&letters);
+        add(&next, 5);
+        assert_eq!(seqs(&next), [1, 3, 5], "also when the destination has changed meanwhile");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::standing::Shared;
 use crate::{http, nats, relp, session, syslog, udp};
 use raven_model::config::{Destination, Kind};
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -20,6 +21,10 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long a backfill lane keeps its connection without work.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Connects to a destination and delivers until that fails or it shall stop, in place of what its kind says: how a
+/// simulation speaks to one that it makes up.
+pub type Speak<S> = Rc<dyn for<'a> Fn(&'a mut Feed<S>) -> Pin<Box<dyn Future<Output = Ended> + 'a>>>;
 
 /// Everything that an attempt needs.
 pub struct Feed<S: Source> {
@@ -45,6 +50,8 @@ pub struct Feed<S: Source> {
     pub secrets: Own,
     /// What its two lanes share where they send datagrams.
     pub path: udp::Shared,
+    /// How it is spoken to, where its kind does not say.
+    pub speak: Option<Speak<S>>,
     /// Becomes true when the task shall end.
     pub stop: watch::Receiver<bool>,
 }
@@ -71,6 +78,7 @@ impl<S: Source> Feed<S> {
             self.reader.rewind();
             let drained = drained(self.lane, Rc::clone(&self.standing));
             let ended = tokio::select! {
+                biased;
                 ended = self.attempt(&mut memory) => ended,
                 () = drained => continue,
             };
@@ -91,6 +99,9 @@ impl<S: Source> Feed<S> {
 
     /// Connects and delivers until that fails or it shall stop.
     async fn attempt(&mut self, memory: &mut Memory) -> Ended {
+        if let Some(speak) = self.speak.clone() {
+            return speak(self).await;
+        }
         match self.to.kind {
             Kind::Relp => relp::attempt(self, &mut memory.session).await,
             Kind::Http | Kind::Otlp | Kind::OtlpMetrics | Kind::RemoteWrite => {
@@ -108,6 +119,7 @@ impl<S: Source> Feed<S> {
             self.event(Event::CaughtUp);
             let changed = Rc::clone(&self.standing.borrow().changed);
             tokio::select! {
+                biased;
                 () = changed.notified() => {}
                 () = tokio::time::sleep(IDLE) => {}
                 () = told(&mut self.stop) => return false,
@@ -134,6 +146,7 @@ impl<S: Source> Feed<S> {
     /// Waits for `work`, finding the beginning of the ring meanwhile; `None` when told to stop first.
     pub async fn or_stop<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
+            biased;
             done = work => Some(done),
             () = told(&mut self.stop) => None,
             never = self.reader.pin() => match never {},

@@ -2,7 +2,7 @@
 
 use crate::attempt::{Attempts, Pace};
 use crate::dead::DeadLetters;
-use crate::feed::Feed;
+use crate::feed::{Feed, Speak};
 use crate::lanes::{Board, Lane, class};
 use crate::progress::Progress;
 use crate::reader::Reader;
@@ -46,7 +46,7 @@ pub trait CursorStore {
 }
 
 /// What all destinations share.
-pub struct Base<S> {
+pub struct Base<S: Source> {
     /// `site.name`.
     pub device: String,
     /// Directory of cursors and dead letters.
@@ -55,6 +55,8 @@ pub struct Base<S> {
     pub pace: Pace,
     /// The ring.
     pub source: Rc<S>,
+    /// How destinations are spoken to, where their kind does not say: simulations.
+    pub speak: Option<Speak<S>>,
 }
 
 /// A destination and stream at work.
@@ -165,6 +167,10 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         let mut standing = Standing::new(saved, self.way(route, to));
         standing.paused = self.store.load_paused(&route.0);
         let dead = DeadLetters::new(&self.base.cursors, &self.base.device, &route.0, &route.1);
+        match dead.seqs() {
+            Ok(letters) => standing.reconcile(&letters),
+            Err(error) => eprintln!("uplink.{}: {}: {error}", route.0, dead.path().display()),
+        }
         self.spawn(route.clone(), to, Rc::new(RefCell::new(standing)), dead, None)
     }
 
@@ -178,6 +184,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         let way = self.way(&old.route, to);
         old.standing.borrow_mut().change_way(way);
         let dead = DeadLetters::new(&self.base.cursors, &self.base.device, &old.route.0, &old.route.1);
+        dead.take_over(&old.dead);
         self.spawn(old.route, to, old.standing, dead, Some(old.tasks))
     }
 
@@ -204,6 +211,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             dead: dead.clone(),
             secrets: secrets.clone(),
             path: Rc::clone(&path),
+            speak: self.base.speak.clone(),
             stop: stopped.clone(),
         };
         let [live, backfill] = before.map_or([None, None], |tasks| tasks.map(Some));
@@ -242,11 +250,17 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         self.running.values().map(|running| (running.route.clone(), running.standing.borrow().durable_low)).collect()
     }
 
-    /// The store is about to evict what lies below `below`: no destination reads there any more. Returns how many of
-    /// those records each had not been acknowledged.
-    pub fn fence(&mut self, stream: &str, below: Seq) -> BTreeMap<String, u64> {
+    /// The store is about to evict `first` up to `below`, which is the oldest that there is: no destination reads there
+    /// any more. Returns how many of those records each had not acknowledged. What went before, while a destination was
+    /// not configured or the uplink was down, is entered as missed too, and is not of this eviction.
+    pub fn fence(&mut self, stream: &str, first: Seq, below: Seq) -> BTreeMap<String, u64> {
         let fenced = self.running.values().filter(|running| running.route.1 == stream);
-        fenced.map(|running| (running.route.0.clone(), running.standing.borrow_mut().gone_below(below))).collect()
+        let gone = |running: &Running| {
+            let mut standing = running.standing.borrow_mut();
+            standing.gone_below(first);
+            standing.gone_below(below)
+        };
+        fenced.map(|running| (running.route.0.clone(), gone(running))).collect()
     }
 
     /// What operators see. Call once per second.

@@ -12,7 +12,7 @@
 //! [`progress`] (what is acknowledged) and [`attempt`] (when it is tried again).
 
 pub mod attempt;
-mod cursors;
+pub mod cursors;
 pub mod dead;
 mod desk;
 pub mod envelope;

@@ -45,7 +45,7 @@ pub struct Pacer {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Rest { until: Option<Instant> },
-    Burst { since: Instant, bytes: u64, records: u64 },
+    Burst { since: Instant, last: Instant, bytes: u64, records: u64 },
     Drain { since: Instant, bytes: u64, records: u64, by: Instant },
 }
 
@@ -61,12 +61,14 @@ impl Pacer {
             if now < by && under_way() > 0 {
                 return Gate::Shut(by);
             }
-            self.adapt(now - since);
-            self.state = State::Rest { until: Some(self.rest_until(now, since, bytes, records)) };
+            // An outage that comes between is not time that the link took.
+            let end = now.min(by);
+            self.adapt(end - since);
+            self.state = State::Rest { until: Some(self.rest_until(end, since, bytes, records)) };
         }
         match self.state {
             State::Rest { until: Some(until) } if until > now => Gate::Shut(until),
-            State::Burst { bytes, records, .. } => self.left(bytes, records),
+            State::Burst { last, bytes, records, .. } if now < last + DRAIN_MAX => self.left(bytes, records),
             _ => self.left(0, 0),
         }
     }
@@ -74,14 +76,17 @@ impl Pacer {
     /// So much was handed out.
     pub fn handed(&mut self, now: Instant, bytes: u64, records: u64) {
         let (since, bytes, records) = match self.state {
-            State::Burst { since, bytes: b, records: r } => (since, b + bytes, r + records),
+            // One that broke off, for want of records or of a connection, is over.
+            State::Burst { since, last, bytes: b, records: r } if now < last + DRAIN_MAX => {
+                (since, b + bytes, r + records)
+            }
             _ => (now, bytes, records),
         };
         let is_full = matches!(self.left(bytes, records), Gate::Open { bytes: 0, .. } | Gate::Open { records: 0, .. });
         self.state = if is_full {
             State::Drain { since, bytes, records, by: now + DRAIN_MAX }
         } else {
-            State::Burst { since, bytes, records }
+            State::Burst { since, last: now, bytes, records }
         };
     }
 
@@ -159,6 +164,24 @@ mod tests {
         assert!((1_800_000..=2_100_000).contains(&bytes), "{bytes}");
         let bytes = sent(Backfill::Rate(Rate::Records(500)), 50e6);
         assert!((900_000..=1_050_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn after_three_days_without_a_link_or_without_a_backlog_it_goes_on_at_once() {
+        let days = Duration::from_hours(3 * 24);
+        for first_burst in [BURST_FIRST / 2, BURST_FIRST] {
+            let mut pacer = Pacer::new(Backfill::Share(80));
+            let begun = Instant::now();
+            pacer.handed(begun, first_burst, 1);
+            let mut now = begun + days;
+            for _ in 0..3 {
+                let Gate::Open { bytes, .. } = pacer.gate(now, || 0) else { panic!("it rests at {:?}", now - begun) };
+                pacer.handed(now, bytes, 1);
+                now += Duration::from_millis(100);
+                pacer.gate(now, || 0);
+                now += Duration::from_millis(25);
+            }
+        }
     }
 
     #[test]

@@ -167,6 +167,7 @@ impl<S: Source> Reader<S> {
             let changed = Rc::clone(&self.standing.borrow().changed);
             let until = until.unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
             tokio::select! {
+                biased;
                 () = changed.notified() => {}
                 () = sleep_until(until) => {}
             }

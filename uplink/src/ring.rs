@@ -44,6 +44,8 @@ pub struct Fence {
     pub token: u64,
     /// Stream name.
     pub stream: String,
+    /// First seq that goes now; what lies below went before.
+    pub first: Seq,
     /// First seq that stays.
     pub below: Seq,
 }
@@ -119,9 +121,9 @@ impl Ring {
             }
         };
         while let Some(reply) = client.fence() {
-            if let Reply::Fence { token, stream, below } = reply {
+            if let Reply::Fence { token, stream, first, below } = reply {
                 self.close_below(&stream, below);
-                let _ = self.fences.try_send(Fence { token, stream, below });
+                let _ = self.fences.try_send(Fence { token, stream, first, below });
             }
         }
         received

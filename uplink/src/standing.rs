@@ -11,7 +11,7 @@ use raven_model::config::{Backfill, Destination};
 use raven_model::report::{BackfillStatus, DeadStatus, DestinationStatus};
 use raven_model::units::{Seq, UnixNanos};
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
@@ -149,6 +149,24 @@ impl Standing {
             handed: (0, 0),
             left_behind: (None, None),
         }
+    }
+
+    /// Takes over what the file of dead letters says, before anything is sent. A letter is written before the cursor
+    /// says so, and removed before that is counted: after a kill between the two the file knows better. A record whose
+    /// letter lies there is not sent again. A letter that is gone and not counted counts as dropped, and one that is
+    /// counted as gone and lies there as held: no more is said to be delivered than is known to be.
+    pub fn reconcile(&mut self, letters: &BTreeSet<Seq>) {
+        let before = self.saved();
+        self.counts.dead += letters.iter().map(|seq| u64::from(self.progress.ack(*seq))).sum::<u64>();
+        let (held, there) = (self.dead_status().held, letters.len() as u64);
+        self.counts.dropped += held.saturating_sub(there);
+        let mut back = there.saturating_sub(held);
+        for count in [&mut self.counts.revived, &mut self.counts.dropped, &mut self.counts.overflowed] {
+            let taken = back.min(*count);
+            (*count, back) = (*count - taken, back - taken);
+        }
+        self.unsaved |= self.saved() != before;
+        self.lanes = Lanes::new(&self.progress);
     }
 
     /// Where a lane that is at `at` may read now; the stream's head is at `head`.
@@ -478,5 +496,47 @@ impl Rate {
         let (since, before) = self.samples[0];
         let seconds = now.duration_since(since).as_secs_f64();
         if seconds > 0.0 { count.saturating_sub(before) as f64 / seconds } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letters(seqs: &[u64]) -> BTreeSet<Seq> {
+        seqs.iter().copied().map(Seq).collect()
+    }
+
+    fn standing(counts: Counts) -> Standing {
+        let progress = Progress::from_parts(Seq(10), [(Seq(12), Seq(15))]);
+        Standing::new(Some(Saved { progress, counts }), Way::default())
+    }
+
+    fn dead(standing: &Standing) -> (u64, u64, u64, u64) {
+        let DeadStatus { lettered, held, delivered, dropped, .. } = standing.dead_status();
+        (lettered, held, delivered, dropped)
+    }
+
+    #[test]
+    fn a_letter_that_was_written_before_a_kill_is_dead_and_not_sent_again() {
+        let mut standing = standing(Counts { dead: 1, ..Counts::default() });
+        standing.reconcile(&letters(&[7, 11, 20]));
+        assert_eq!(dead(&standing), (3, 3, 0, 0));
+        assert!(standing.progress.covers(Seq(20)) && standing.unsaved);
+        assert_eq!((standing.progress.low(), standing.lanes.split()), (Seq(15), Seq(21)));
+    }
+
+    #[test]
+    fn letters_that_a_kill_left_uncounted_are_held_when_they_lie_there_and_else_dropped() {
+        let counts = Counts { dead: 5, revived: 2, ..Counts::default() };
+        let mut gone = standing(counts);
+        gone.reconcile(&letters(&[7]));
+        assert_eq!(dead(&gone), (5, 1, 2, 2));
+        let mut back = standing(counts);
+        back.reconcile(&letters(&[5, 6, 7, 8]));
+        assert_eq!(dead(&back), (5, 4, 1, 0), "it may go out again: never more is delivered than is known");
+        let mut same = standing(counts);
+        same.reconcile(&letters(&[5, 6, 7]));
+        assert!(!same.unsaved && dead(&same) == (5, 3, 2, 0));
     }
 }

@@ -96,6 +96,7 @@ impl Uplink {
             cursors: self.cursors,
             pace: Pace::default(),
             source: Rc::clone(&ring),
+            speak: None,
         };
         let listener = tokio::task::spawn_local(Rc::clone(&ring).listen());
         let mut office =
@@ -193,7 +194,7 @@ impl Office {
 
     /// The answer lets the store remove records for good, so what it counts must be durable first.
     fn fence(&mut self, fence: Fence) {
-        let unforwarded = self.fleet.fence(&fence.stream, fence.below);
+        let unforwarded = self.fleet.fence(&fence.stream, fence.first, fence.below);
         self.fleet.save();
         self.ring.fence_done(fence, unforwarded);
     }

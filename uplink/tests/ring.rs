@@ -107,7 +107,7 @@ fn serve(writer: &mut RingWriter, tail: OwnedFd, orders: &Receiver<Do>, fenced: 
         match orders.recv_timeout(Duration::from_millis(1)) {
             Ok(Do::Append(count)) => append(writer, count, &mut batch),
             Ok(Do::Fence(below)) => {
-                server.reply(&Reply::Fence { token: 9, stream: "syslog".to_owned(), below }).unwrap();
+                server.reply(&Reply::Fence { token: 9, stream: "syslog".to_owned(), first: Seq(1), below }).unwrap();
             }
             Ok(Do::End) => return,
             Err(_) => {}

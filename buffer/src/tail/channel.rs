@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn fences_are_put_by_while_blocks_arrive() {
         let (mut client, mut server) = pair();
-        let fence = Reply::Fence { token: 1, stream: "syslog".to_owned(), below: Seq(9) };
+        let fence = Reply::Fence { token: 1, stream: "syslog".to_owned(), first: Seq(3), below: Seq(9) };
         server.reply(&fence).unwrap();
         server.reply(&Reply::Next { id: 5, next_seq: Seq(7) }).unwrap();
         assert_eq!(client.receive().unwrap(), Some((5, Answer::Next(Seq(7)))));

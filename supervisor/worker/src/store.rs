@@ -13,6 +13,9 @@ mod kept;
 mod readers;
 mod room;
 mod sizes;
+#[cfg(test)]
+mod soak;
+mod world;
 
 use anyhow::{Context, bail};
 use kept::{Input, Kept};
@@ -32,7 +35,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use world::{Machine, World};
 
 /// A commit does not grow beyond this much of raw frames: about 5 MiB when packed, and less than half of the receive
 /// ring, so that the collector goes on while the disk is flushed.
@@ -69,6 +74,7 @@ struct Fenced {
 
 /// The store's state.
 pub struct Store {
+    world: Rc<dyn World>,
     channel: Channel,
     kept: Vec<Kept>,
     sizes: Sizes,
@@ -92,8 +98,14 @@ pub struct Store {
 impl Store {
     /// Opens the ring and the receive memories. Called inside the jail.
     pub fn new(start: &Start, fds: Vec<OwnedFd>, channel: Channel) -> anyhow::Result<Self> {
+        Self::within(Rc::new(Machine), start, fds, channel)
+    }
+
+    fn within(world: Rc<dyn World>, start: &Start, fds: Vec<OwnedFd>, channel: Channel) -> anyhow::Result<Self> {
         let (idle, readers) = passed(start, fds)?;
         let mut this = Self {
+            next_heartbeat: world.now(),
+            world,
             channel,
             kept: Vec::new(),
             sizes: Sizes::default(),
@@ -104,7 +116,6 @@ impl Store {
             listeners: start.listeners.clone(),
             readers,
             last_token: 0,
-            next_heartbeat: Instant::now(),
             commits: false,
             told_of_commits: false,
             buffer: Vec::new(),
@@ -122,7 +133,7 @@ impl Store {
         let (open, idle): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.idle).into_iter().partition(|input| wanted(input.stream));
         self.idle = idle;
-        let granted = sizes::granted(sizes::space(&self.ring)?.size, self.config.buffer.disk);
+        let granted = sizes::granted(self.world.space(&self.ring)?.size, self.config.buffer.disk);
         let parts = self.parts(granted, &open.iter().map(|input| input.stream).collect::<Vec<_>>());
         for input in open {
             let quota_bytes = parts[&input.stream];
@@ -130,7 +141,7 @@ impl Store {
             let keep = self.config.buffer.keep(input.stream);
             let options =
                 WriterOptions { quota_bytes, segment_bytes: Some(segment_bytes), keep, boot_id: self.boot_id };
-            self.kept.push(Kept::open(input, &self.ring, options, self.listeners.clone())?);
+            self.kept.push(Kept::open(&self.world, input, &self.ring, options, self.listeners.clone())?);
         }
         self.measure();
         Ok(())
@@ -142,29 +153,34 @@ impl Store {
         self.heartbeat()?;
         self.channel.send_json(&FromWorker::Ready { missing }, &[])?;
         while !self.stopping {
-            for n in 0..self.kept.len() {
-                self.keep(n);
-            }
-            self.answer_waiting();
-            self.heartbeat()?;
+            self.round()?;
             self.wait()?;
         }
         self.finish()
     }
 
+    /// Does what is due.
+    fn round(&mut self) -> anyhow::Result<()> {
+        for n in 0..self.kept.len() {
+            self.keep(n);
+        }
+        self.answer_waiting();
+        self.heartbeat()
+    }
+
     /// A round of one stream.
     fn keep(&mut self, n: usize) {
-        let kept = &mut self.kept[n];
+        let (kept, now) = (&mut self.kept[n], self.world.now());
         let sync = self.config.buffer.sync.0;
         kept.take(&mut self.buffer, sync);
         if kept.commit_when_due(sync) {
             if !self.told_of_commits {
                 // What is stored after a pause is shown soon.
-                self.next_heartbeat = self.next_heartbeat.min(Instant::now() + FRESH);
+                self.next_heartbeat = self.next_heartbeat.min(now + FRESH);
             }
             self.commits = true;
         }
-        kept.save_contexts(Instant::now());
+        kept.save_contexts(self.world.now());
         self.make_room(n);
     }
 
@@ -193,7 +209,7 @@ impl Store {
     }
 
     fn timeout(&self) -> Duration {
-        let now = Instant::now();
+        let now = self.world.now();
         let sync = self.config.buffer.sync.0;
         let dues = self.kept.iter().filter_map(|kept| kept.due(now, sync));
         let fences = self.kept.iter().filter_map(|kept| Some(kept.fenced.as_ref()?.until));
@@ -259,7 +275,7 @@ impl Store {
     }
 
     fn heartbeat(&mut self) -> anyhow::Result<()> {
-        let now = Instant::now();
+        let now = self.world.now();
         if now < self.next_heartbeat {
             return Ok(());
         }
@@ -293,7 +309,7 @@ impl Store {
 
     /// Makes everything durable that the collectors handed over.
     fn finish(mut self) -> anyhow::Result<()> {
-        let until = Instant::now() + STOP;
+        let until = self.world.now() + STOP;
         loop {
             let mut left = 0;
             for n in 0..self.kept.len() {
@@ -305,11 +321,11 @@ impl Store {
             if left == 0 {
                 for kept in &mut self.kept {
                     kept.count_drops();
-                    kept.save_counts(Instant::now(), true);
+                    kept.save_counts(self.world.now(), true);
                 }
                 return Ok(());
             }
-            if Instant::now() > until {
+            if self.world.now() > until {
                 bail!("stopped with {left} bytes that could not be stored");
             }
             std::thread::sleep(RETRY);
@@ -349,12 +365,4 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
         inputs.push(Input { stream, memory, words, wake });
     }
     Ok((inputs, readers))
-}
-
-/// Wall clock minus the clock that is never stepped, nanoseconds.
-fn clock_offset() -> i128 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos().cast_signed());
-    let steady = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |t| i128::from(t.tv_sec()) * 1_000_000_000 + i128::from(t.tv_nsec()));
-    wall - steady
 }

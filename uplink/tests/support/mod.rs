@@ -51,7 +51,8 @@ pub const PACE: Pace =
     Pace { first: Duration::from_millis(20), longest: Duration::from_millis(200), config: Duration::from_millis(300) };
 
 pub fn fleet(ring: &Rc<SimRing>, cursors: &MemoryCursors, dir: &Path) -> SimFleet {
-    let base = Base { device: "arena".to_owned(), cursors: dir.to_owned(), pace: PACE, source: Rc::clone(ring) };
+    let base =
+        Base { device: "arena".to_owned(), cursors: dir.to_owned(), pace: PACE, source: Rc::clone(ring), speak: None };
     Fleet::new(base, cursors.clone())
 }
 

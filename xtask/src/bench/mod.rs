@@ -14,6 +14,7 @@ mod machine;
 mod measure;
 mod peer;
 mod raven;
+mod ring;
 mod rsyslog;
 mod search;
 pub mod sink;
@@ -41,7 +42,7 @@ pub struct Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 17] = [
+const ALL: [(&str, Measure); 20] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -59,6 +60,9 @@ const ALL: [(&str, Measure); 17] = [
     ("all-four", all_four::run),
     ("decode", decode::run),
     ("search", search::run),
+    ("append", ring::append),
+    ("turnover", ring::turnover),
+    ("open", ring::open),
 ];
 
 /// Runs one or all and prints the table.

@@ -1,6 +1,7 @@
 //! One stream: batches out of its receive memory, into its part of the ring.
 
-use super::{COMMIT_BYTES, Fenced, RETRY, clock_offset};
+use super::world::World;
+use super::{COMMIT_BYTES, Fenced, RETRY};
 use anyhow::Context;
 use raven_buffer::{BatchMark, RingWriter, WriterOptions};
 use raven_jail::receive::{SNAPSHOT_MAX, StoreMemory, Waiting};
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Shortest time between commits that senders wait for: smaller blocks pack badly.
@@ -26,6 +28,7 @@ pub(super) struct Input {
 
 /// A stream that is kept.
 pub(super) struct Kept {
+    pub world: Rc<dyn World>,
     pub stream: Stream,
     pub wake: File,
     pub memory: StoreMemory,
@@ -57,6 +60,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Opens a stream's part of the ring and goes on behind the last batch that is on disk.
     pub fn open(
+        world: &Rc<dyn World>,
         input: Input,
         ring: &Path,
         options: WriterOptions,
@@ -69,6 +73,7 @@ impl Kept {
         }
         writer.set_listeners(listeners);
         let mut this = Self {
+            world: Rc::clone(world),
             stream: input.stream,
             wake: File::from(input.wake),
             memory,
@@ -81,11 +86,11 @@ impl Kept {
             pending_batches: 0,
             next_commit: None,
             retry_at: None,
-            committed_at: Instant::now(),
+            committed_at: world.now(),
             snapshot: None,
             complaints: 0,
             went_early: 0,
-            clock_offset: clock_offset(),
+            clock_offset: world.wall_offset(),
         };
         this.resume();
         this.tell_contexts();
@@ -118,7 +123,7 @@ impl Kept {
             self.append(self.taken + 1, buffer);
             self.taken += 1;
             self.pending_batches += 1;
-            self.next_commit.get_or_insert_with(|| Instant::now() + sync);
+            self.next_commit.get_or_insert_with(|| self.world.now() + sync);
         }
     }
 
@@ -145,7 +150,7 @@ impl Kept {
 
     /// Commits when it is time; true when it did.
     pub fn commit_when_due(&mut self, sync: Duration) -> bool {
-        let now = Instant::now();
+        let now = self.world.now();
         if self.due(now, sync).is_none_or(|due| due > now) {
             return false;
         }
@@ -179,7 +184,7 @@ impl Kept {
                 self.memory.set_durable(self.taken);
                 (self.retry_at, self.pending_batches) = (None, 0);
                 self.batch_limit = self.batch_limit.saturating_mul(4);
-                self.committed_at = Instant::now();
+                self.committed_at = self.world.now();
                 true
             }
             Err(error) => {
@@ -189,7 +194,7 @@ impl Kept {
                         self.stream
                     );
                 }
-                self.retry_at = Some(Instant::now() + RETRY);
+                self.retry_at = Some(self.world.now() + RETRY);
                 false
             }
         }

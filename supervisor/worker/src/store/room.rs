@@ -1,19 +1,18 @@
 //! Making room: whole oldest segments go, after the uplink was told to stay off and has said what it misses.
 
 use super::kept::Kept;
-use super::{FENCE, Fenced, STEP, Store, clock_offset};
+use super::{FENCE, Fenced, STEP, Store};
 use raven_buffer::tail::Reply;
 use raven_buffer::{Eviction, Why};
 use raven_model::table::Role;
 use raven_model::units::UnixNanos;
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl Store {
     /// Whole oldest segments go when the quota or the age says so, after the uplink was told to stay off.
     pub(super) fn make_room(&mut self, n: usize) {
         match &self.kept[n].fenced {
-            Some(fenced) if Instant::now() < fenced.until => return,
+            Some(fenced) if self.world.now() < fenced.until => return,
             Some(_) => self.evict(n, None),
             None => {}
         }
@@ -34,14 +33,18 @@ impl Store {
         let Some(eviction) = kept.writer.evictable(kept.trusted_now(), &acknowledged) else { return };
         kept.warn(&eviction, &eviction.missing(&acknowledged));
         self.last_token += 1;
-        let fence =
-            Reply::Fence { token: self.last_token, stream: kept.stream.name().to_owned(), below: eviction.next };
+        let fence = Reply::Fence {
+            token: self.last_token,
+            stream: kept.stream.name().to_owned(),
+            first: eviction.first,
+            below: eviction.next,
+        };
         let uplink = self.readers.iter_mut().find(|reader| reader.role == Role::Uplink);
         if let Some(uplink) = uplink {
             // An uplink that cannot be told is not reading either: what it had acknowledged last counts.
             let _ = uplink.server.reply(&fence);
         }
-        kept.fenced = Some(Fenced { eviction, token: self.last_token, until: Instant::now() + FENCE });
+        kept.fenced = Some(Fenced { eviction, token: self.last_token, until: self.world.now() + FENCE });
     }
 
     /// A borrower has more than its limit, and a segment that can go: it makes room first.
@@ -55,8 +58,11 @@ impl Store {
         let Some(Fenced { eviction, .. }) = self.kept[n].fenced.take() else { return };
         // More may have to go; also what could not be removed now.
         self.kept[n].look_for_room = true;
-        let unforwarded =
-            unforwarded.map_or_else(|| eviction.missing(&acknowledged), |told| told.into_iter().collect());
+        let told = |told: Vec<(String, u64)>| {
+            // Of what is damaged in it, the uplink may not know yet: that is counted already.
+            told.into_iter().map(|(name, records)| (name, records.min(eviction.records))).collect()
+        };
+        let unforwarded = unforwarded.map_or_else(|| eviction.missing(&acknowledged), told);
         match self.kept[n].writer.evict(&eviction, unforwarded) {
             Ok(()) => self.kept.iter_mut().for_each(|kept| kept.writer.room_was_made()),
             Err(error) => eprintln!("raven-worker store: {error}"),
@@ -87,8 +93,7 @@ impl Kept {
 
     /// The wall clock, unless it was stepped since this process began.
     fn trusted_now(&self) -> Option<UnixNanos> {
-        let stepped = (clock_offset() - self.clock_offset).abs();
-        (stepped < STEP)
-            .then(|| UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)))
+        let stepped = (self.world.wall_offset() - self.clock_offset).abs();
+        (stepped < STEP).then(|| self.world.wall())
     }
 }

@@ -2,15 +2,12 @@
 //! may grow and shrink, and others may take room on it. The arithmetic is in [`raven_buffer::shares`].
 
 use super::Store;
-use anyhow::Context;
-use nix::sys::statvfs::statvfs;
 use raven_buffer::shares::{self, Claim, Space};
 use raven_model::config::Disk;
 use raven_model::report::{Forecast, RingStatus, StreamStatus};
 use raven_model::stream::Stream;
 use raven_model::units::{ByteCount, Seq};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 /// Fills of the ring at which an operator is told, percent.
@@ -69,7 +66,7 @@ impl Store {
 
     /// Asks the file system how much there is, and divides it.
     pub(super) fn measure(&mut self) {
-        match space(&self.ring) {
+        match self.world.space(&self.ring) {
             Ok(space) => {
                 let ours = self.kept.iter().map(|kept| kept.writer.disk_bytes()).sum();
                 self.sizes.space = Space { ours, ..space };
@@ -137,11 +134,8 @@ impl Store {
     /// acknowledged nothing.
     pub(super) fn acknowledged(&self, n: usize) -> BTreeMap<String, Seq> {
         let (kept, stream) = (&self.kept[n], self.kept[n].stream.name());
-        let mut low = kept.low.clone();
-        for (name, _) in self.config.uplink.iter().filter(|(_, to)| to.streams.iter().any(|s| s == stream)) {
-            low.entry(name.clone()).or_default();
-        }
-        low
+        let wanted = self.config.uplink.iter().filter(|(_, to)| to.streams.iter().any(|s| s == stream));
+        wanted.map(|(name, _)| (name.clone(), kept.low.get(name).copied().unwrap_or_default())).collect()
     }
 }
 
@@ -156,14 +150,6 @@ fn together(streams: &[StreamStatus], total: u64) -> Vec<Forecast> {
         Some(Forecast::of(window, rate, Duration::from_secs(covered), total, filled))
     };
     ["hour", "day", "week"].into_iter().filter_map(of).collect()
-}
-
-/// The file system of the ring; what the ring has of it is not filled in.
-pub(super) fn space(ring: &Path) -> anyhow::Result<Space> {
-    let fs = statvfs(ring).with_context(|| format!("cannot ask the size of the file system of {}", ring.display()))?;
-    let unit = fs.fragment_size();
-    // Blocks that are root's alone are not ours to take.
-    Ok(Space { size: fs.blocks() * unit, free: fs.blocks_available() * unit, ours: 0 })
 }
 
 /// Bytes that the ring is granted: never more than 95 % of its file system.
