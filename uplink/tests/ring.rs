@@ -25,12 +25,17 @@ use support::{config, envelope, uplinks};
 
 type Taken = Arc<Mutex<BTreeMap<u64, (u32, Vec<u8>)>>>;
 
-/// A RELP receiver in a thread of its own, and what it took.
+/// A RELP receiver, a thread for each of its connections (both lanes have one), and what it took.
 fn receiver() -> (String, Taken) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (addr, taken) = (listener.local_addr().unwrap().to_string(), Taken::default());
     let shared = Arc::clone(&taken);
-    std::thread::spawn(move || listener.incoming().for_each(|stream| take(stream.unwrap(), &shared)));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, shared) = (stream.unwrap(), Arc::clone(&shared));
+            std::thread::spawn(move || take(stream, &shared));
+        }
+    });
     (addr, taken)
 }
 
