@@ -11,6 +11,9 @@ use serde_json::json;
 use std::convert::Infallible;
 use std::pin::Pin;
 
+/// What clients of Elasticsearch look for.
+const ELASTIC: &str = "x-elastic-product";
+
 /// An answer.
 pub type Answer = Response<Either<Full<Bytes>, Long>>;
 
@@ -39,7 +42,7 @@ fn typed(status: StatusCode, body: Either<Full<Bytes>, Long>) -> Answer {
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("x-elastic-product", HeaderValue::from_static("Elasticsearch"));
+    headers.insert(ELASTIC, HeaderValue::from_static("Elasticsearch"));
     answer
 }
 
@@ -67,6 +70,9 @@ pub fn refused(stream: Stream, refused: &Refused, whole: bool) -> Answer {
         Reason::Method => drop(headers.insert(ALLOW, HeaderValue::from_static("POST, PUT, GET, HEAD"))),
         reason if reason.passes() => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("2"))),
         _ => {}
+    }
+    if stream != Stream::Winevent {
+        headers.remove(ELASTIC);
     }
     if !whole {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

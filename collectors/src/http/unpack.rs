@@ -103,12 +103,12 @@ fn inflate(packed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Failure
 fn snappy(packed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Failure> {
     let broken = |error: snap::Error| Failure::Broken(format!("snappy: {error}"));
     let len = snap::raw::decompress_len(packed).map_err(broken)?;
-    if len > limit {
-        return Err(Failure::TooLong);
-    }
     // A copy of 64 bytes takes three: a few bytes must not have the memory of many.
     if len > packed.len().saturating_mul(SNAPPY_RATIO) {
         return Err(Failure::Broken(format!("snappy: {} bytes cannot hold {len}", packed.len())));
+    }
+    if len > limit {
+        return Err(Failure::TooLong);
     }
     out.resize(len, 0);
     let written = snap::raw::Decoder::new().decompress(packed, out).map_err(broken)?;

@@ -1,6 +1,6 @@
 //! Loki's push: `logproto.PushRequest`, and the same as JSON.
 
-use super::series::pair;
+use super::series::{note, pair};
 use super::wire::Fields;
 use super::{Log, Metric, Reading, Reject, labels, text};
 use serde::Deserialize;
@@ -20,7 +20,7 @@ pub fn read_protobuf(raw: &[u8]) -> Reading {
     let mut streams = Fields::of(raw);
     if let Some(stream) = streams.find(|field| field.number == STREAM).and_then(|field| field.bytes()) {
         let mut fields = Fields::of(stream);
-        while let Some(field) = fields.next() {
+        for field in fields.by_ref() {
             let Some(bytes) = field.bytes() else { continue };
             match field.number {
                 LABELS => match labels::read(bytes, &mut reject) {
@@ -45,12 +45,6 @@ fn reading(log: Log, entries: usize, mut reject: Option<Reject>) -> Reading {
         reject.get_or_insert(Reject::NoEntry);
     }
     Reading { metric: (entries > 0).then_some(Metric::Log(log)), reject }
-}
-
-fn note(fields: &Fields<'_>, reject: &mut Option<Reject>) {
-    if let Some(fault) = fields.fault() {
-        reject.get_or_insert(Reject::Protobuf(fault));
-    }
 }
 
 fn entry(message: &[u8], log: &mut Log, reject: &mut Option<Reject>) {

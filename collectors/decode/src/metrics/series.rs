@@ -9,6 +9,11 @@ pub const SERIES: u32 = 1;
 /// As above: `MetricMetadata`.
 pub const METADATA: u32 = 3;
 
+/// `MetricMetadata.MetricType`.
+const TYPES: [&str; 8] = ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
+/// `Histogram.ResetHint`.
+const RESETS: [&str; 4] = ["unknown", "yes", "no", "gauge"];
+
 /// The mark of a series that ended; NaNs of other bits are values.
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
@@ -47,7 +52,8 @@ pub fn check(series: &[u8]) -> Result<(), Fault> {
     fields.fault().map_or(Ok(()), Err)
 }
 
-fn note(fields: &Fields<'_>, reject: &mut Option<Reject>) {
+/// Notes what ended a message early.
+pub fn note(fields: &Fields<'_>, reject: &mut Option<Reject>) {
     if let Some(fault) = fields.fault() {
         reject.get_or_insert(Reject::Protobuf(fault));
     }
@@ -122,11 +128,11 @@ fn exemplar(message: &[u8], reject: &mut Option<Reject>) -> Exemplar {
 }
 
 fn metadata(message: &[u8], reject: &mut Option<Reject>) -> Metadata {
-    let mut metadata = Metadata { r#type: kind_of_metric(0), ..Metadata::default() };
+    let mut metadata = Metadata { r#type: name(0, &TYPES), ..Metadata::default() };
     each(message, reject, |field, reject| {
         let mut told = || text(field.bytes().unwrap_or_default(), reject);
         match field.number {
-            1 => metadata.r#type = kind_of_metric(field.number()),
+            1 => metadata.r#type = name(field.number(), &TYPES),
             2 => metadata.name = told(),
             4 => metadata.help = told(),
             5 => metadata.unit = told(),
@@ -136,10 +142,9 @@ fn metadata(message: &[u8], reject: &mut Option<Reject>) -> Metadata {
     metadata
 }
 
-fn kind_of_metric(number: u64) -> String {
-    const NAMES: [&str; 8] =
-        ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
-    let known = usize::try_from(number).ok().and_then(|number| NAMES.get(number));
+/// The name of a value of an enum, or the number for one that is not known.
+fn name(number: u64, names: &[&str]) -> String {
+    let known = usize::try_from(number).ok().and_then(|number| names.get(number));
     known.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
 
@@ -150,7 +155,7 @@ fn histogram(message: &[u8], reject: &mut Option<Reject>) -> Histogram {
         sum: zero(),
         zero_threshold: zero(),
         zero_count: zero(),
-        reset: reset(0),
+        reset: name(0, &RESETS),
         ..Histogram::default()
     };
     each(message, reject, |field, reject| match field.number {
@@ -163,18 +168,12 @@ fn histogram(message: &[u8], reject: &mut Option<Reject>) -> Histogram {
         7 => histogram.zero_count = number(field.double()),
         8..=10 => buckets(&mut histogram.negative, field.number - 8, field, reject),
         11..=13 => buckets(&mut histogram.positive, field.number - 11, field, reject),
-        14 => histogram.reset = reset(field.number()),
+        14 => histogram.reset = name(field.number(), &RESETS),
         15 => histogram.time_ms = field.number().cast_signed(),
         16 => doubles(field, &mut histogram.custom),
         _ => {}
     });
     histogram
-}
-
-fn reset(number: u64) -> String {
-    const NAMES: [&str; 4] = ["unknown", "yes", "no", "gauge"];
-    let known = usize::try_from(number).ok().and_then(|number| NAMES.get(number));
-    known.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
 
 /// Spans, deltas and counts, in this order.

@@ -185,7 +185,7 @@ fn write_varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// `sint32` and `sint64`: the sign is the last bit.
 pub const fn zigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 #[cfg(test)]
