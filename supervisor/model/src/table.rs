@@ -38,7 +38,7 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
