@@ -1,6 +1,6 @@
 //! What an appliance in the matrix is fed, and how it is told where to send it.
 
-use super::net::inside;
+use super::net::beside;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -82,7 +82,7 @@ fn load(programs: &Path, namespace: &str, word: &str, rate: u64) -> Result<Child
         "trap" => 1162,
         _ => 2055,
     };
-    let mut load = inside(namespace, programs.join("raven"));
+    let mut load = beside(namespace, programs.join("raven"));
     load.args([
         "gen",
         word,

@@ -174,9 +174,11 @@ impl<D> Venue<D> {
         let dropped = dropped(&status);
         for (sent, (stream, _, _)) in sent.iter().zip(FED).filter(|(_, (stream, _, _))| MARKED.contains(stream)) {
             let (missing, doubled) = self.marks(stream, sent)?;
-            if missing > dropped || doubled > 0 {
+            let evicted = evicted(&status, stream);
+            if missing > dropped + evicted || doubled > 0 {
                 flaws.push(format!(
-                    "{stream}: {missing} missing in the ring, {dropped} counted as dropped, {doubled} doubled"
+                    "{stream}: {missing} missing in the ring, {dropped} counted as dropped, {evicted} as evicted, \
+                     {doubled} doubled"
                 ));
             }
         }
@@ -227,6 +229,12 @@ impl<D> Venue<D> {
         let sum = |name| said["marks"].as_array().into_iter().flatten().filter_map(|mark| mark[name].as_u64()).sum();
         Ok((sum("missing"), sum("duplicates")))
     }
+}
+
+/// Gone for room, of one stream.
+fn evicted(status: &Value, stream: &str) -> u64 {
+    let found = status["streams"].as_array().into_iter().flatten().find(|of| of["name"] == stream);
+    found.and_then(|of| of["evicted"].as_u64()).unwrap_or(0)
 }
 
 /// Of all listeners and reasons.
