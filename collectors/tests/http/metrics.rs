@@ -146,7 +146,7 @@ fn prometheus_is_asked_to_come_again_when_there_is_no_room() {
     let rig = rig();
     rig.set(Mode::Hold);
     // The store takes nothing back: what is appended stays in the ring until it is full.
-    let label = [field(1, b"__name__"), field(2, &[b'x'; 60_000])].concat();
+    let label = [field(1, b"__name__"), field(2, &vec![b'x'; 60_000])].concat();
     let body: Vec<u8> = (0..60).flat_map(|_| field(1, &field(1, &label))).collect();
     let mut clients: Vec<_> = (0..30).map(|_| rig.connect()).collect();
     for client in &mut clients {

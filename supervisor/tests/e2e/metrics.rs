@@ -2,7 +2,7 @@
 
 use crate::appliance::{Appliance, Plan, find, free_port, number, said, sections};
 use crate::{eventually, pause};
-use raven_model::query::RecordView;
+use raven_model::query::{Json, RecordView};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ fn decoded(raven: &Appliance) -> Vec<(RecordView, Option<Value>)> {
     assert!(output.status.success(), "{}", said(&output));
     let read = |line: &[u8]| -> Option<(RecordView, Option<Value>)> {
         let view: RecordView = serde_json::from_slice(line).ok()?;
-        let fields = view.decoded.as_ref().and_then(|decoded| decoded.read::<Value>());
+        let fields = view.decoded.as_ref().and_then(Json::read::<Value>);
         Some((view, fields))
     };
     output.stdout.split(|&b| b == b'\n').filter_map(read).collect()
