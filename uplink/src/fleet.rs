@@ -176,7 +176,13 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
 
     fn way(&mut self, (name, stream): &Route, to: &Destination) -> Way {
         let board = Rc::clone(self.boards.entry(name.clone()).or_default());
-        Way { board, class: class(stream), cap: to.backfill, ordered: to.kind == Kind::RemoteWrite }
+        Way {
+            board,
+            class: class(stream),
+            cap: to.backfill,
+            ordered: to.kind == Kind::RemoteWrite,
+            unacknowledged: to.kind.is_unacknowledged(),
+        }
     }
 
     fn replace(&mut self, old: Running, to: &Destination) -> Running {

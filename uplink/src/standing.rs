@@ -75,6 +75,8 @@ pub struct Way {
     pub cap: Backfill,
     /// The destination refuses what is older than what it has: the live lane leaves nothing behind.
     pub ordered: bool,
+    /// Nobody acknowledges: time stands in for it, so what is out is not waited for.
+    pub unacknowledged: bool,
 }
 
 /// Held by an operator until resumed, also over restarts.
@@ -189,7 +191,8 @@ impl Standing {
             Lane::Live => open(self.live_next(at, now), None, u64::MAX, u64::MAX),
             Lane::Backfill => {
                 let Some((next, end)) = self.lanes.backfill_next(&self.progress, at) else { return Place::Wait(None) };
-                match self.pacer.gate(now, || self.lanes.under_way(lane, &self.progress)) {
+                let (waits, lanes, progress) = (!self.way.unacknowledged, &self.lanes, &self.progress);
+                match self.pacer.gate(now, || if waits { lanes.under_way(lane, progress) } else { 0 }) {
                     Gate::Open { bytes, records } => open(next, Some(end), bytes, records),
                     Gate::Shut(until) => Place::Wait(Some(until)),
                 }
