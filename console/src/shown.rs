@@ -2,6 +2,7 @@
 //!
 //! The decode role took the record apart; here is only chosen what of its JSON a person wants to see first.
 
+pub mod alert;
 mod flow;
 mod host;
 mod syslog;
@@ -51,6 +52,7 @@ fn decoded_lines(stream: Stream, decoded: &Json, raw: &[u8]) -> Option<Vec<Strin
         Stream::Trap => Some(vec![decoded.read::<Trap>()?.line()]),
         Stream::Winevent => Some(vec![winevent::line(&decoded.read()?)]),
         Stream::Host => host::line(&decoded.read()?).map(|line| vec![line]),
+        Stream::Alert => Some(vec![alert::line(&decoded.read()?)]),
     }
 }
 
@@ -58,7 +60,7 @@ fn undecoded(stream: Stream, raw: &[u8]) -> String {
     match stream {
         Stream::Flow | Stream::Trap => format!("- {} bytes: {}", raw.len(), first_hex(raw)),
         Stream::Syslog => format!("- {}", message(raw)),
-        Stream::Winevent | Stream::Host => format!("- {}", cut(&message(raw))),
+        Stream::Winevent | Stream::Host | Stream::Alert => format!("- {}", cut(&message(raw))),
     }
 }
 
@@ -177,6 +179,12 @@ mod tests {
                 Stream::Winevent,
                 e(
                     r#"{"provider":"@","channel":"@","computer":"@","user":"@","time":"@","message":"@","data":{"@":"@"}}"#,
+                ),
+            ),
+            (
+                Stream::Alert,
+                e(
+                    r#"{"t":1,"alert":"lag","subject":"@","state":"firing","severity":"notice","since_ns":1,"value":1,"text":"@"}"#,
                 ),
             ),
             (Stream::Host, e(r#"{"t":1,"event":"@","@":"@","interface":"@"}"#)),

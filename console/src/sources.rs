@@ -169,5 +169,6 @@ const fn what(stream: stream::Stream) -> &'static str {
         stream::Stream::Trap => "SNMP notifications",
         stream::Stream::Winevent => "Windows events",
         stream::Stream::Host => "the appliance itself",
+        stream::Stream::Alert => "what to act on",
     }
 }

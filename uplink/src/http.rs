@@ -68,7 +68,7 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
         Err(failure) => return failure.into(),
     };
     let mut session = Session {
-        builder: Builder::new(&feed.device, &feed.stream, feed.to.kind, feed.to.compression),
+        builder: Builder::new(&feed.device, &feed.stream, &feed.to),
         dial,
         feed,
         memory,
@@ -233,7 +233,7 @@ impl<S: Source> Session<'_, S> {
     async fn exchange(&mut self, body: &Body) -> Option<Result<Result<Answer, hyper::Error>, Elapsed>> {
         let connection = self.connection.as_mut()?;
         let deadline = Instant::now() + self.feed.ack_timeout();
-        let request = self.target.request(body, self.feed.to.compression);
+        let request = self.target.request(body, self.feed.to.compression());
         let exchange = timeout_at(deadline, connection.exchange(request, deadline, self.feed.to.kind == Kind::Otlp));
         tokio::pin!(exchange);
         tokio::select! {

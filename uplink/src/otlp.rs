@@ -1,7 +1,7 @@
 //! Records as logs of OpenTelemetry (OTLP 1, `ExportLogsServiceRequest`), in protobuf. `docs/formats.md` is the
 //! specification of what stands in which attribute.
 
-use crate::envelope::priority;
+use crate::envelope::{alert_priority, priority};
 use crate::text;
 use raven_model::record::Record;
 use raven_model::stream::Stream;
@@ -22,6 +22,7 @@ pub struct Otlp {
     resource: Vec<u8>,
     scope: Vec<u8>,
     syslog: bool,
+    of_alerts: bool,
     record: Vec<u8>,
     part: Vec<u8>,
 }
@@ -40,7 +41,8 @@ impl Otlp {
         field_bytes(&mut inner, 2, env!("CARGO_PKG_VERSION").as_bytes());
         field_bytes(&mut scope, 1, &inner);
         let syslog = stream == Stream::Syslog.name();
-        Self { resource, scope, syslog, record: Vec::new(), part }
+        let of_alerts = stream == Stream::Alert.name();
+        Self { resource, scope, syslog, of_alerts, record: Vec::new(), part }
     }
 
     /// Appends a record, as an element of `ScopeLogs.log_records`.
@@ -50,6 +52,8 @@ impl Otlp {
         log.clear();
         if self.syslog {
             severity(log, record.raw);
+        } else if let Some(priority) = alert_priority(self.of_alerts, record.raw) {
+            severity_number(log, usize::from(priority % 8));
         }
         let body = std::str::from_utf8(record.raw).map_or(Value::Bytes(record.raw), Value::Text);
         value(part, &body);
@@ -124,9 +128,14 @@ fn severity(log: &mut Vec<u8>, raw: &[u8]) {
     let digits = priority(raw);
     let number = digits.iter().fold(0_usize, |n, digit| n * 10 + usize::from(digit - b'0'));
     if raw.get(1..=digits.len()) == Some(digits) && raw.get(digits.len() + 1) == Some(&b'>') {
-        field_number(log, 2, SEVERITIES[number % 8]);
-        field_bytes(log, 3, SEVERITY_TEXTS[number % 8].as_bytes());
+        severity_number(log, number % 8);
     }
+}
+
+/// That of syslog, below 8.
+fn severity_number(log: &mut Vec<u8>, number: usize) {
+    field_number(log, 2, SEVERITIES[number]);
+    field_bytes(log, 3, SEVERITY_TEXTS[number].as_bytes());
 }
 
 fn key(out: &mut Vec<u8>, field: u8, wire: u8) {

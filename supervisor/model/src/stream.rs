@@ -18,11 +18,13 @@ pub enum Stream {
     Winevent,
     /// The appliance's own telemetry.
     Host,
+    /// What an operator should act on.
+    Alert,
 }
 
 impl Stream {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Host];
+    pub const ALL: [Self; 6] = [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Host, Self::Alert];
 
     /// As in the configuration, the ring and every output.
     pub const fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Stream {
             Self::Trap => "trap",
             Self::Winevent => "winevent",
             Self::Host => "host",
+            Self::Alert => "alert",
         }
     }
 
@@ -48,6 +51,7 @@ impl Stream {
             Self::Trap => Role::Trap,
             Self::Winevent => Role::Winevent,
             Self::Host => Role::Host,
+            Self::Alert => Role::Alert,
         }
     }
 
@@ -56,7 +60,7 @@ impl Stream {
         match self {
             Self::Syslog | Self::Flow => &[],
             Self::Trap => &["storm", "discovery"],
-            Self::Host => &["ring_full"],
+            Self::Host | Self::Alert => &["ring_full"],
             Self::Winevent => &[
                 "credentials",
                 "not_ready",
@@ -81,11 +85,12 @@ impl Stream {
     /// Its part of the disk against those of the other streams in use.
     pub const fn weight(self) -> u64 {
         match self {
-            Self::Syslog => 48,
+            Self::Syslog => 47,
             Self::Flow => 32,
             Self::Winevent => 14,
             Self::Trap => 4,
             Self::Host => 2,
+            Self::Alert => 1,
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Role {
     Winevent,
     /// Samples this machine.
     Host,
+    /// Says what an operator should act on.
+    Alert,
     /// Sole writer of the ring.
     Store,
     /// Delivers to destinations.
@@ -34,13 +36,14 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
         Self::Trap,
         Self::Winevent,
         Self::Host,
+        Self::Alert,
         Self::Decode,
         Self::Uplink,
         Self::Config,
@@ -55,6 +58,7 @@ impl Role {
             Self::Trap => "trap",
             Self::Winevent => "winevent",
             Self::Host => "host",
+            Self::Alert => "alert",
             Self::Store => "store",
             Self::Uplink => "uplink",
             Self::Decode => "decode",
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_collector_opens_nothing_and_sends_nothing() {
-        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent] {
+        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent, Stream::Alert] {
             let collector = table().spec(stream.collector());
             assert!(collector.paths.is_empty() && !collector.network);
             for call in ["sendto", "sendmsg", "sendmmsg", "connect", "bind", "setsockopt", "socket", "openat", "open"] {

@@ -229,7 +229,7 @@ fn glance(stream: Option<Stream>, record: &Record<'_>) -> (Option<String>, Optio
             let reading = winevent::decode(record.raw);
             (reading.reject.map(|reject| reject.to_string()), reading.event.computer)
         }
-        Some(Stream::Host) | None => (None, None),
+        Some(Stream::Host | Stream::Alert) | None => (None, None),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bodies: which records, as NDJSON, compressed.
+//! Bodies: which records, as NDJSON, as one JSON object or as OTLP, compressed.
 
 use crate::ndjson::Ndjson;
 use crate::otlp::Otlp;
@@ -7,7 +7,7 @@ use crate::source::Source;
 use crate::standing::Shared;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
-use raven_model::config::{Compression, Kind};
+use raven_model::config::{BodyForm, Compression, Destination, Kind};
 use raven_model::record::Record;
 use raven_model::units::Seq;
 use std::io::Write as _;
@@ -34,6 +34,8 @@ pub struct Body {
 /// What a body is made of.
 enum Format {
     Ndjson(Ndjson),
+    /// One record in each body.
+    Json(Ndjson),
     Otlp(Box<Otlp>),
 }
 
@@ -71,12 +73,13 @@ pub struct Builder {
 
 impl Builder {
     /// For one device and stream.
-    pub fn new(device: &str, stream: &str, kind: Kind, compression: Compression) -> Self {
-        let format = match kind {
-            Kind::Otlp => Format::Otlp(Box::new(Otlp::new(device, stream))),
-            _ => Format::Ndjson(Ndjson::new(device, stream)),
+    pub fn new(device: &str, stream: &str, to: &Destination) -> Self {
+        let format = match (to.kind, to.body) {
+            (Kind::Otlp, _) => Format::Otlp(Box::new(Otlp::new(device, stream))),
+            (_, BodyForm::Json) => Format::Json(Ndjson::new(device, stream)),
+            (_, BodyForm::Ndjson) => Format::Ndjson(Ndjson::new(device, stream)),
         };
-        Self { format, compression, zstd: None, text: Vec::new(), ranges: Vec::new(), count: 0 }
+        Self { format, compression: to.compression(), zstd: None, text: Vec::new(), ranges: Vec::new(), count: 0 }
     }
 
     /// Takes records until `cap` or [`BODY_MAX`] is reached or none are at hand.
@@ -109,6 +112,7 @@ impl Builder {
     fn push(&mut self, seq: Seq, record: &Record<'_>, listener: &str, cap: usize) -> More {
         match &mut self.format {
             Format::Ndjson(format) => format.line(&mut self.text, seq, record, listener),
+            Format::Json(format) => format.document(&mut self.text, seq, record, listener),
             Format::Otlp(format) => format.record(&mut self.text, seq, record, listener),
         }
         match self.ranges.last_mut().filter(|(_, last)| last.plus(1) == seq) {
@@ -116,6 +120,7 @@ impl Builder {
             None => self.ranges.push((seq, seq)),
         }
         self.count += 1;
+        let cap = if matches!(self.format, Format::Json(_)) { 1 } else { cap };
         if self.count < cap && self.text.len() < BODY_MAX { More::Yes } else { More::No }
     }
 
@@ -123,6 +128,7 @@ impl Builder {
     pub fn finish(&mut self) -> Result<Body, String> {
         let content_type = match &self.format {
             Format::Ndjson(_) => "application/x-ndjson",
+            Format::Json(_) => "application/json",
             Format::Otlp(format) => {
                 format.close(&mut self.text);
                 "application/x-protobuf"

@@ -2,7 +2,7 @@
 
 use super::check::{host_name, port_number};
 use super::error::Flaw;
-use super::{AckClass, Config, Destination, Kind, Secret};
+use super::{AckClass, BodyForm, Compression, Config, Destination, Kind, Secret};
 use crate::table::Role;
 
 impl Kind {
@@ -31,6 +31,13 @@ impl Destination {
             (_, AckClass::Accepted) => "accepted",
             (_, AckClass::Durable) => "durable",
         }
+    }
+
+    /// Compression in force.
+    pub fn compression(&self) -> Compression {
+        // Webhooks unpack nothing.
+        let usual = if self.body == BodyForm::Json { Compression::None } else { Compression::Zstd };
+        self.compression.unwrap_or(usual)
     }
 
     /// Whether the connection is by TLS.
@@ -93,6 +100,10 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
     if to.credentials.is_some() && matches!(to.kind, Kind::Relp | Kind::Syslog) {
         let message = format!("`{}` knows no credentials", to.kind.name());
         flaws.push(at("credentials", &message, "a client certificate: `certificate` and `key`"));
+    }
+    if to.body == BodyForm::Json && to.kind != Kind::Http {
+        let message = format!("`{}` has a form of its own", to.kind.name());
+        flaws.push(at("body", &message, "`kind = \"http\"`"));
     }
     if to.kind == Kind::Syslog && to.ack == AckClass::Durable {
         flaws.push(at(
