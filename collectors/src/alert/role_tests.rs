@@ -100,9 +100,9 @@ impl Life {
         let report = to_raw_value(&StoreReport { streams: vec![stream], ..StoreReport::default() }).unwrap();
         self.ravend.send_json(&ToWorker::Report { role: Role::Store, report }, &[]).unwrap();
         loop {
-            match self.ravend.recv_json(&mut self.packet).unwrap().unwrap().0 {
-                FromWorker::Heartbeat { report } => return serde_json::from_str(report.get()).unwrap(),
-                _ => {}
+            let said = self.ravend.recv_json(&mut self.packet).unwrap().unwrap().0;
+            if let FromWorker::Heartbeat { report } = said {
+                return serde_json::from_str(report.get()).unwrap();
             }
         }
     }

@@ -135,6 +135,8 @@ udp = [{trap}]
 storm = 1000000
 [collect.winevent]
 http = [{winevent}]
+[alert]
+enabled = false
 [collect.host]
 enabled = false
 [buffer]

@@ -286,6 +286,8 @@ tcp = []
 [collect.trap]
 udp = [1162]
 storm = 1000000
+[alert]
+enabled = false
 [collect.host]
 enabled = false
 [buffer]
