@@ -5,8 +5,10 @@
 //! that has to look inside ([`flow`], [`trap`]) only finds out what is needed to read it later, whether to vouch for it and
 //! what to answer. Start with [`receiver`], the loop that most of them share, then [`syslog`], the simplest of them, and
 //! its sessions [`tls`] and [`relp`]. What they cannot serve they say in an [`inbox`]. [`winevent`] and [`metrics`] share
-//! a loop of their own, [`http`]. [`host`] is the exception: it listens to nobody, and reads `/proc` and `/sys`.
+//! a loop of their own, [`http`]. [`host`] is the exception: it listens to nobody, and reads `/proc` and `/sys`; so is
+//! [`alert`], which hears what the other roles report.
 
+pub mod alert;
 pub mod flow;
 pub mod framing;
 pub mod host;

@@ -554,7 +554,13 @@ impl<K: Kind> Receiver<K> {
                 self.stopping = true;
                 Ok(())
             }
-            ToWorker::Start(_) | ToWorker::Client | ToWorker::Listeners(_) | ToWorker::Mibs | ToWorker::Dropped(_) => {
+            ToWorker::Start(_)
+            | ToWorker::Client
+            | ToWorker::Listeners(_)
+            | ToWorker::Mibs
+            | ToWorker::Dropped(_)
+            | ToWorker::Own(_)
+            | ToWorker::Report { .. } => {
                 Err(CollectorError::Setup("a message that a collector does not take".to_owned()))
             }
         }

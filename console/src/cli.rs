@@ -3,7 +3,9 @@
 use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
-use crate::{audit, config, dead, export, flows, inbox, load, ring, search, sources, status, tail, traps, uplink};
+use crate::{
+    alerts, audit, config, dead, export, flows, inbox, load, ring, search, sources, status, tail, traps, uplink,
+};
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ Examples:
   raven search --source 10.1.0.0/16 Deny  in all that is kept, passing over what is not from there
   raven flows top --by app --since 1h     what the traffic is
   raven traps --name linkDown -f          notifications of one kind, as they come
+  raven alerts --follow                   what is wrong, and each change of it
   raven config check new.toml             every mistake, with its line and remedy";
 
 /// How times are written, for the help of commands that take some.
@@ -66,6 +69,9 @@ pub enum Command {
     /// What was not understood or not allowed, and what to do about it (exit 1 when there is something)
     #[command(after_help = TIMES)]
     Inbox(inbox::InboxArgs),
+    /// What to act on: alerts that are not over, and the newest that are (exit 1 when one is not over)
+    #[command(after_help = TIMES)]
+    Alerts(alerts::AlertsArgs),
     /// SNMP notifications as a list, by name
     #[command(after_help = TIMES)]
     Traps(traps::TrapsArgs),
@@ -167,6 +173,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Ring(RingCommand::Repair(args)) => ring::verify(&args, true, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
         Command::Inbox(args) => inbox::run(&args, &client, output),
+        Command::Alerts(args) => alerts::run(&args, &client, output),
         Command::Traps(args) => traps::run(&args, &client, output),
         Command::Flows(command) => flows::run(&command, &client, output),
         Command::Uplink(command) => uplink::run(&command, &client, output),
@@ -226,7 +233,7 @@ mod tests {
     #[test]
     fn a_stream_that_does_not_exist_is_answered_with_those_that_do() {
         let error = parse("raven tail flows").unwrap_err().to_string();
-        assert!(error.contains("the streams are syslog, flow, trap, winevent, metrics, host"), "{error}");
+        assert!(error.contains("the streams are syslog, flow, trap, winevent, metrics, host, alert"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Start with [`cli`] (the commands), then [`client`] (the protocol), then [`status`].
 
+pub mod alerts;
 pub mod audit;
 pub mod cli;
 pub mod client;

@@ -2,6 +2,7 @@
 //!
 //! The decode role took the record apart; here is only chosen what of its JSON a person wants to see first.
 
+pub mod alert;
 mod flow;
 mod host;
 mod metrics;
@@ -53,6 +54,7 @@ fn decoded_lines(stream: Stream, decoded: &Json, raw: &[u8]) -> Option<Vec<Strin
         Stream::Winevent => Some(vec![winevent::line(&decoded.read()?)]),
         Stream::Metrics => metrics::line(&decoded.read()?).map(|line| vec![line]),
         Stream::Host => host::line(&decoded.read()?).map(|line| vec![line]),
+        Stream::Alert => Some(vec![alert::line(&decoded.read()?)]),
     }
 }
 
@@ -60,7 +62,7 @@ fn undecoded(stream: Stream, raw: &[u8]) -> String {
     match stream {
         Stream::Flow | Stream::Trap => format!("- {} bytes: {}", raw.len(), first_hex(raw)),
         Stream::Syslog => format!("- {}", message(raw)),
-        Stream::Winevent | Stream::Metrics | Stream::Host => format!("- {}", cut(&message(raw))),
+        Stream::Winevent | Stream::Metrics | Stream::Host | Stream::Alert => format!("- {}", cut(&message(raw))),
     }
 }
 
@@ -189,6 +191,12 @@ mod tests {
             ),
             (Stream::Metrics, e(r#"{"kind":"metadata","name":"@","type":"@","help":"@","unit":"@"}"#)),
             (Stream::Metrics, e(r#"{"kind":"log","labels":{"@":"@"},"time_ns":1,"line":"@"}"#)),
+            (
+                Stream::Alert,
+                e(
+                    r#"{"t":1,"alert":"lag","subject":"@","state":"firing","severity":"notice","since_ns":1,"value":1,"text":"@"}"#,
+                ),
+            ),
             (Stream::Host, e(r#"{"t":1,"event":"@","@":"@","interface":"@"}"#)),
             (Stream::Host, e(r#"{"t":1,"cpu":{},"data":{"mount":"@"},"interfaces":[{"name":"@","operstate":"@"}]}"#)),
         ];

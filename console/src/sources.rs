@@ -170,5 +170,6 @@ const fn what(stream: stream::Stream) -> &'static str {
         stream::Stream::Winevent => "Windows events",
         stream::Stream::Metrics => "metrics and log lines pushed by Prometheus and Alloy",
         stream::Stream::Host => "the appliance itself",
+        stream::Stream::Alert => "what to act on",
     }
 }

@@ -8,6 +8,7 @@ use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::reports::name;
 use clap::Args;
+use raven_model::alert::AlertReport;
 use raven_model::control::{RawStatus, Request, Response};
 use raven_model::report::{
     CollectorReport, DestinationStatus, ListenerCount, ListenerStatus, RingStatus, Status, StoreReport, StreamStatus,
@@ -99,6 +100,14 @@ pub fn merge(raw: &RawStatus) -> Status {
     }
     if let Some(uplink) = report::<UplinkReport>(raw, Role::Uplink, "what is delivered is not known", &mut missing) {
         status.destinations = uplink.destinations;
+    }
+    if let Some(Ok(told)) =
+        raw.reports.get(&Role::Alert).map(|report| serde_json::from_str::<AlertReport>(report.get()))
+    {
+        status.firing = told.firing;
+        if told.withheld > 0 {
+            status.alerts.push(format!("{} more alerts wait until some are over: see `raven alerts`", told.withheld));
+        }
     }
     let derived = alerts(&status);
     // What ravend says of a part comes first and is not repeated.
@@ -238,6 +247,7 @@ fn delivering(destination: &DestinationStatus) -> Option<Alert> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use raven_model::alert::{Firing, Rule, Severity};
     use raven_model::report::KernelUdp;
     use serde_json::value::to_raw_value;
 
@@ -381,6 +391,25 @@ mod tests {
                 "syslog: in the inbox tls_hello of 192.0.2.1: see `raven inbox`",
             ]
         );
+    }
+
+    #[test]
+    fn what_the_alert_role_raised_is_counted_by_severity() {
+        let mut raw = raw(own(), Some(store()), Some(DestinationStatus::default()));
+        let firing = |severity| Firing {
+            alert: Rule::Lag,
+            subject: "noc".into(),
+            severity,
+            since_ns: raven_model::units::UnixNanos(1),
+            text: "behind".into(),
+        };
+        let firing = vec![firing(Severity::Critical), firing(Severity::Warning), firing(Severity::Warning)];
+        let report = AlertReport { firing: firing.clone(), ..AlertReport::default() };
+        raw.reports.insert(Role::Alert, to_raw_value(&report).unwrap());
+        let status = merge(&raw);
+        assert_eq!(status.firing, firing);
+        let screen = screen::whole(&status).join("\n");
+        assert!(screen.contains("raised and not over: 1 critical, 2 warning: see `raven alerts`"), "{screen}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Times as operators write and read them. Always UTC: venues, devices and the operations centre compare logs.
 
-use raven_model::calendar::{date_of, days_in_month, days_since_1970};
+use raven_model::calendar::{days_in_month, days_since_1970};
+pub use raven_model::calendar::{format, span};
 use raven_model::units::{Span, UnixNanos};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -81,28 +82,6 @@ fn offset(zone: &str) -> Option<i64> {
 
 fn digits(text: &str, count: usize) -> Option<i64> {
     (text.len() == count && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
-}
-
-/// `2026-11-22T18:30:00.123Z` with so many digits of a second.
-pub fn format(time: UnixNanos, fraction: usize) -> String {
-    let seconds = time.0 / SECOND;
-    let (year, month, day) = date_of((seconds / 86_400).cast_signed());
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let nanos = format!("{:09}", time.0 % SECOND);
-    let dot = if fraction == 0 { "" } else { "." };
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{dot}{}Z", &nanos[..fraction.min(9)])
-}
-
-/// A length of time in at most two units: `3d 4h`, `12m 5s`, `0s`.
-pub fn span(seconds: u64) -> String {
-    let (d, h, m, s) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    match (d, h, m) {
-        (0, 0, 0) => format!("{s}s"),
-        (0, 0, _) => format!("{m}m {s}s"),
-        (0, _, _) => format!("{h}h {m}m"),
-        (1..1000, _, _) => format!("{d}d {h}h"),
-        _ => format!("{d}d"),
-    }
 }
 
 /// How long ago, seen from `now`: `12s ago`.

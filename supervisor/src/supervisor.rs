@@ -25,7 +25,7 @@ use raven_jail::channel::Channel;
 use raven_jail::signals::{self, Signals};
 use raven_jail::{caps, spawn};
 use raven_model::config::Config;
-use raven_model::control::{ListenerId, ToWorker};
+use raven_model::control::{ListenerId, PACKET_MAX, RawStatus, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
 use sd_notify::NotifyState;
@@ -151,7 +151,7 @@ impl Supervisor {
         let secrets = Secrets::read_or_tell(&program, &args, &config);
         let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
             let mut worker = Worker::new(role, now);
-            if role.stream().is_some_and(|stream| !config.collect.collects(stream)) {
+            if role.stream().is_some_and(|stream| !config.collects(stream)) {
                 worker.state = State::Unwanted;
             }
             worker
@@ -251,6 +251,7 @@ impl Supervisor {
         if now >= self.next_drops {
             self.next_drops = now + DROPS;
             self.tell_drops();
+            self.tell_reports();
         }
         if now >= self.next_watchdog {
             let critical_alive =
@@ -267,6 +268,30 @@ impl Supervisor {
         let drops = self.listeners.drops();
         if !drops.is_empty() {
             self.tell(Role::Store, &ToWorker::Dropped(drops), Vec::new());
+        }
+    }
+
+    /// Passes on to the alert role what the others have reported, unread, and what is known here.
+    fn tell_reports(&mut self) {
+        let Some(n) = self.worker(Role::Alert) else { return };
+        // What it has not taken yet is enough for one that is slow.
+        if self.workers[n].state != State::Running || !self.workers[n].flush() {
+            return;
+        }
+        let RawStatus { own, reports } = status::status(self);
+        self.tell(Role::Alert, &ToWorker::Own(Box::new(own)), Vec::new());
+        for role in [Role::Store, Role::Uplink] {
+            // A report came in a packet, and the words around it are a few more here.
+            match reports.get(&role) {
+                Some(report) if report.get().len() > PACKET_MAX - 256 => {
+                    tracing::warn!(%role, "the report is too long for the alert role");
+                }
+                Some(report) => {
+                    let report = report.clone();
+                    self.tell(Role::Alert, &ToWorker::Report { role, report }, Vec::new());
+                }
+                None => {}
+            }
         }
     }
 

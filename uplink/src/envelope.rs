@@ -5,7 +5,9 @@
 
 use crate::text::{self, Stamp};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use raven_model::alert::AlertRecord;
 use raven_model::record::Record;
+use raven_model::stream::Stream;
 use raven_model::units::Seq;
 
 /// Priority of a message that brings none: user.notice (RFC 5424, 6.2.1; the default of RFC 3164, 4.3.3).
@@ -16,6 +18,8 @@ const DEFAULT_PRI: &[u8] = b"13";
 pub struct Envelope {
     /// ` raven - - [raven@32473 dev="…" stream="…" seq="`.
     opening: Vec<u8>,
+    /// Alerts bring their severity in their text.
+    of_alerts: bool,
     stamp: Stamp,
     head: Vec<u8>,
 }
@@ -36,7 +40,12 @@ impl Envelope {
         opening.extend_from_slice(b"\" stream=\"");
         value(&mut opening, stream);
         opening.extend_from_slice(b"\" seq=\"");
-        Self { opening, stamp: Stamp::default(), head: Vec::with_capacity(512) }
+        Self {
+            opening,
+            of_alerts: stream == Stream::Alert.name(),
+            stamp: Stamp::default(),
+            head: Vec::with_capacity(512),
+        }
     }
 
     /// Puts a record into its envelope.
@@ -47,7 +56,10 @@ impl Envelope {
         let head = &mut self.head;
         head.clear();
         head.push(b'<');
-        head.extend_from_slice(priority(record.raw));
+        match alert_priority(self.of_alerts, record.raw) {
+            Some(priority) => text::decimal(head, u64::from(priority)),
+            None => head.extend_from_slice(priority(record.raw)),
+        }
         head.extend_from_slice(b">1 ");
         self.stamp.write(head, received.wall);
         head.push(b' ');
@@ -124,6 +136,11 @@ fn value(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// The priority of an alert, where it is one.
+pub(crate) fn alert_priority(of_alerts: bool, raw: &[u8]) -> Option<u8> {
+    of_alerts.then(|| AlertRecord::read(raw).ok()).flatten().map(|alert| alert.priority())
+}
+
 /// The digits of a leading `<0>` to `<191>`. Looks at five bytes at most.
 #[inline]
 pub(crate) fn priority(raw: &[u8]) -> &[u8] {
@@ -183,6 +200,18 @@ mod tests {
         for raw in [&b""[..], b" ", "grün".as_bytes(), b"a ]\\\" b"] {
             assert!(!sealed(received(), raw).contains("enc="), "{raw:?}");
         }
+    }
+
+    #[test]
+    fn an_alert_has_the_priority_of_its_severity_and_a_senders_text_has_not() {
+        let raw = br#"{"t":9,"alert":"lag","subject":"noc","state":"firing","severity":"critical","since_ns":7,"value":3,"text":"x"}"#;
+        let sealed = |stream: &str| {
+            let mut envelope = Envelope::new("arena", stream);
+            let mut out = Vec::new();
+            envelope.seal(Seq(1), &Record { received: received(), raw }, "").write(&mut out);
+            String::from_utf8(out).expect("text")
+        };
+        assert!(sealed("alert").starts_with("<26>1 ") && sealed("syslog").starts_with("<13>1 "));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
         Err(failure) => return failure.into(),
     };
     let mut session = Session {
-        builder: Builder::new(&feed.device, &feed.stream, feed.to.kind, feed.to.compression),
+        builder: Builder::new(&feed.device, &feed.stream, &feed.to),
         dial,
         feed,
         memory,

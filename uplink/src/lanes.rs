@@ -202,16 +202,17 @@ impl Heads {
 /// Order of streams on one way: what is small and urgent goes before what floods.
 pub fn class(stream: &str) -> usize {
     match stream {
-        "host" | "trap" => 0,
-        "flow" => 2,
-        _ => 1,
+        "alert" => 0,
+        "host" | "trap" => 1,
+        "flow" => 3,
+        _ => 2,
     }
 }
 
 /// By what the streams of one destination wait for each other: per lane and class, until when the classes below wait.
 /// Each hold is short and is renewed only while records are handed out, so one that is stuck holds nobody up.
 #[derive(Debug, Default)]
-pub struct Board([[Option<Instant>; 3]; 2]);
+pub struct Board([[Option<Instant>; 4]; 2]);
 
 impl Board {
     /// The classes below `class` wait until then.

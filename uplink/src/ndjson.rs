@@ -2,7 +2,10 @@
 
 use crate::envelope::append_base64;
 use crate::text;
+use raven_model::alert::AlertRecord;
+use raven_model::host::HostRecord;
 use raven_model::record::Record;
+use raven_model::stream::Stream;
 use raven_model::units::Seq;
 
 /// Writes the records of one device and stream.
@@ -10,6 +13,7 @@ use raven_model::units::Seq;
 pub struct Ndjson {
     /// `{"dev":"…","stream":"…","seq":`.
     opening: Vec<u8>,
+    stream: Option<Stream>,
 }
 
 impl Ndjson {
@@ -20,7 +24,7 @@ impl Ndjson {
         opening.extend_from_slice(b"\",\"stream\":\"");
         escaped(&mut opening, stream.as_bytes());
         opening.extend_from_slice(b"\",\"seq\":");
-        Self { opening }
+        Self { opening, stream: Stream::named(stream) }
     }
 
     /// Appends one record and LF.
@@ -28,6 +32,32 @@ impl Ndjson {
     pub fn line(&self, out: &mut Vec<u8>, seq: Seq, record: &Record<'_>, listener: &str) {
         self.object(out, seq, record, listener);
         out.extend_from_slice(b"}\n");
+    }
+
+    /// Appends one record as an object of its own, for webhooks. A record of the appliance's own, an alert or what the
+    /// host said, is JSON already: its fields are those of the object, beside where it is from.
+    pub fn document(&self, out: &mut Vec<u8>, seq: Seq, record: &Record<'_>, listener: &str) {
+        if !self.is_own(record.raw) {
+            self.object(out, seq, record, listener);
+            out.push(b'}');
+            return;
+        }
+        out.extend_from_slice(&self.opening);
+        text::decimal(out, seq.0);
+        out.extend_from_slice(b",\"received_ns\":");
+        text::decimal(out, record.received.wall.0);
+        out.push(b',');
+        out.extend_from_slice(&record.raw[1..]);
+    }
+
+    /// True for what reads as one of the appliance's own records.
+    fn is_own(&self, raw: &[u8]) -> bool {
+        let reads = match self.stream {
+            Some(Stream::Alert) => AlertRecord::read(raw).is_ok(),
+            Some(Stream::Host) => HostRecord::read(raw).is_ok(),
+            _ => false,
+        };
+        reads && raw.first() == Some(&b'{')
     }
 
     /// Appends one record without the closing brace, so that more fields can follow.
@@ -135,6 +165,21 @@ mod tests {
         let expected = "{\"dev\":\"arena-north\",\"stream\":\"syslog\",\"seq\":7,\"received_ns\":1795307753123456789,\
                         \"source\":{\"addr\":\"2001:db8::7\",\"port\":40000},\"listener\":\"tcp:[::]:601\",\"raw\":\"hi \\\"you\\\"\",\"piece\":true}\n";
         assert_eq!(String::from_utf8(line(b"hi \"you\"")).expect("text"), expected);
+    }
+
+    #[test]
+    fn a_webhook_gets_an_alert_with_its_own_fields_and_anything_else_as_raw() {
+        let document = |stream: &str, raw: &str| {
+            let mut out = Vec::new();
+            let record = Record { received: received(), raw: raw.as_bytes() };
+            Ndjson::new("arena", stream).document(&mut out, Seq(7), &record, "");
+            serde_json::from_slice::<serde_json::Value>(&out).expect("one object")
+        };
+        let alert = r#"{"t":9,"alert":"drops","subject":"s","state":"firing","severity":"warning","since_ns":7,"value":3,"text":"lost"}"#;
+        let told = document("alert", alert);
+        assert_eq!((&told["text"], &told["dev"], &told["seq"]), (&"lost".into(), &"arena".into(), &7.into()));
+        assert_eq!(document("alert", "{\"t\":9}")["raw"], "{\"t\":9}");
+        assert_eq!(document("syslog", alert)["raw"], alert, "a sender's text stays text");
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 pub mod metrics;
 
-use crate::envelope::priority;
+use crate::envelope::{alert_priority, priority};
 use crate::proto::{Field, enclose, field, field_bytes, field_fixed, field_number, open, varint_len};
 use crate::text;
 use raven_model::record::Record;
@@ -18,6 +18,7 @@ const SEVERITY_TEXTS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "
 pub struct Otlp {
     origin: Origin,
     syslog: bool,
+    of_alerts: bool,
     record: Vec<u8>,
     part: Vec<u8>,
 }
@@ -56,7 +57,8 @@ impl Otlp {
     /// For the records of `stream`, received by `device`.
     pub fn new(device: &str, stream: &str) -> Self {
         let syslog = stream == Stream::Syslog.name();
-        Self { origin: Origin::new(device, stream), syslog, record: Vec::new(), part: Vec::new() }
+        let of_alerts = stream == Stream::Alert.name();
+        Self { origin: Origin::new(device, stream), syslog, of_alerts, record: Vec::new(), part: Vec::new() }
     }
 
     /// Appends a record, as an element of `ScopeLogs.log_records`.
@@ -66,6 +68,8 @@ impl Otlp {
         log.clear();
         if self.syslog {
             severity(log, record.raw);
+        } else if let Some(priority) = alert_priority(self.of_alerts, record.raw) {
+            severity_number(log, usize::from(priority % 8));
         }
         let body = std::str::from_utf8(record.raw).map_or(Value::Bytes(record.raw), Value::Text);
         value(part, &body);
@@ -128,9 +132,14 @@ fn severity(log: &mut Vec<u8>, raw: &[u8]) {
     let digits = priority(raw);
     let number = digits.iter().fold(0_usize, |n, digit| n * 10 + usize::from(digit - b'0'));
     if raw.get(1..=digits.len()) == Some(digits) && raw.get(digits.len() + 1) == Some(&b'>') {
-        field_number(log, 2, SEVERITIES[number % 8]);
-        field_bytes(log, 3, SEVERITY_TEXTS[number % 8].as_bytes());
+        severity_number(log, number % 8);
     }
+}
+
+/// That of syslog, below 8.
+fn severity_number(log: &mut Vec<u8>, number: usize) {
+    field_number(log, 2, SEVERITIES[number]);
+    field_bytes(log, 3, SEVERITY_TEXTS[number].as_bytes());
 }
 
 /// What an `ExportLogsServiceResponse`, or one of metrics, says of refused records: how many, and why. `None` when it is none.

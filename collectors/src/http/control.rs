@@ -117,7 +117,13 @@ impl<I: Intake> Control<I> {
                 *self.shared.door.borrow_mut() = self.secrets.door();
             }
             ToWorker::Stop => {}
-            ToWorker::Start(_) | ToWorker::Client | ToWorker::Listeners(_) | ToWorker::Mibs | ToWorker::Dropped(_) => {
+            ToWorker::Start(_)
+            | ToWorker::Client
+            | ToWorker::Listeners(_)
+            | ToWorker::Mibs
+            | ToWorker::Dropped(_)
+            | ToWorker::Own(_)
+            | ToWorker::Report { .. } => {
                 return Err(CollectorError::Setup("a message that a collector does not take".to_owned()));
             }
         }

@@ -3,6 +3,7 @@
 
 use crate::escape;
 use crate::time;
+use raven_model::alert::{Firing, Severity};
 use raven_model::report::{BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, Status, StreamStatus};
 use raven_model::units::ByteCount;
 
@@ -96,9 +97,19 @@ fn with_disk(left: String, status: &Status, room: usize) -> String {
 fn alerts(status: &Status) -> Section {
     let jail = (!status.jail_missing.is_empty())
         .then(|| format!("the jail is not complete: {}", status.jail_missing.join(", ")));
-    let rows: Vec<String> = status.alerts.iter().chain(&jail).flat_map(|alert| wrapped(&escape::text(alert))).collect();
+    let raised = raised(&status.firing);
+    let rows: Vec<String> =
+        raised.iter().chain(&status.alerts).chain(&jail).flat_map(|alert| wrapped(&escape::text(alert))).collect();
     let head = if rows.is_empty() { "ALERTS     none" } else { ALERTS };
     Section { head: vec![head.to_owned()], rows, left_out: 0 }
+}
+
+/// How many alerts were raised and are not over.
+fn raised(firing: &[Firing]) -> Option<String> {
+    let count = |severity: Severity| firing.iter().filter(|firing| firing.severity == severity).count();
+    let all = [Severity::Critical, Severity::Warning, Severity::Notice].map(|severity| (count(severity), severity));
+    let told: Vec<String> = all.iter().filter(|(n, _)| *n > 0).map(|(n, severity)| format!("{n} {severity}")).collect();
+    (!told.is_empty()).then(|| format!("raised and not over: {}: see `raven alerts`", told.join(", ")))
 }
 
 /// At most two lines: an alert is worth them, a flood of words is not.
@@ -432,6 +443,7 @@ mod tests {
             ring: Some(ring()),
             destinations: (0..destinations).map(destination).collect(),
             kernel: KernelUdp { rcvbuf_errors: 12, ..KernelUdp::default() },
+            firing: Vec::new(),
             alerts: vec!["noc0 (noc.example:2514) is retrying, 567890 records behind: connect noc.example:2514: connection refused".into()],
             jail_missing: vec!["seccomp".into()],
         }

@@ -3,6 +3,8 @@
 //! Years are counted from 1 March, so that the leap day comes last (Howard Hinnant, "chrono-compatible low-level date
 //! algorithms").
 
+use crate::units::UnixNanos;
+
 /// Days from 1970-01-01 to a date; `month` 1 to 12, `day` 1 to 31. Negative before it.
 pub const fn days_since_1970(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -34,6 +36,28 @@ pub const fn days_in_month(year: i64, month: u32) -> u32 {
         4 | 6 | 9 | 11 => 30,
         1..=12 => 31,
         _ => 0,
+    }
+}
+
+/// `2026-11-22T18:30:00.123Z` with so many digits of a second.
+pub fn format(time: UnixNanos, fraction: usize) -> String {
+    let seconds = time.0 / 1_000_000_000;
+    let (year, month, day) = date_of((seconds / 86_400).cast_signed());
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let nanos = format!("{:09}", time.0 % 1_000_000_000);
+    let dot = if fraction == 0 { "" } else { "." };
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{dot}{}Z", &nanos[..fraction.min(9)])
+}
+
+/// A length of time in at most two units: `3d 4h`, `12m 5s`, `0s`.
+pub fn span(seconds: u64) -> String {
+    let (d, h, m, s) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    match (d, h, m) {
+        (0, 0, 0) => format!("{s}s"),
+        (0, 0, _) => format!("{m}m {s}s"),
+        (0, _, _) => format!("{h}h {m}m"),
+        (1..1000, _, _) => format!("{d}d {h}h"),
+        _ => format!("{d}d"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Layers, the later over the earlier: built-in defaults, the image's factory file, the site file, `RAVEN_*` of the
 //! environment (development). An unknown key is an error with file, line, column and the nearest valid key.
 
+mod alert;
 mod backfill;
 mod check;
 mod collect;
@@ -12,6 +13,7 @@ mod error;
 mod layers;
 mod shape;
 
+pub use alert::{Alert, Settings, Silence, Tuning};
 pub use backfill::{Backfill, Rate};
 pub use collect::{
     Collect, CollectFlow, CollectHost, CollectMetrics, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted,
@@ -39,6 +41,9 @@ pub struct Config {
     /// What is received.
     #[serde(default)]
     pub collect: Collect,
+    /// What is told when it goes wrong.
+    #[serde(default)]
+    pub alert: Alert,
     /// What is kept.
     #[serde(default)]
     pub buffer: Buffer,
@@ -54,8 +59,20 @@ impl Default for Config {
             schema: 1,
             site: Site::default(),
             collect: Collect::default(),
+            alert: Alert::default(),
             buffer: Buffer::default(),
             uplink: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// True when the stream is collected at all.
+    pub fn collects(&self, stream: Stream) -> bool {
+        match stream {
+            Stream::Host => self.collect.host.enabled,
+            Stream::Alert => self.alert.enabled,
+            _ => self.collect.wanted().iter().any(|wanted| wanted.stream == stream),
         }
     }
 }
@@ -240,9 +257,11 @@ pub struct Destination {
     /// What the receiver's acknowledgement means: `accepted`, or `durable` where its operator made it flush first.
     #[serde(default)]
     pub ack: AckClass,
-    /// Compression of HTTP bodies.
+    /// Compression of HTTP bodies; without it zstd, and none where `body` is `json`.
+    pub compression: Option<Compression>,
+    /// What an HTTP request holds.
     #[serde(default)]
-    pub compression: Compression,
+    pub body: BodyForm,
     /// Records under way and not yet acknowledged, at most: 1 to 65536.
     #[serde(default = "window")]
     pub window: u32,
@@ -335,8 +354,19 @@ pub enum AckClass {
     Durable,
 }
 
-/// Compression of HTTP bodies (RFC 9110, 8.4.1).
+/// What an HTTP request holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyForm {
+    /// Records as lines of JSON, as many as fit.
+    #[default]
+    Ndjson,
+    /// One record as one JSON object, for webhooks.
+    Json,
+}
+
+/// Compression of HTTP bodies (RFC 9110, 8.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
     /// As it is.
@@ -344,6 +374,22 @@ pub enum Compression {
     /// RFC 1952.
     Gzip,
     /// RFC 8878.
-    #[default]
     Zstd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stream_is_collected_unless_it_has_no_listener_or_is_off() {
+        let mut config = Config::default();
+        assert!(Stream::ALL.into_iter().all(|stream| config.collects(stream)));
+        config.collect.trap.udp.clear();
+        config.collect.host.enabled = false;
+        config.alert.enabled = false;
+        let off = [Stream::Trap, Stream::Host, Stream::Alert];
+        assert!(!off.into_iter().any(|stream| config.collects(stream)));
+        assert_eq!(config.collect.wanted().len(), 3 + 4 + 1);
+    }
 }

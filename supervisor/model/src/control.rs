@@ -43,6 +43,15 @@ pub enum ToWorker {
     Client,
     /// The configuration changed (store: quota and sync; uplink: destinations).
     Configure(Box<Config>),
+    /// For the `alert` role, each second: what `ravend` knows itself. The reports follow.
+    Own(Box<crate::report::Status>),
+    /// For the `alert` role: the newest report of a role, as it came.
+    Report {
+        /// Whose.
+        role: Role,
+        /// One of [`crate::report`]'s role reports.
+        report: Box<RawValue>,
+    },
     /// For the store: what listeners' sockets have dropped so far.
     Dropped(Vec<Dropped>),
     /// Finish: make durable what was received, then exit 0.

@@ -4,6 +4,7 @@
 //! This crate does no I/O and holds no `unsafe`. Start with [`record`] (one syslog line as it is kept), then
 //! [`table`] (which process may do what), then [`control`] (what they say to each other).
 
+pub mod alert;
 pub mod calendar;
 pub mod config;
 pub mod control;

@@ -34,6 +34,9 @@ pub struct Status {
     pub kernel: KernelUdp,
     /// Things an operator should act on, most urgent first.
     pub alerts: Vec<String>,
+    /// Alerts that were raised and are not over: see `raven alerts`.
+    #[serde(default)]
+    pub firing: Vec<crate::alert::Firing>,
 }
 
 /// One process.
@@ -325,8 +328,37 @@ pub struct StoreReport {
     /// The disk under them.
     #[serde(default)]
     pub ring: RingStatus,
+    /// Senders that sent regularly and are silent; null when nobody watches that.
+    #[serde(default)]
+    pub silence: Option<SilenceReport>,
     /// Counts per listener name (`udp:[::]:514`).
     pub listeners: BTreeMap<String, ListenerCount>,
+}
+
+/// Senders that sent regularly and are silent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceReport {
+    /// Senders that are remembered.
+    pub known: u64,
+    /// Of those, regular ones.
+    pub regular: u64,
+    /// Of those, silent ones.
+    pub silent: u64,
+    /// Those that are silent for the longest time, longest first; bounded.
+    pub longest: Vec<SilentSource>,
+}
+
+/// A silent sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilentSource {
+    /// Stream name.
+    pub stream: String,
+    /// Its address.
+    pub source: std::net::IpAddr,
+    /// When it sent last.
+    pub last_ns: UnixNanos,
+    /// Seconds of silence while Raven was listening.
+    pub silent_s: u64,
 }
 
 /// Records stored from a listener since the ring was made.

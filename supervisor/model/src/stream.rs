@@ -20,11 +20,14 @@ pub enum Stream {
     Metrics,
     /// The appliance's own telemetry.
     Host,
+    /// What an operator should act on.
+    Alert,
 }
 
 impl Stream {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Metrics, Self::Host];
+    pub const ALL: [Self; 7] =
+        [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Metrics, Self::Host, Self::Alert];
 
     /// As in the configuration, the ring and every output.
     pub const fn name(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Stream {
             Self::Winevent => "winevent",
             Self::Metrics => "metrics",
             Self::Host => "host",
+            Self::Alert => "alert",
         }
     }
 
@@ -52,6 +56,7 @@ impl Stream {
             Self::Winevent => Role::Winevent,
             Self::Metrics => Role::Metrics,
             Self::Host => Role::Host,
+            Self::Alert => Role::Alert,
         }
     }
 
@@ -60,7 +65,7 @@ impl Stream {
         match self {
             Self::Syslog | Self::Flow => &[],
             Self::Trap => &["storm", "discovery"],
-            Self::Host => &["ring_full"],
+            Self::Host | Self::Alert => &["ring_full"],
             Self::Winevent | Self::Metrics => &[
                 "credentials",
                 "not_ready",
@@ -87,12 +92,13 @@ impl Stream {
     /// Its part of the disk against those of the other streams in use.
     pub const fn weight(self) -> u64 {
         match self {
-            Self::Syslog => 44,
+            Self::Syslog => 43,
             Self::Flow => 29,
             Self::Winevent => 13,
             Self::Metrics => 8,
             Self::Trap => 4,
             Self::Host => 2,
+            Self::Alert => 1,
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Role {
     Metrics,
     /// Samples this machine.
     Host,
+    /// Says what an operator should act on.
+    Alert,
     /// Sole writer of the ring.
     Store,
     /// Delivers to destinations.
@@ -38,7 +40,7 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -46,6 +48,7 @@ impl Role {
         Self::Winevent,
         Self::Metrics,
         Self::Host,
+        Self::Alert,
         Self::Decode,
         Self::Uplink,
         Self::Config,
@@ -62,6 +65,7 @@ impl Role {
             Self::Winevent => "winevent",
             Self::Metrics => "metrics",
             Self::Host => "host",
+            Self::Alert => "alert",
             Self::Store => "store",
             Self::Uplink => "uplink",
             Self::Decode => "decode",
@@ -232,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_collector_opens_nothing_and_sends_nothing() {
-        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent, Stream::Metrics] {
+        for stream in [Stream::Syslog, Stream::Flow, Stream::Trap, Stream::Winevent, Stream::Metrics, Stream::Alert] {
             let collector = table().spec(stream.collector());
             assert!(collector.paths.is_empty() && !collector.network);
             for call in ["sendto", "sendmsg", "sendmmsg", "connect", "bind", "setsockopt", "socket", "openat", "open"] {

@@ -101,7 +101,7 @@ impl Supervisor {
     /// Starts collectors that the configuration now has a use for. One that it has no more use for is left idle.
     pub(super) fn want_collectors(&mut self) {
         for worker in &mut self.workers {
-            let wanted = worker.role.stream().is_none_or(|stream| self.config.collect.collects(stream));
+            let wanted = worker.role.stream().is_none_or(|stream| self.config.collects(stream));
             if wanted && worker.state == State::Unwanted {
                 worker.state = State::Waiting(Instant::now());
             }

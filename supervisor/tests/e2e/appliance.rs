@@ -62,6 +62,8 @@ pub struct Plan {
     pub syslog: String,
     /// The other streams.
     pub others: String,
+    /// `[alert]` and its tables: nothing is watched unless a test is about that.
+    pub alert: String,
     pub uplinks: String,
     pub uid: Option<u32>,
 }
@@ -75,6 +77,7 @@ impl Plan {
             segment: "32MiB",
             syslog: "tls = []".to_owned(),
             others: sections(&[]),
+            alert: "enabled = false".to_owned(),
             uplinks: String::new(),
             uid: None,
         }
@@ -90,9 +93,10 @@ impl Plan {
 
     pub fn text(&self) -> String {
         format!(
-            "schema = 1\n[site]\nname = \"test\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n{}\n{}[buffer]\ndisk = \"{}\"\nsegment = \"{}\"\n{}\n",
+            "schema = 1\n[site]\nname = \"test\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n{}\n{}[alert]\n{}\n[buffer]\ndisk = \"{}\"\nsegment = \"{}\"\n{}\n",
             self.syslog,
             self.others,
+            self.alert,
             self.disk,
             self.segment,
             self.uplinks,

@@ -4,6 +4,7 @@
 //! programs, `RAVEN_FULL=1` asks for the long counts. Start with [`appliance`], then read any test.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod alerts;
 mod appliance;
 mod corpus;
 mod damage;

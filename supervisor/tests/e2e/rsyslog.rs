@@ -81,6 +81,14 @@ input(type="imrelp" port="{port}" ruleset="raven" maxDataSize="128k")
         (rsyslog, tcp)
     }
 
+    /// With messages of RFC 5424 over TCP on another port, which is returned.
+    pub fn with_tcp() -> (Self, u16) {
+        let (rsyslog, tcp) = (Self::new(), free_port());
+        let plain = format!("module(load=\"imtcp\")\ninput(type=\"imtcp\" port=\"{tcp}\" ruleset=\"raven\")\n");
+        std::fs::write(rsyslog.dir.path().join("rsyslog.conf"), rsyslog.config() + &plain).unwrap();
+        (rsyslog, tcp)
+    }
+
     /// The destination in Raven's configuration.
     pub fn uplink(&self, name: &str) -> String {
         let ack = if self.durable { "durable" } else { "accepted" };

@@ -4,6 +4,7 @@
 use crate::flows::Flows;
 use raven_decode::snmp::{Names, Users};
 use raven_decode::{metrics, snmp, winevent};
+use raven_model::alert::AlertRecord;
 use raven_model::query::Json;
 use raven_model::record::{Context, Record};
 use raven_model::stream::Stream;
@@ -92,6 +93,10 @@ impl Decoder {
             }
             Some(Stream::Host) => match raven_decode::host::decode(record.raw) {
                 Ok(sample) => (Json::of(&sample), None),
+                Err(why) => (None, Some(why)),
+            },
+            Some(Stream::Alert) => match AlertRecord::read(record.raw) {
+                Ok(alert) => (Json::of(&alert), None),
                 Err(why) => (None, Some(why)),
             },
             None => (None, Some("no decoder for this stream".to_owned())),

@@ -56,6 +56,10 @@ fn run(role: Role) -> anyhow::Result<()> {
             let host = raven_collectors::host::Host::new(&start, fds, channel, epoch())?;
             jail(&start, |ready| host.ready(ready))?.run()?;
         }
+        Role::Alert => {
+            let alert = raven_collectors::alert::Alert::new(&start, fds, channel, epoch())?;
+            jail(&start, |ready| alert.ready(ready))?.run()?;
+        }
         Role::Keygen => {
             enter(&start)?;
             let (certificate, key) = raven_collectors::keygen::keys(&start.device)?;

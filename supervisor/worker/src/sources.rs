@@ -233,7 +233,7 @@ fn glance(stream: Option<Stream>, record: &Record<'_>) -> (Option<String>, Optio
             let reading = metrics::decode(record.raw);
             (reading.reject.map(|reject| reject.to_string()), reading.metric.and_then(metrics::Metric::origin))
         }
-        Some(Stream::Host) | None => (None, None),
+        Some(Stream::Host | Stream::Alert) | None => (None, None),
     }
 }
 

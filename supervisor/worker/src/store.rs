@@ -12,6 +12,7 @@
 mod kept;
 mod readers;
 mod room;
+mod senders;
 mod sizes;
 #[cfg(test)]
 mod soak;
@@ -24,12 +25,13 @@ use raven_buffer::tail::TailServer;
 use raven_buffer::{Eviction, WriterOptions, shares};
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::receive::Waiting;
-use raven_model::config::Config;
+use raven_model::config::{Config, Silence};
 use raven_model::control::{Fd, FromWorker, ListenerId, PACKET_MAX, Start, ToWorker};
 use raven_model::report::StoreReport;
 use raven_model::stream::Stream;
 use raven_model::table::Role;
 use raven_model::units::Seq;
+use senders::Senders;
 use sizes::Sizes;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
@@ -83,6 +85,9 @@ pub struct Store {
     ring: PathBuf,
     boot_id: [u8; 16],
     config: Box<Config>,
+    /// Who sends, and when senders count as silent; none when nobody watches that.
+    senders: Senders,
+    silence: Option<Silence>,
     listeners: BTreeMap<ListenerId, String>,
     readers: Vec<Reader>,
     last_token: u64,
@@ -103,6 +108,7 @@ impl Store {
 
     fn within(world: Rc<dyn World>, start: &Start, fds: Vec<OwnedFd>, channel: Channel) -> anyhow::Result<Self> {
         let (idle, readers) = passed(start, fds)?;
+        let ring = start.data.join("ring");
         let mut this = Self {
             next_heartbeat: world.now(),
             world,
@@ -110,7 +116,9 @@ impl Store {
             kept: Vec::new(),
             sizes: Sizes::default(),
             idle,
-            ring: start.data.join("ring"),
+            senders: Senders::open(&ring),
+            silence: start.config.as_deref().and_then(|config| config.alert.silence()),
+            ring,
             boot_id: u128::from_str_radix(&start.boot_id, 16).unwrap_or(0).to_be_bytes(),
             config: start.config.clone().context("ravend passed no configuration")?,
             listeners: start.listeners.clone(),
@@ -128,8 +136,8 @@ impl Store {
 
     /// Opens what is collected or on disk, and gives each its part of the disk.
     fn open_streams(&mut self) -> anyhow::Result<()> {
-        let collect = &self.config.collect;
-        let wanted = |stream: Stream| collect.collects(stream) || self.ring.join(stream.name()).is_dir();
+        let config = &self.config;
+        let wanted = |stream: Stream| config.collects(stream) || self.ring.join(stream.name()).is_dir();
         let (open, idle): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.idle).into_iter().partition(|input| wanted(input.stream));
         self.idle = idle;
@@ -172,7 +180,12 @@ impl Store {
     fn keep(&mut self, n: usize) {
         let (kept, now) = (&mut self.kept[n], self.world.now());
         let sync = self.config.buffer.sync.0;
-        kept.take(&mut self.buffer, sync);
+        let (senders, silence) = (&mut self.senders, self.silence.as_ref());
+        kept.take(&mut self.buffer, sync, |stream, frames| {
+            if let Some(silence) = silence {
+                senders.note(stream, frames, silence, Instant::now());
+            }
+        });
         if kept.commit_when_due(sync) {
             if !self.told_of_commits {
                 // What is stored after a pause is shown soon.
@@ -258,6 +271,7 @@ impl Store {
                 self.listeners = names;
             }
             ToWorker::Configure(config) => {
+                self.silence = config.alert.silence();
                 self.config = config;
                 self.open_streams()?;
             }
@@ -304,12 +318,15 @@ impl Store {
             report.listeners.extend(kept.writer.listener_counts());
         }
         report.ring = self.ring_status(&report.streams);
+        report.silence = self.silence.as_ref().map(|silence| self.senders.report(silence, now));
+        self.senders.save(now, false);
         report
     }
 
     /// Makes everything durable that the collectors handed over.
     fn finish(mut self) -> anyhow::Result<()> {
         let until = self.world.now() + STOP;
+        self.senders.save(self.world.now(), true);
         loop {
             let mut left = 0;
             for n in 0..self.kept.len() {

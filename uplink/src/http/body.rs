@@ -10,7 +10,7 @@ use crate::source::Source;
 use crate::standing::Shared;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
-use raven_model::config::{Compression, Kind};
+use raven_model::config::{BodyForm, Compression, Destination, Kind};
 use raven_model::record::Record;
 use raven_model::units::Seq;
 use std::io::Write as _;
@@ -37,6 +37,8 @@ pub struct Body {
 /// What a body is made of.
 enum Format {
     Ndjson(Ndjson),
+    /// One record in each body.
+    Json(Ndjson),
     Otlp(Box<Otlp>),
     OtlpMetrics(Box<OtlpMetrics>),
     RemoteWrite(Box<RemoteWrite>),
@@ -81,14 +83,15 @@ pub struct Builder {
 
 impl Builder {
     /// For one device and stream.
-    pub fn new(device: &str, stream: &str, kind: Kind, compression: Compression) -> Self {
-        let format = match kind {
-            Kind::Otlp => Format::Otlp(Box::new(Otlp::new(device, stream))),
-            Kind::OtlpMetrics => Format::OtlpMetrics(Box::new(OtlpMetrics::new(device, stream))),
-            Kind::RemoteWrite => Format::RemoteWrite(Box::new(RemoteWrite::new(device))),
-            _ => Format::Ndjson(Ndjson::new(device, stream)),
+    pub fn new(device: &str, stream: &str, to: &Destination) -> Self {
+        let format = match (to.kind, to.body) {
+            (Kind::Otlp, _) => Format::Otlp(Box::new(Otlp::new(device, stream))),
+            (Kind::OtlpMetrics, _) => Format::OtlpMetrics(Box::new(OtlpMetrics::new(device, stream))),
+            (Kind::RemoteWrite, _) => Format::RemoteWrite(Box::new(RemoteWrite::new(device))),
+            (_, BodyForm::Json) => Format::Json(Ndjson::new(device, stream)),
+            (_, BodyForm::Ndjson) => Format::Ndjson(Ndjson::new(device, stream)),
         };
-        Self { format, compression, zstd: None, text: Vec::new(), ranges: Vec::new(), count: 0 }
+        Self { format, compression: to.compression(), zstd: None, text: Vec::new(), ranges: Vec::new(), count: 0 }
     }
 
     /// Takes records until `cap` or [`BODY_MAX`] is reached or none are at hand.
@@ -124,6 +127,7 @@ impl Builder {
         let sample = || metrics::sample(record).ok().flatten();
         match &mut self.format {
             Format::Ndjson(format) => format.line(text, seq, record, listener),
+            Format::Json(format) => format.document(text, seq, record, listener),
             Format::Otlp(format) => format.record(text, seq, record, listener),
             Format::OtlpMetrics(format) => sample().into_iter().for_each(|sample| format.sample(text, &sample)),
             Format::RemoteWrite(format) => sample().into_iter().for_each(|sample| format.sample(text, &sample)),
@@ -133,6 +137,7 @@ impl Builder {
             None => self.ranges.push((seq, seq)),
         }
         self.count += 1;
+        let cap = if matches!(self.format, Format::Json(_)) { 1 } else { cap };
         if self.count < cap && self.text.len() < BODY_MAX { More::Yes } else { More::No }
     }
 
@@ -141,7 +146,7 @@ impl Builder {
         match &self.format {
             Format::Otlp(format) => format.close(&mut self.text),
             Format::OtlpMetrics(format) => format.close(&mut self.text),
-            Format::Ndjson(_) | Format::RemoteWrite(_) => {}
+            Format::Ndjson(_) | Format::Json(_) | Format::RemoteWrite(_) => {}
         }
         let packed = self.pack();
         self.text.clear();
@@ -153,6 +158,7 @@ impl Builder {
         let of_type = |content_type| vec![("content-type", content_type)];
         let mut headers = match &self.format {
             Format::Ndjson(_) => of_type("application/x-ndjson"),
+            Format::Json(_) => of_type("application/json"),
             Format::Otlp(_) | Format::OtlpMetrics(_) => of_type("application/x-protobuf"),
             Format::RemoteWrite(_) => {
                 let mut headers = of_type("application/x-protobuf");

@@ -137,6 +137,8 @@ storm = 1000000
 http = [{winevent}]
 [collect.metrics]
 http = []
+[alert]
+enabled = false
 [collect.host]
 enabled = false
 [buffer]

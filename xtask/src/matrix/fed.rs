@@ -56,7 +56,11 @@ tcp = []
 [collect.trap]
 udp = [1162]
 storm = 1000000
+[collect.metrics]
+http = []
 [collect.host]
+enabled = false
+[alert]
 enabled = false
 [buffer]
 {buffer}

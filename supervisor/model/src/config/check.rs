@@ -23,6 +23,7 @@ impl Config {
         }
         flaws.extend(site_name(&self.site.name));
         flaws.extend(collect(&self.collect));
+        flaws.extend(self.alert.flaws());
         flaws.extend(buffer(&self.buffer));
         flaws.extend(self.uplink.iter().flat_map(|(name, destination)| uplink(name, destination)));
         if flaws.is_empty() { Ok(()) } else { Err(flaws) }

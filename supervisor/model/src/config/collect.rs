@@ -334,14 +334,6 @@ impl Collect {
         each.collect()
     }
 
-    /// True when the stream is collected at all.
-    pub fn collects(&self, stream: Stream) -> bool {
-        match stream {
-            Stream::Host => self.host.enabled,
-            _ => self.wanted().iter().any(|wanted| wanted.stream == stream),
-        }
-    }
-
     /// Most connections of a stream, in all and from one address.
     pub const fn connection_limits(&self, stream: Stream) -> (u32, u32) {
         match stream {
@@ -349,7 +341,7 @@ impl Collect {
             Stream::Flow => (self.flow.connections, self.flow.connections_per_source),
             Stream::Winevent => (self.winevent.connections, self.winevent.connections_per_source),
             Stream::Metrics => (self.metrics.connections, self.metrics.connections_per_source),
-            Stream::Trap | Stream::Host => (0, 0),
+            Stream::Trap | Stream::Host | Stream::Alert => (0, 0),
         }
     }
 
@@ -405,15 +397,5 @@ mod tests {
             let error = bad.parse::<Secret>().expect_err(bad);
             assert!(!error.contains("hunter2"), "what was written there may be a secret");
         }
-    }
-
-    #[test]
-    fn every_stream_is_collected_unless_it_has_no_listener() {
-        let mut collect = Collect::default();
-        assert!(Stream::ALL.into_iter().all(|stream| collect.collects(stream)));
-        collect.trap.udp.clear();
-        collect.host.enabled = false;
-        assert!(!collect.collects(Stream::Trap) && !collect.collects(Stream::Host));
-        assert_eq!(collect.wanted().len(), 3 + 4 + 1 + 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::check::{host_name, port_number};
 use super::error::Flaw;
-use super::{AckClass, Config, Destination, Format, Kind, Secret};
+use super::{AckClass, BodyForm, Compression, Config, Destination, Format, Kind, Secret};
 use crate::table::Role;
 
 impl Kind {
@@ -49,6 +49,13 @@ impl Destination {
             AckClass::Accepted => "accepted",
             AckClass::Durable => "durable",
         }
+    }
+
+    /// Compression in force.
+    pub fn compression(&self) -> Compression {
+        // Webhooks unpack nothing.
+        let usual = if self.body == BodyForm::Json { Compression::None } else { Compression::Zstd };
+        self.compression.unwrap_or(usual)
     }
 
     /// Whether the connection is by TLS.
@@ -119,6 +126,10 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
         let message = format!("`{}` knows no credentials", to.kind.name());
         let expected = if to.kind == Kind::Udp { "none" } else { "a client certificate: `certificate` and `key`" };
         flaws.push(at("credentials", &message, expected));
+    }
+    if to.body == BodyForm::Json && to.kind != Kind::Http {
+        let message = format!("`{}` has a form of its own", to.kind.name());
+        flaws.push(at("body", &message, "`kind = \"http\"`"));
     }
     if to.kind.is_unacknowledged() && to.ack == AckClass::Durable {
         let message = format!("nothing acknowledges `{}`", to.kind.name());

@@ -4,7 +4,8 @@
 //! The types in `config.rs` decide what a value may be; a test holds the keys here against theirs.
 
 use super::error::{Flaw, key_text};
-use super::{AckClass, Backfill, Compression, Disk, Format, Kind, Listen, Rate, Secret};
+use super::{AckClass, Backfill, BodyForm, Compression, Disk, Format, Kind, Listen, Rate, Secret};
+use crate::alert::Severity;
 use crate::units::{ByteCount, Span};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -75,6 +76,7 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     ("streams", Shape::List(&STREAM)),
     ("ack", choice::<AckClass>("`\"accepted\"` or `\"durable\"`", &["accepted", "durable"])),
     ("compression", choice::<Compression>("`\"none\"`, `\"gzip\"` or `\"zstd\"`", &["none", "gzip", "zstd"])),
+    ("body", choice::<BodyForm>("`\"ndjson\"` or `\"json\"`", &["ndjson", "json"])),
     ("window", number("a number from 1 to 65536")),
     ("timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
     ("ack_timeout", text::<Span>("a length of time from `\"1s\"` to `\"10m\"`")),
@@ -161,6 +163,47 @@ const ROOM: Shape = Shape::Table(&[
     ("keep", text::<Span>("a length of time such as `\"14d\"`")),
 ]);
 
+const SPAN: Shape = text::<Span>("a length of time such as `\"10m\"`");
+const ENABLED: (&str, Shape) = ("enabled", truth());
+const SEVERITY: (&str, Shape) = (
+    "severity",
+    choice::<Severity>("`\"critical\"`, `\"warning\"` or `\"notice\"`", &["critical", "warning", "notice"]),
+);
+const AFTER: (&str, Shape) = ("after", SPAN);
+const CLEAR: (&str, Shape) = ("clear", SPAN);
+/// A rule without settings of its own.
+const RULE: Shape = Shape::Table(&[ENABLED, SEVERITY, AFTER, CLEAR]);
+const COUNTED: Shape = Shape::Table(&[ENABLED, SEVERITY, CLEAR]);
+
+const ALERT: Shape = Shape::Table(&[
+    ENABLED,
+    ("storing", RULE),
+    ("damaged", COUNTED),
+    ("evicting_unforwarded", COUNTED),
+    ("drops", COUNTED),
+    ("destination_refused", RULE),
+    ("destination_down", RULE),
+    ("lag", Shape::Table(&[ENABLED, SEVERITY, AFTER, CLEAR, ("above", SPAN)])),
+    ("dead_letters", COUNTED),
+    ("ring_filling", Shape::Table(&[ENABLED, AFTER, CLEAR])),
+    ("time_to_full", Shape::Table(&[ENABLED, SEVERITY, AFTER, CLEAR, ("below", SPAN)])),
+    (
+        "source_silent",
+        Shape::Table(&[
+            ENABLED,
+            SEVERITY,
+            AFTER,
+            CLEAR,
+            ("regular", SPAN),
+            ("storm", NUMBER),
+            ("ignore", Shape::List(&TEXT)),
+            ("sources", Shape::Each(&SPAN)),
+        ]),
+    ),
+    ("role_restarting", Shape::Table(&[ENABLED, SEVERITY, CLEAR, ("count", NUMBER), ("within", SPAN)])),
+    ("clock", COUNTED),
+]);
+
 /// The whole file.
 pub(super) const CONFIG: Shape = Shape::Table(&[
     ("schema", number("`schema = 1`")),
@@ -176,6 +219,7 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
             ("host", HOST),
         ]),
     ),
+    ("alert", ALERT),
     (
         "buffer",
         Shape::Table(&[
@@ -192,6 +236,7 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
                     ("winevent", ROOM),
                     ("metrics", ROOM),
                     ("host", ROOM),
+                    ("alert", ROOM),
                 ]),
             ),
         ]),
@@ -349,10 +394,11 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Destination, Room};
+    use super::super::{Config, Destination, Room, Tuning};
     use super::*;
+    use crate::alert::Rule;
     use crate::stream::Stream;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn keys_of_shape(shape: &Shape, path: &str, out: &mut BTreeSet<String>) {
         match shape {
@@ -397,9 +443,39 @@ mod tests {
         let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'\npace = '9records/s'";
         let mut noc: Destination = toml::from_str(text).expect("valid");
         (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());
+        noc.compression = Some(Compression::Zstd);
         noc.server_name = Some("noc.example".to_owned());
         (noc.proxy, noc.proxy_credentials) = (Some("http://proxy:3128".to_owned()), secret());
         config.uplink.insert("noc".to_owned(), noc);
+        let all = Tuning {
+            enabled: Some(true),
+            severity: Some(Severity::Notice),
+            after: Some(Span::default()),
+            clear: Some(Span::default()),
+            ..Tuning::default()
+        };
+        let (counted, span) = (Tuning { after: None, ..all.clone() }, Some(Span::default()));
+        config.alert.rules = Rule::ALL
+            .into_iter()
+            .map(|rule| {
+                let tuning = match rule {
+                    Rule::Lag => Tuning { above: span, ..all.clone() },
+                    Rule::TimeToFull => Tuning { below: span, ..all.clone() },
+                    Rule::RingFilling => Tuning { severity: None, ..all.clone() },
+                    Rule::RoleRestarting => Tuning { count: Some(1), within: span, ..counted.clone() },
+                    Rule::SourceSilent => Tuning {
+                        regular: span,
+                        storm: Some(1),
+                        ignore: Some(vec!["::1".to_owned()]),
+                        sources: Some(BTreeMap::from([("noc".to_owned(), Span::default())])),
+                        ..all.clone()
+                    },
+                    Rule::Storing | Rule::DestinationRefused | Rule::DestinationDown => all.clone(),
+                    _ => counted.clone(),
+                };
+                (rule, tuning)
+            })
+            .collect();
         let (mut of_shape, mut of_types) = (BTreeSet::new(), BTreeSet::new());
         keys_of_shape(&CONFIG, "", &mut of_shape);
         keys_of_value(&toml::Value::try_from(&config).expect("has a TOML form"), "", &mut of_types);

@@ -107,8 +107,9 @@ impl Kept {
         self.memory.taken_all();
     }
 
-    /// Appends what was published, as much as one commit may hold; it is to be committed within `sync`.
-    pub fn take(&mut self, buffer: &mut Vec<u8>, sync: Duration) {
+    /// Appends what was published, as much as one commit may hold; it is to be committed within `sync`. `look` sees the
+    /// frames of each batch that is taken.
+    pub fn take(&mut self, buffer: &mut Vec<u8>, sync: Duration, mut look: impl FnMut(Stream, &[u8])) {
         if self.retry_at.is_some() && self.writer.uncommitted_bytes() >= COMMIT_BYTES {
             return;
         }
@@ -120,23 +121,30 @@ impl Kept {
             && self.pending_batches < self.batch_limit
             && self.writer.uncommitted_bytes() < COMMIT_BYTES
         {
-            self.append(self.taken + 1, buffer);
+            if self.append(self.taken + 1, buffer) {
+                look(self.stream, buffer);
+            }
             self.taken += 1;
             self.pending_batches += 1;
             self.next_commit.get_or_insert_with(|| self.world.now() + sync);
         }
     }
 
-    /// A batch that is not one costs itself only, and is counted.
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) {
+    /// A batch that is not one costs itself only, and is counted: then false.
+    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> bool {
         match self.memory.take(number, buffer) {
             Ok(batch) => {
-                if let Err(refused) = self.writer.append(buffer, batch.count, batch.mono_offset_ns) {
+                let appended = self.writer.append(buffer, batch.count, batch.mono_offset_ns);
+                if let Err(refused) = &appended {
                     self.complain(&format!("batch {number} refused: {refused}"));
                 }
                 self.memory.taken(batch.len);
+                appended.is_ok()
             }
-            Err(error) => self.complain(&error.to_string()),
+            Err(error) => {
+                self.complain(&error.to_string());
+                false
+            }
         }
     }
 
@@ -250,7 +258,7 @@ impl Kept {
     pub fn finish(&mut self, buffer: &mut Vec<u8>) -> bool {
         self.batch_limit = u64::MAX;
         loop {
-            self.take(buffer, Duration::ZERO);
+            self.take(buffer, Duration::ZERO, |_, _| {});
             if self.pending_batches == 0 {
                 // For the next start only: blocks carry what their records need.
                 let _ = self.writer.save_contexts_now();
