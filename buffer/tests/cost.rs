@@ -69,7 +69,7 @@ fn realistic(dice: &mut Dice, n: u64) -> String {
 }
 
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
@@ -105,8 +105,7 @@ fn store(ring: &Path, batches: &[Batch], per_commit: usize) {
     }
     writer.commit(mark(1)).unwrap();
     let (wall, cpu, records) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu, (rounds * 2000 * 256) as f64);
-    let bytes: u64 =
-        std::fs::read_dir(ring.join("syslog")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    let bytes: u64 = fs::read_dir(ring.join("syslog")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
     println!(
         "{} records a commit: {:.3} us CPU, {:.3} us wall, {:.1} B on disk a record of {:.0} B",
         per_commit * 256,
@@ -179,7 +178,9 @@ fn row_append() {
     let writer = std::cell::RefCell::new(open(dir.path(), 256 * 1024 * MIB, 64 * MIB));
     let (records, cpu, wall) = timed(
         |batch| writer.borrow_mut().append(&batch.bytes, batch.count, 5).unwrap(),
-        |n| drop(writer.borrow_mut().commit(mark(n)).unwrap()),
+        |n| {
+            writer.borrow_mut().commit(mark(n)).unwrap();
+        },
         &batches,
     );
     let plain = std::cell::RefCell::new((File::create(dir.path().join("plain")).unwrap(), Vec::new()));
@@ -284,7 +285,7 @@ fn row_open() {
     for path in segments().filter(is_segment) {
         OpenOptions::new().write(true).open(path).unwrap().set_len(SEGMENT).unwrap();
     }
-    drop((feed, batches));
+    drop(batches);
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = peak_kib();
     let start = Instant::now();

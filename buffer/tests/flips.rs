@@ -65,7 +65,7 @@ fn child_reads() {
     let mut writer = open(&ring, QUOTA, SEGMENT);
     let expected = |n: u64| Batch::noisy((n - 1) / RECORDS * RECORDS + 1, RECORDS as u32, 400);
     let (mut batch, mut held, mut of) = (Batch::default(), 0, u64::MAX);
-    let bytes_of_test: u64 = std::env::var("RAVEN_TEST_NEXT").unwrap().parse().unwrap();
+    let bytes_of_test: u64 = std::env::var_os("RAVEN_TEST_NEXT").unwrap().to_str().unwrap().parse().unwrap();
     let gaps = read_all(&writer, &ring, |seq, _, raw| {
         assert_eq!(number_of(raw), seq.0, "a record under a wrong number");
         if seq.0 < bytes_of_test {

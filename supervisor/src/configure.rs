@@ -72,7 +72,10 @@ fn answer(worker: &mut Worker) -> anyhow::Result<FromWorker> {
     let mut packet = Vec::new();
     while Instant::now() < deadline {
         while let Some(message) = worker.receive(&mut packet) {
-            if matches!(message, FromWorker::Config(_) | FromWorker::Keys { .. } | FromWorker::DeviceKey { .. } | FromWorker::Signed(_)) {
+            if matches!(
+                message,
+                FromWorker::Config(_) | FromWorker::Keys { .. } | FromWorker::DeviceKey { .. } | FromWorker::Signed(_)
+            ) {
                 return Ok(message);
             }
         }

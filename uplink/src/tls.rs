@@ -120,9 +120,10 @@ fn words(error: &Error) -> (String, Class) {
             | Alert::UnknownCA
             | Alert::AccessDenied),
         ) => (format!("it does not accept our certificate ({alert:?})"), Class::Config),
-        Error::AlertReceived(alert @ (Alert::HandshakeFailure | Alert::ProtocolVersion)) => {
-            (format!("it refuses the handshake ({alert:?}): does it want a certificate, or only an old version?"), Class::Config)
-        }
+        Error::AlertReceived(alert @ (Alert::HandshakeFailure | Alert::ProtocolVersion)) => (
+            format!("it refuses the handshake ({alert:?}): does it want a certificate, or only an old version?"),
+            Class::Config,
+        ),
         Error::InvalidMessage(_) => ("it does not speak TLS".to_owned(), Class::Config),
         other => (other.to_string(), Class::Retry),
     }

@@ -47,7 +47,7 @@ pub fn ring_of_child() -> Option<PathBuf> {
 
 /// What a child was told.
 pub fn told(name: &str) -> u64 {
-    std::env::var(name).unwrap().parse().unwrap()
+    std::env::var_os(name).unwrap().to_str().unwrap().parse().unwrap()
 }
 
 /// What the child says behind `word`; its end and all that it said when it does not.

@@ -122,7 +122,9 @@ impl Disk {
                 let (done, open) = self.pending.drain(..).partition(here);
                 self.pending = open;
                 let done: Vec<Change> = done;
-                done.iter().for_each(|change| apply(&mut self.names, change));
+                for change in &done {
+                    apply(&mut self.names, change);
+                }
             }
             Step::Sync { node } => {
                 let Content { durable, pending, .. } = &mut self.nodes[*node];

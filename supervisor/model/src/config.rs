@@ -390,6 +390,6 @@ mod tests {
         config.alert.enabled = false;
         let off = [Stream::Trap, Stream::Host, Stream::Alert];
         assert!(!off.into_iter().any(|stream| config.collects(stream)));
-        assert_eq!(config.collect.wanted().len(), 3 + 4 + 1);
+        assert_eq!(config.collect.wanted().len(), 3 + 4 + 1 + 1);
     }
 }

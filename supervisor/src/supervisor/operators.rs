@@ -54,10 +54,12 @@ impl Supervisor {
                 Ok(file) => Response::Diff { running: self.config.clone(), file },
                 Err(errors) => Response::Refused(errors),
             },
-            Request::Sign { sha256 } => match secrets::sign(&self.program, &self.args, &self.config.site.name, sha256) {
-                Ok(signature) => Response::Signed(signature),
-                Err(error) => Response::Refused(vec![format!("nothing was signed: {error:#}")]),
-            },
+            Request::Sign { sha256 } => {
+                match secrets::sign(&self.program, &self.args, &self.config.site.name, sha256) {
+                    Ok(signature) => Response::Signed(signature),
+                    Err(error) => Response::Refused(vec![format!("nothing was signed: {error:#}")]),
+                }
+            }
             Request::Query | Request::Deliver => match stream_pair() {
                 Ok((ours, theirs)) => {
                     let role = if matches!(request, Request::Query) { Role::Decode } else { Role::Uplink };

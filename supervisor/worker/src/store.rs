@@ -183,7 +183,7 @@ impl Store {
         let (senders, silence) = (&mut self.senders, self.silence.as_ref());
         kept.take(&mut self.buffer, sync, |stream, frames| {
             if let Some(silence) = silence {
-                senders.note(stream, frames, silence, Instant::now());
+                senders.note(stream, frames, silence, now);
             }
         });
         if kept.commit_when_due(sync) {

@@ -3,8 +3,7 @@
 
 use super::super::Store;
 use raven_buffer::tail::{Answer, Reply, Request, TailClient};
-use raven_buffer::{Block, Found, RingReader};
-use raven_model::record::Record;
+use raven_buffer::{Block, Entry, Found, RingReader};
 use raven_model::units::Seq;
 use raven_uplink::source::{Piece, Run, Source, SourceError};
 use std::cell::RefCell;
@@ -139,8 +138,8 @@ impl Run for Stored {
         self.0.next()
     }
 
-    fn records_from(&self, seq: Seq) -> impl Iterator<Item = (Seq, Record<'_>)> {
-        self.0.records().skip(seq.0.saturating_sub(self.0.first.0) as usize)
+    fn entries_from(&self, from: Seq) -> impl Iterator<Item = Entry<'_>> {
+        self.0.entries().filter(move |entry| !matches!(entry, Entry::Record(seq, _) if *seq < from))
     }
 
     fn listener_name(&self, id: u8) -> &str {
