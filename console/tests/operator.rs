@@ -323,7 +323,7 @@ fn config_check_of_a_file_needs_no_ravend() {
     assert_eq!(
         stdout(&output),
         format!(
-            "{name}:3:1: unknown key `buffer.keeep`; nearest valid key `keep`; expected one of `keep`, `disk`, `sync`, `segment`\n"
+            "{name}:3:1: unknown key `buffer.keeep`; nearest valid key `keep`; expected one of `keep`, `disk`, `sync`, `segment`, `streams`\n"
         )
     );
     let value: Value = serde_json::from_str(&stdout(&raven(&["config", "check", name, "--json"]))).unwrap();

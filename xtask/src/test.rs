@@ -47,7 +47,10 @@ fn steps_of(full: bool) -> Vec<(&'static str, Run)> {
     let mut steps: Vec<(&str, Run)> = vec![
         ("format", cargo(&["fmt", "--all", "--check"])),
         ("clippy", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ("unit, property and integration tests", cargo(&["test", "--quiet", "--workspace", "--exclude", END_TO_END])),
+        (
+            "unit, property and integration tests",
+            cargo(&["test", "--quiet", "--no-fail-fast", "--workspace", "--exclude", END_TO_END]),
+        ),
         ("supervisor's own tests", cargo(&["test", "--quiet", "--package", END_TO_END, "--bins"])),
         ("end-to-end tests", Box::new(move || end_to_end(full))),
         ("cargo xtask up", Box::new(up)),

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -166,6 +167,16 @@ impl Arrived {
             line.clear();
         }
         Ok(())
+    }
+
+    /// Blanks the first record that was not read yet.
+    pub fn spoil(&self) -> Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.file)?;
+        let mut bytes = vec![0; 64 << 10];
+        let count = file.read_at(&mut bytes, self.read)?;
+        let end =
+            bytes[..count].iter().position(|&byte| byte == b'\n').context("no record has come since the last look")?;
+        Ok(file.write_all_at(&vec![b' '; end], self.read)?)
     }
 
     /// The newest of a stream.
