@@ -34,13 +34,13 @@ fn sound(raven: &Appliance) -> Value {
 #[test]
 fn a_stream_has_the_share_that_the_configuration_gives_it() {
     let mut plan = Plan::new();
-    plan.uplinks = "[buffer.streams.trap]\nshare = 12\n".to_owned();
+    plan.uplinks = "[buffer.streams.trap]\nshare = 86\n".to_owned();
     plan.others = sections(&[("trap", format!("udp = [{}]", free_port()))]);
     let raven = plan.start();
     let share = |name: &str| number(&find(&raven.status()["streams"], "name", name)["share"]);
     eventually("the store reports", || raven.status()["ring"].is_object());
-    // Without it trap has 4 parts, host 2.
-    assert_eq!(share("trap") / share("host"), 6, "{}", raven.status()["streams"]);
+    // Syslog has 43 parts.
+    assert_eq!(share("trap") / share("syslog"), 2, "{}", raven.status()["streams"]);
 }
 
 /// `raven audit …`, which must succeed.
