@@ -1,7 +1,7 @@
 //! Flows through the whole appliance: every version, real exporters, collectors that die in the middle of a stream, and
 //! exports that other tools read.
 
-use crate::appliance::{Appliance, Plan, free_port, number, said, sections};
+use crate::appliance::{Appliance, Plan, find, free_port, number, said, sections};
 use crate::{eventually, pause};
 use raven_model::query::RecordView;
 use rustix::process::Signal;
@@ -306,4 +306,75 @@ fn an_export_is_read_by_tshark_with_the_same_counts() {
         .sum();
     assert_eq!(flows, 2400);
     assert!(text.lines().all(|line| line.ends_with("\t127.0.0.1")), "the true sender");
+}
+
+/// NetFlow 9, source id 7, one flow of 3 packets and 1,500 bytes, its template before it where that is wanted.
+fn whole_v9(sequence: u32, with_template: bool) -> Vec<u8> {
+    const FIELDS: [(u16, u16); 7] = [(8, 4), (12, 4), (7, 2), (11, 2), (4, 1), (1, 4), (2, 4)];
+    let head = [1000, 1_700_000_000, sequence, 7].map(u32::to_be_bytes).concat();
+    let fields = FIELDS.iter().flat_map(|(id, len)| [id.to_be_bytes(), len.to_be_bytes()].concat());
+    let template = [0, 8 + 4 * FIELDS.len() as u16, 256, FIELDS.len() as u16].map(u16::to_be_bytes).concat();
+    let template: Vec<u8> = template.into_iter().chain(fields).collect();
+    let (ends, counters) = ([0x0a00_0001, 0x0a00_0002, 0x01bb_01bb], [1500, 3]);
+    let numbers = |all: &[u32]| all.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    // Padded to four bytes.
+    let flow = [&numbers(&ends)[..], &[6], &numbers(&counters), &[0; 3]].concat();
+    let set = [256_u16, 4 + flow.len() as u16].map(u16::to_be_bytes).concat();
+    let counts = [0, 9, 0, 1 + u8::from(with_template)];
+    [&counts[..], &head, if with_template { &template } else { &[] }, &set, &flow].concat()
+}
+
+/// Flows and bytes that nfcapd has written into a folder.
+fn flows_in(files: &Path) -> (u64, u64) {
+    let output = Command::new("nfdump").arg("-R").arg(files).arg("-I").output().unwrap();
+    let text = said(&output);
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    (value("Flows: ").unwrap_or_default(), value("Bytes: ").unwrap_or_default())
+}
+
+/// From the uplink's jail, with the context that the flow collector wrote.
+#[test]
+fn a_legacy_collector_that_was_started_anew_gets_the_templates_again_and_misses_nothing() {
+    if !has("nfcapd") || !has("nfdump") {
+        return;
+    }
+    let (port, old) = (free_port(), free_port());
+    let flow = ("flow", format!("udp = [{port}]"));
+    let mut plan = Plan { others: sections(&[flow]), ..Plan::new() };
+    plan.uplinks = format!("[uplink.old]\nkind = \"udp\"\nto = \"127.0.0.1:{old}\"\nstreams = [\"flow\"]\n");
+    let raven = plan.start();
+    let told = || find(&raven.status()["destinations"], "name", "old");
+    eventually("the uplink reports", || raven.status()["destinations"].as_array().is_some_and(|all| !all.is_empty()));
+    let start = |name: &str| {
+        let files = raven.plan.dir.path().join(name);
+        std::fs::create_dir_all(&files).unwrap();
+        let mut nfcapd = Command::new("nfcapd");
+        nfcapd.args(["-w", files.to_str().unwrap(), "-p", &old.to_string(), "-b", "127.0.0.1", "-t", "300"]);
+        let running = nfcapd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let bound = format!("0100007F:{old:04X}");
+        eventually("nfcapd listens", || std::fs::read_to_string("/proc/net/udp").unwrap().contains(&bound));
+        (running, files)
+    };
+    let stop = |mut running: std::process::Child| {
+        crate::appliance::send_signal(running.id(), Signal::TERM);
+        running.wait().unwrap();
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |sequence| {
+        let sent = socket.send_to(&whole_v9(sequence, sequence == 0), ("127.0.0.1", port));
+        assert!(sent.unwrap() > 0);
+    };
+    let (first, files) = start("first");
+    (0..5).for_each(send);
+    eventually("five are taken for delivered", || told()["acked_seq"] == 5);
+    assert_eq!(told()["ack_class"], "none");
+    stop(first);
+    assert_eq!(flows_in(&files), (5, 7500));
+    send(5);
+    eventually("nobody listens", || told()["state"] == "retrying");
+    let (second, files) = start("second");
+    (6..10).for_each(send);
+    eventually("all are taken for delivered", || told()["acked_seq"] == 10);
+    stop(second);
+    assert_eq!(flows_in(&files), (5, 7500));
 }
