@@ -137,8 +137,6 @@ storm = 1000000
 http = [{winevent}]
 [collect.metrics]
 http = []
-[alert]
-enabled = false
 [collect.host]
 enabled = false
 [buffer]

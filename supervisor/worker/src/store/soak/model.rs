@@ -241,9 +241,11 @@ impl Model {
         }
     }
 
-    /// An uplink begins: letters that lie there are dead whatever the cursor says, and none other is.
+    /// An uplink begins, or a destination that was away from the configuration: letters that lie there are dead whatever
+    /// the cursor says, none other is, and none is on its way.
     pub fn letters(&mut self, route: &Route, letters: &BTreeSet<u64>) {
         let delivery = self.deliveries.get_mut(route).expect("a destination");
+        delivery.retrying.clear();
         for seq in 1..=delivery.at.len() as u64 {
             match (delivery.at[seq as usize - 1], letters.contains(&seq)) {
                 (At::Dead, true) => {}
