@@ -35,6 +35,17 @@ impl RingWriter {
         }
     }
 
+    /// Sets aside the sealed segment of `seq` when it cannot be opened; how many records that costs. `None` when it can.
+    pub(crate) fn set_aside_unreadable(&mut self, seq: Seq) -> Result<Option<u64>, RingError> {
+        let Some(place) = self.sealed.iter().position(|held| held.first <= seq && seq < held.next) else {
+            return Ok(None);
+        };
+        match self.why_unreadable(&self.sealed[place])? {
+            None => Ok(None),
+            Some((why, what)) => self.set_aside(place, why, &what).map(|repaired| Some(repaired.lost)),
+        }
+    }
+
     fn count(&mut self, seq: Seq) -> Result<Repaired, RingError> {
         let lost = self.note_damage(seq)?;
         let what = if lost == 0 { "it can be read, or is counted already" } else { "counted as damaged" };

@@ -276,3 +276,17 @@ fn a_sealed_segment_of_a_later_version_is_set_aside_when_it_is_read() {
     assert_eq!(writer.evictable(None, &BTreeMap::new()), None);
     println!("figures: a sealed one set aside unchanged, {} records counted", upto.0 - from.0);
 }
+
+#[test]
+fn a_sealed_segment_that_cannot_be_opened_is_set_aside_and_counted_when_a_reader_finds_it() {
+    let (dir, next) = ring();
+    let files = segments(dir.path());
+    let (bytes, lost) = (fs::read(&files[0]).unwrap(), first_of(&files[1]) - 1);
+    // A bit of LMDB's magic number.
+    OpenOptions::new().write(true).open(&files[0]).unwrap().write_all_at(&[bytes[16] ^ 1], 16).unwrap();
+    let mut writer = open(dir.path(), QUOTA, SEGMENT);
+    assert_eq!(read_all(&writer, dir.path(), |_, _, _| ()), [(Seq(1), Seq(lost + 1))]);
+    assert_eq!(writer.note_damage(Seq(7)).unwrap(), lost);
+    assert_eq!(writer.note_damage(Seq(7)).unwrap(), 0, "counted once");
+    assert_eq!((writer.ledger().damaged, writer.next_seq()), (lost, next));
+}
