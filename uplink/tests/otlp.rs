@@ -182,7 +182,7 @@ fn a_decoder_that_is_not_ours_reads_every_number_of_the_host() {
         assert_eq!(status(&mut fleet, "noc").dead.held, 1, "the one that is no sample");
         fleet.stop().await;
     });
-    let read = |body: &Vec<u8>| decoded_as("check.ExportMetricsServiceRequest", "tests/data/otlp_metrics.proto", body);
+    let read = |body: &Vec<u8>| decoded_as("check.ExportMetricsServiceRequest", "tests/data/otlp.proto", body);
     let text: String = bodies.borrow().iter().map(read).collect();
     let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let no_unknown = !text.lines().any(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()));
