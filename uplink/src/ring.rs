@@ -319,7 +319,7 @@ impl Drop for Question<'_> {
 
 /// A block, shared by the destinations that are at the same place.
 #[derive(Debug, Clone)]
-pub struct StoredRun(Rc<Block>);
+pub struct StoredRun(pub Rc<Block>);
 
 impl Run for StoredRun {
     fn first(&self) -> Seq {

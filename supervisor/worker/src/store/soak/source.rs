@@ -3,9 +3,10 @@
 
 use super::super::Store;
 use raven_buffer::tail::{Answer, Reply, Request, TailClient};
-use raven_buffer::{Block, Entry, Found, RingReader};
+use raven_buffer::{Block, Found, RingReader};
 use raven_model::units::Seq;
-use raven_uplink::source::{Piece, Run, Source, SourceError};
+use raven_uplink::ring::StoredRun;
+use raven_uplink::source::{Piece, Source, SourceError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -89,13 +90,13 @@ impl Way {
         self.readers.borrow_mut().clear();
     }
 
-    fn look(&self, stream: &str, from: Seq) -> Result<Option<Piece<Stored>>, SourceError> {
+    fn look(&self, stream: &str, from: Seq) -> Result<Option<Piece<StoredRun>>, SourceError> {
         if from >= self.next_seq(stream) {
             return Ok(None);
         }
         let found = self.find(stream, from).map_err(|error| SourceError(error.to_string()))?;
         Ok(match found {
-            Found::Block(block) => Some(Piece::Run(Stored(block))),
+            Found::Block(block) => Some(Piece::Run(StoredRun(Rc::new(block)))),
             Found::Gap { next, why } => {
                 self.close();
                 self.tell(&Request::Damage { stream: stream.to_owned(), seq: from });
@@ -114,43 +115,23 @@ impl Way {
         readers.get_mut(stream).expect("just put there").find(from)
     }
 
-    fn stored_at(&self, stream: &str, from: Seq) -> Option<Piece<Stored>> {
+    fn stored_at(&self, stream: &str, from: Seq) -> Option<Piece<StoredRun>> {
         match self.ask(|id| Request::Block { id, stream: stream.to_owned(), from })? {
             Answer::Block { first, .. } if first > from => {
                 Some(Piece::Gap { next: first, why: "records are missing in the newest segment".to_owned() })
             }
-            Answer::Block { first, value } => Block::decode(first, &value).ok().map(|block| Piece::Run(Stored(block))),
+            Answer::Block { first, value } => {
+                Block::decode(first, &value).ok().map(|block| Piece::Run(StoredRun(Rc::new(block))))
+            }
             Answer::Next(_) | Answer::Sealed => None,
         }
     }
 }
 
-/// A block.
-#[derive(Debug)]
-pub struct Stored(Block);
-
-impl Run for Stored {
-    fn first(&self) -> Seq {
-        self.0.first
-    }
-
-    fn next(&self) -> Seq {
-        self.0.next()
-    }
-
-    fn entries_from(&self, from: Seq) -> impl Iterator<Item = Entry<'_>> {
-        self.0.entries().filter(move |entry| !matches!(entry, Entry::Record(seq, _) if *seq < from))
-    }
-
-    fn listener_name(&self, id: u8) -> &str {
-        self.0.listener_name(id)
-    }
-}
-
 impl Source for Way {
-    type Run = Stored;
+    type Run = StoredRun;
 
-    async fn piece(&self, stream: &str, from: Seq) -> Result<Piece<Stored>, SourceError> {
+    async fn piece(&self, stream: &str, from: Seq) -> Result<Piece<StoredRun>, SourceError> {
         loop {
             let changed = self.changed.notified();
             if let Some(piece) = self.look(stream, from)? {
