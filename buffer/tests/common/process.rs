@@ -1,5 +1,4 @@
 //! Tests in several processes, and disks of their own.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test file uses its own part
 
 use super::Dice;
 use std::path::{Path, PathBuf};

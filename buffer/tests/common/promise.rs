@@ -1,5 +1,4 @@
 //! A ring whose writer says what it promises, and what holds the ring against it.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)] // each test file uses its own part
 
 use super::process::told;
 use super::{Batch, MIB, mark, options, read_all, reopen};
