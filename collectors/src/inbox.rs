@@ -2,10 +2,10 @@
 //! bytes and what to do about it. Bounded: the one that was quiet for the longest time makes room.
 
 use raven_model::control::{Listener, ListenerId};
+use raven_model::hex::hex;
 use raven_model::report::{CollectorReport, InboxItem};
 use raven_model::units::UnixNanos;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 /// Items kept; the report travels in one packet.
@@ -115,13 +115,6 @@ impl Inbox {
             remedy: item.trouble.remedy.to_owned(),
         }));
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

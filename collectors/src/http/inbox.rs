@@ -2,10 +2,10 @@
 
 use super::reason::Reason;
 use raven_model::control::Listener;
+use raven_model::hex::hex;
 use raven_model::report::InboxItem;
 use raven_model::units::UnixNanos;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -68,13 +68,6 @@ impl Inbox {
 /// The wall clock.
 pub fn now() -> UnixNanos {
     UnixNanos(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@
 use raven_decode::snmp::EngineId;
 use raven_jail::receive::Arrived;
 use raven_model::control::{Listener, ListenerId};
+use raven_model::hex::hex;
 use raven_model::report::InboxItem;
 use raven_model::units::UnixNanos;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// Items that are kept; the report travels in one packet.
@@ -126,13 +126,6 @@ fn before_community(raw: &[u8]) -> Option<usize> {
 
 fn v3(raw: &[u8]) -> bool {
     raw.windows(3).take(8).any(|w| w == [0x02, 0x01, 0x03])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

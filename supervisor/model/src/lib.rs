@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod config;
 pub mod control;
 pub mod delivery;
+pub mod hex;
 pub mod host;
 pub mod prefix;
 pub mod query;

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, bail};
 use raven_model::control::{Fd, FromWorker, Start};
-use raven_model::signature::{Signature, hex, statement, unhex};
+use raven_model::hex::{hex, unhex};
+use raven_model::signature::{Signature, statement};
 use raven_model::units::UnixNanos;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};

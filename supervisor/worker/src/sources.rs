@@ -4,13 +4,13 @@ use crate::decode::{Blocks, Line, Lines, Step, Walk, Walked};
 use raven_buffer::Block;
 use raven_decode::flow::scan::scan;
 use raven_decode::{metrics, snmp, winevent};
+use raven_model::hex::hex;
 use raven_model::query::{SourceTrouble, SourceView};
 use raven_model::record::Record;
 use raven_model::stream::Stream;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -202,14 +202,6 @@ impl Source {
             sample: self.sample.map(|raw| String::from_utf8_lossy(&raw).into_owned()),
         }
     }
-}
-
-/// Two digits a byte.
-pub fn hex(raw: &[u8]) -> String {
-    raw.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// Why a record is not understood, as far as that can be told by itself, and the name that its sender gives itself.

@@ -7,8 +7,8 @@ use super::refused::Refused;
 use super::users::Users;
 use super::usm;
 use super::value::Value;
+use raven_model::hex::hex;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 /// A notification. What the message does not give, or what nobody here can decrypt, is null.
@@ -224,13 +224,6 @@ fn float(number: f64) -> Shown {
 fn printable(octets: &[u8]) -> Option<&str> {
     let is_control = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
     std::str::from_utf8(octets).ok().filter(|text| !text.contains(is_control))
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
 }
 
 fn lossy(octets: &[u8]) -> String {

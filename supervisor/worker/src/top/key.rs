@@ -1,9 +1,9 @@
 //! What flows are counted by, and how that is called.
 
-use crate::sources::hex;
 use raven_decode::flow::flows::Seen;
 use raven_decode::flow::template::Record;
 use raven_decode::flow::value::Value;
+use raven_model::hex::hex;
 use raven_model::query::TopBy;
 use raven_model::services::{protocol, service};
 use std::collections::HashMap;
