@@ -529,8 +529,7 @@ impl RingWriter {
     /// segment that a newer Raven wrote is set aside as it is.
     pub fn note_damage(&mut self, seq: Seq) -> Result<u64, RingError> {
         let damage = match self.damage_at(seq) {
-            Err(RingError::Newer { .. }) => return self.repair(seq).map(|repaired| repaired.lost),
-            Err(error @ RingError::Database { .. }) => return self.set_aside_unreadable(seq)?.ok_or(error),
+            Err(error) if error.is_content() => return self.set_aside_unreadable(seq)?.ok_or(error),
             other => other?,
         };
         let Some((first, next, note)) = damage else { return Ok(0) };
