@@ -127,6 +127,9 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
         let expected = if to.kind == Kind::Udp { "none" } else { "a client certificate: `certificate` and `key`" };
         flaws.push(at("credentials", &message, expected));
     }
+    if to.compression.is_some() && to.kind == Kind::RemoteWrite {
+        flaws.push(at("compression", "`remote_write` is always compressed by snappy", "no `compression`"));
+    }
     if to.body == BodyForm::Json && to.kind != Kind::Http {
         let message = format!("`{}` has a form of its own", to.kind.name());
         flaws.push(at("body", &message, "`kind = \"http\"`"));
