@@ -153,7 +153,9 @@ fn write_private(path: &Path, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", path.display());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).with_context(context)?;
     file.write_all(text.as_ref()).and_then(|()| file.sync_all()).with_context(context)?;
-    fs::rename(&new, path).with_context(context)
+    fs::rename(&new, path).with_context(context)?;
+    // A name that a power cut takes would cost the appliance its identity.
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()).with_context(context)
 }
 
 /// The operator's MIB modules, in the directory `mibs` beside the configuration: `{ name_len u16, name, text_len u32,
