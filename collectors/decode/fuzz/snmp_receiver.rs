@@ -2,13 +2,15 @@
 //! Shared by the fuzz target and by the test that replays its inputs.
 
 use raven_decode::snmp::{
-    Access, AuthProtocol, Communities, Engine, EngineId, Engines, LocalEngine, Message, Names, Outcome, PrivProtocol,
-    Seconds, Secret, User, Users, answer, check, decode, to_v2c,
+    Access, AuthProtocol, Communities, Engine, EngineId, Engines, LocalEngine, Manager, Message, Names, Origin, Outcome,
+    Own, PrivProtocol, Seconds, Secret, User, Users, answer, as_bytes, as_it_came, check, decode,
 };
 
 pub struct Receiver {
     access: Access,
     names: Names,
+    /// Answers are as hostile as questions.
+    manager: Manager,
 }
 
 impl Receiver {
@@ -26,9 +28,11 @@ impl Receiver {
             user("aes", Some(AuthProtocol::Sha256), Some(PrivProtocol::Aes128)),
             user("aes256c", Some(AuthProtocol::Sha1), Some(PrivProtocol::Aes256C)),
         ];
+        let manager = Manager::by_user(user("aes", Some(AuthProtocol::Sha256), Some(PrivProtocol::Aes128)), 1);
+        let manager = manager.expect("this user is sound");
         let users = Users::new(users).expect("these users are sound");
         let local = LocalEngine::new(EngineId::ours(b"fuzz"), 1, Seconds(0), 1);
-        Self { access: Access::new(Communities::only(["public"]), users, local), names: Names::standard() }
+        Self { access: Access::new(Communities::only(["public"]), users, local), names: Names::standard(), manager }
     }
 
     /// All that is done with a datagram; whether it was accepted.
@@ -49,9 +53,11 @@ impl Receiver {
         if let Ok(response) = answer(raw, access, Seconds(10)) {
             assert!(Message::read(&response).is_ok());
         }
-        if let Ok(Message::Community(message)) = Message::read(raw) {
-            assert!(to_v2c(&message, 1).is_none_or(|converted| Message::read(&converted).is_ok()));
-        }
+        let source = "192.0.2.7:162".parse().expect("an address");
+        let origin = Origin { id: "fuzz/trap/1", source, received: "2026-11-22T00:35:53.123456Z" };
+        let told = as_it_came(raw, &origin).unwrap_or_else(|| as_bytes(Own::Unread, raw, 1, &origin));
+        assert!(told.len() < raw.len() + 500);
+        let _ = self.manager.hear(raw, |_| true, Seconds(10));
         is_accepted
     }
 }

@@ -8,8 +8,8 @@ mod support;
 
 use proptest::prelude::*;
 use raven_decode::snmp::{
-    Access, AuthProtocol, Communities, Engine, Engines, Message, Names, Outcome, Reading, Refused, Seconds, Secret,
-    User, Users, answer, check, decode, to_v2c,
+    Access, AuthProtocol, Communities, Engine, Engines, Manager, Message, Names, Origin, Outcome, Own, Pdu, Reading,
+    Refused, Seconds, Secret, User, Users, answer, as_bytes, as_it_came, check, decode,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,12 +41,27 @@ fn look(raw: &[u8], access: &mut Access, names: &Names) -> bool {
         assert!(Message::read(&response).is_ok());
         assert!(response.len() < raw.len() + 100);
     }
-    if let Ok(Message::Community(message)) = Message::read(raw)
-        && let Some(converted) = to_v2c(&message, 1)
-    {
-        assert!(matches!(Message::read(&converted), Ok(Message::Community(_))));
-    }
+    restated(raw, is_accepted);
     is_accepted
+}
+
+/// What a manager is told of it: never much more than it is, and never what a manager cannot read.
+fn restated(raw: &[u8], is_accepted: bool) {
+    let source = "[2001:db8::ffff:ffff:ffff:ffff]:65535".parse().unwrap();
+    let origin = Origin { id: "arena/trap/1", source, received: "2026-11-22T00:35:53.123456Z" };
+    let mut manager = Manager::by_community("public");
+    for varbinds in as_it_came(raw, &origin).into_iter().chain([as_bytes(Own::Unread, raw, 1, &origin)]) {
+        assert!(varbinds.len() < raw.len() + 500, "{} bytes of {}", varbinds.len(), raw.len());
+        let inform = manager.inform(1, &varbinds, NOW);
+        let Ok(Message::Community(message)) = Message::read(&inform) else {
+            assert!(!is_accepted || raw.len() > 8_000, "too many varbinds");
+            continue;
+        };
+        let Pdu::Common(pdu) = message.pdu else { unreachable!() };
+        let first: Vec<String> = pdu.varbinds.iter().take(2).map(|varbind| format!("{:?}", varbind.oid)).collect();
+        assert_eq!(first, ["1.3.6.1.2.1.1.3.0", "1.3.6.1.6.3.1.1.4.1.0"]);
+    }
+    assert!(manager.hear(raw, |_| true, NOW).is_err(), "a notification is no answer");
 }
 
 /// The corpus, and the receiver that takes all of it that is sound.

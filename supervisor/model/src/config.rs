@@ -248,7 +248,7 @@ impl<'de> Deserialize<'de> for Disk {
 pub struct Destination {
     /// Protocol.
     pub kind: Kind,
-    /// `host:port`, or several with commas between, of which the first that answers is taken, but for datagrams; for
+    /// `host:port`, or several with commas between, of which the first that answers is taken, but for `udp`; for
     /// HTTP and OTLP `http://host[:port]/path` or `https://…`.
     pub to: String,
     /// Streams to send.
@@ -296,6 +296,10 @@ pub struct Destination {
     pub proxy: Option<String>,
     /// How we show the proxy who we are, as `credentials`.
     pub proxy_credentials: Option<Secret>,
+    /// For SNMP of version 2c: the community.
+    pub community: Option<Secret>,
+    /// For SNMP of version 3: our user at the manager, a file like that of `collect.trap.users` with one entry.
+    pub user: Option<Secret>,
 }
 
 fn all_streams() -> Vec<String> {
@@ -330,6 +334,8 @@ pub enum Kind {
     Nats,
     /// Datagrams as they came, to collectors that know nothing else. Nothing acknowledges them.
     Udp,
+    /// SNMP informs to a network management system; its response to each acknowledges it.
+    Snmp,
 }
 
 /// What stands in a datagram of `kind = "udp"`.

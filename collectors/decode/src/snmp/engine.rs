@@ -120,6 +120,12 @@ impl Engines {
         self.clocks.iter().map(|(engine, clock)| Learned { engine: *engine, boots: clock.boots, time: clock.time })
     }
 
+    /// snmpEngineBoots of an engine, and its snmpEngineTime by now; none where nothing is known of it.
+    pub(super) fn clock(&self, engine: &EngineId, now: Seconds) -> Option<(i32, i32)> {
+        let clock = self.clocks.get(engine)?;
+        Some((clock.boots, clock.time.saturating_add(now.since(clock.heard))))
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.clocks.len()

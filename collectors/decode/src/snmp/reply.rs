@@ -1,17 +1,16 @@
 //! What is sent back: Reports, at once, and the Response to an inform, once its record is durable.
 
-use super::ber::{INTEGER, OCTETS, SEQUENCE};
-use super::crypto::{Nonce, digest, encrypt};
+use super::ber::SEQUENCE;
+use super::crypto::Nonce;
 use super::engine::{LocalEngine, Seconds};
 use super::keys::Keys;
 use super::message::{Community, Data, Level, Notification, Scoped, V3};
 use super::oid::Oid;
 use super::pdu::{Common, Pdu, PduKind};
 use super::refused::Refused;
+use super::seal::{Header, seal};
 use super::write::Writer;
 
-/// The largest datagram over IPv4: what we can take, and more than anyone sends.
-const MAX_SIZE: i32 = 65_507;
 /// error-status tooBig (RFC 3416, 4.2.7).
 const TOO_BIG: i32 = 1;
 
@@ -33,6 +32,15 @@ pub enum Report {
 }
 
 impl Report {
+    const ALL: [Self; 6] = [
+        Self::UnsupportedLevel,
+        Self::NotInTimeWindow,
+        Self::UnknownUser,
+        Self::UnknownEngine,
+        Self::WrongDigest,
+        Self::DecryptionError,
+    ];
+
     /// What a sender is told of this reason; `None` when it is told nothing.
     pub const fn of(reason: &Refused) -> Option<Self> {
         Some(match reason {
@@ -48,6 +56,11 @@ impl Report {
 
     fn oid(self) -> Oid {
         Oid::new([1, 3, 6, 1, 6, 3, 15, 1, 1, self as u32, 0]).expect("eleven parts are few enough")
+    }
+
+    /// By the OID of its counter.
+    pub(super) fn of_oid(oid: &Oid) -> Option<Self> {
+        Self::ALL.into_iter().find(|what| what.oid() == *oid)
     }
 }
 
@@ -80,7 +93,7 @@ pub(super) fn report(to: &V3<'_>, what: Report, keys: Option<&Keys>, local: &mut
     let level = if keys.is_some() { Level::Auth } else { Level::NoAuth };
     // Whoever only asks for our id is named by no user.
     let user = if what == Report::UnknownEngine { &[] } else { to.user };
-    send(&Header { id: to.id, level, user, keys }, w.finish(), local, now)
+    send(to.id, level, user, keys, w.finish(), local, now)
 }
 
 /// The Response to an inform of version 2c: the same message with another PDU around the same varbinds.
@@ -113,7 +126,7 @@ pub(super) fn respond_v3(
         w.octets(scoped.context);
         w.octets(scoped.engine_id);
         w.wrap(SEQUENCE, start);
-        send(&Header { id: to.id, level: to.level, user: to.user, keys }, w.finish(), local, now)
+        send(to.id, to.level, to.user, keys, w.finish(), local, now)
     };
     let whole = respond(0);
     let fits = usize::try_from(to.max_size).is_ok_and(|max| whole.len() <= max);
@@ -130,50 +143,10 @@ fn response(w: &mut Writer, to: &Common<'_>, error: i32) {
     w.wrap(PduKind::Response.tag(), start);
 }
 
-struct Header<'a> {
-    id: i32,
-    level: Level,
-    user: &'a [u8],
-    keys: Option<&'a Keys>,
-}
-
-/// Puts a ScopedPDU into a message of ours: encrypts, then signs (RFC 3414, 3.1).
-fn send(header: &Header<'_>, mut scoped: Vec<u8>, local: &mut LocalEngine, now: Seconds) -> Vec<u8> {
+/// A message of ours, by our own clock, to the user of whom `to` came.
+fn send(id: i32, level: Level, user: &[u8], keys: Option<&Keys>, scoped: Vec<u8>, local: &mut LocalEngine, now: Seconds) -> Vec<u8> {
     let nonce = Nonce { boots: local.boots(), time: local.time(now), salt: local.next_salt() };
-    let privacy = header.keys.and_then(|keys| keys.privacy.as_ref()).filter(|_| header.level == Level::AuthPriv);
-    let mut w = Writer::new();
-    let start = w.mark();
-    match privacy {
-        Some((protocol, key)) => {
-            encrypt(*protocol, key, nonce, &mut scoped).expect("keys in the table have their protocol's length");
-            w.octets(&scoped);
-        }
-        None => w.raw(&scoped),
-    }
-    let security = w.mark();
-    w.octets(if privacy.is_some() { &nonce.salt } else { &[] });
-    let auth = header.keys.map(|keys| &keys.auth).filter(|_| header.level != Level::NoAuth);
-    let behind_digest = w.mark();
-    w.octets(&vec![0; auth.map_or(0, |(auth, _)| auth.digest_length())]);
-    w.octets(header.user);
-    w.number(INTEGER, nonce.time.into());
-    w.number(INTEGER, nonce.boots.into());
-    w.octets(local.id().as_bytes());
-    w.wrap(SEQUENCE, security);
-    w.wrap(OCTETS, security);
-    let global = w.mark();
-    w.integer(3);
-    w.octets(&[header.level as u8 + u8::from(header.level == Level::AuthPriv)]);
-    w.integer(MAX_SIZE);
-    w.integer(header.id);
-    w.wrap(SEQUENCE, global);
-    w.integer(3);
-    w.wrap(SEQUENCE, start);
-    let mut message = w.finish();
-    if let Some((auth, key)) = auth {
-        let digest = digest(*auth, key, &[&message]);
-        let end = message.len() - behind_digest;
-        message[end - digest.len()..end].copy_from_slice(&digest);
-    }
-    message
+    let engine = local.id();
+    let header = Header { id, level, reportable: false, engine: engine.as_bytes(), user, keys, nonce };
+    seal(&header, scoped)
 }

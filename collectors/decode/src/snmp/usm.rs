@@ -69,6 +69,12 @@ pub(super) fn keys_for_view(raw: &[u8], v3: &V3<'_>, users: &mut Users) -> Resul
     Ok(users.keys(entry, &engine))
 }
 
+/// Whether a message has the digest that this key makes.
+pub(super) fn is_authentic(raw: &[u8], v3: &V3<'_>, keys: &Keys) -> bool {
+    let (auth, key) = &keys.auth;
+    without_digest(raw, v3).is_some_and(|parts| digest_fits(*auth, key, &parts, v3.digest))
+}
+
 /// The message with zeros where its digest is, in three parts. `None` for a digest that cannot be one.
 fn without_digest<'a>(raw: &'a [u8], v3: &V3<'_>) -> Option<[&'a [u8]; 3]> {
     let Range { start, end } = place(raw, v3.digest)?;

@@ -1,8 +1,8 @@
-//! Writing BER: the few shapes that answers and reports are made of.
+//! Writing BER: the few shapes that answers, reports and informs are made of.
 //!
 //! Values are written back to front, so that a length is known when its place comes. Content stays as it was given.
 
-use super::ber::{INTEGER, OCTETS, OID};
+use super::ber::{INTEGER, OCTETS, OID, SEQUENCE};
 use super::oid::Oid;
 
 /// Bytes of a message, last first.
@@ -75,6 +75,14 @@ impl Writer {
         let root = head.first().copied().unwrap_or(0).min(2);
         self.part((root * 40).saturating_add(head.get(1).copied().unwrap_or(0)));
         self.wrap(OID, mark);
+    }
+
+    /// A varbind: a name as it lies in a message, and what `value` writes.
+    pub fn varbind(&mut self, oid: &[u8], value: impl FnOnce(&mut Self)) {
+        let mark = self.mark();
+        value(self);
+        self.value(OID, oid);
+        self.wrap(SEQUENCE, mark);
     }
 
     /// One part of an OID, seven bits to the byte.

@@ -17,6 +17,7 @@ impl Kind {
             Self::RemoteWrite => "remote_write",
             Self::Nats => "nats",
             Self::Udp => "udp",
+            Self::Snmp => "snmp",
         }
     }
 
@@ -28,6 +29,11 @@ impl Kind {
     /// Whether `to` is a URL.
     pub const fn has_url(self) -> bool {
         matches!(self, Self::Http | Self::Otlp | Self::OtlpMetrics | Self::RemoteWrite)
+    }
+
+    /// Whether it is spoken to by datagrams.
+    pub const fn is_of_datagrams(self) -> bool {
+        matches!(self, Self::Udp | Self::Snmp)
     }
 
     /// Whether it is OpenTelemetry's protocol.
@@ -77,6 +83,8 @@ impl Destination {
             ("key", &self.key),
             ("credentials", &self.credentials),
             ("proxy_credentials", &self.proxy_credentials),
+            ("community", &self.community),
+            ("user", &self.user),
         ];
         all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
     }
@@ -122,10 +130,14 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
     if to.server_name.as_deref().is_some_and(|server| host_name(server).is_err()) {
         flaws.push(at("server_name", "`server_name` is no host name", "a name such as `\"noc.example\"`"));
     }
-    if to.credentials.is_some() && matches!(to.kind, Kind::Relp | Kind::Syslog | Kind::Udp) {
-        let message = format!("`{}` knows no credentials", to.kind.name());
-        let expected = if to.kind == Kind::Udp { "none" } else { "a client certificate: `certificate` and `key`" };
-        flaws.push(at("credentials", &message, expected));
+    let expected = match to.kind {
+        Kind::Relp | Kind::Syslog => Some("a client certificate: `certificate` and `key`"),
+        Kind::Udp => Some("none"),
+        Kind::Snmp => Some("`community` or `user`"),
+        _ => None,
+    };
+    if let Some(expected) = expected.filter(|_| to.credentials.is_some()) {
+        flaws.push(at("credentials", &format!("`{}` knows no credentials", to.kind.name()), expected));
     }
     if to.compression.is_some() && to.kind == Kind::RemoteWrite {
         flaws.push(at("compression", "`remote_write` is always compressed by snappy", "no `compression`"));
@@ -143,6 +155,7 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
         flaws.push(at("streams", &message, "`streams = [\"host\"]`; the others have kinds of their own"));
     }
     flaws.extend(of_datagrams(name, to));
+    flaws.extend(of_snmp(name, to));
     flaws.extend(of_proxy(name, to));
     flaws
 }
@@ -155,7 +168,7 @@ fn of_proxy(name: &str, to: &Destination) -> Option<Flaw> {
             at("proxy_credentials", "`proxy_credentials` is of no use without `proxy`", "`proxy` beside it")
         })?;
     };
-    if to.kind == Kind::Udp {
+    if to.kind.is_of_datagrams() {
         return at("proxy", "datagrams go through no proxy", "another kind, or no `proxy`");
     }
     let expected = "`http://host:port` such as `http://proxy.example:3128`";
@@ -178,14 +191,18 @@ fn of_proxy(name: &str, to: &Destination) -> Option<Flaw> {
 fn of_datagrams(name: &str, to: &Destination) -> Vec<Flaw> {
     let at = |key: &str, message: &str, expected: &str| Flaw::new(&["uplink", name, key], message, expected);
     let mut flaws = Vec::new();
-    if to.kind != Kind::Udp {
-        let set = [("pace", to.pace.is_some()), ("format", to.format != Format::Raw)];
-        let idle = set.into_iter().filter(|(_, set)| *set);
-        flaws.extend(idle.map(|(key, _)| at(key, &format!("`{key}` is for datagrams"), "`kind = \"udp\"` beside it")));
-        return flaws;
+    if to.pace.is_some() && !to.kind.is_of_datagrams() {
+        flaws.push(at("pace", "`pace` is for datagrams", "`kind = \"udp\"` or `kind = \"snmp\"` beside it"));
     }
-    if to.tls {
-        flaws.push(at("tls", "`udp` knows no TLS", "`kind = \"syslog\"` or `kind = \"relp\"` with TLS"));
+    if to.format != Format::Raw && to.kind != Kind::Udp {
+        flaws.push(at("format", "`format` is for datagrams as they came", "`kind = \"udp\"` beside it"));
+    }
+    if to.tls && to.kind.is_of_datagrams() {
+        let message = format!("`{}` knows no TLS", to.kind.name());
+        flaws.push(at("tls", &message, "`kind = \"syslog\"` or `kind = \"relp\"` with TLS"));
+    }
+    if to.kind != Kind::Udp {
+        return flaws;
     }
     if to.to.contains(',') {
         let each = "one address; for each further collector a table `[uplink.NAME]` of its own";
@@ -200,6 +217,29 @@ fn of_datagrams(name: &str, to: &Destination) -> Vec<Flaw> {
     }
     if to.format == Format::Rfc5424 && to.streams.iter().any(|stream| stream != "syslog") {
         flaws.push(at("format", "`rfc5424` is for stream `syslog`", "`raw`"));
+    }
+    flaws
+}
+
+/// What managers alone have, and what they cannot have.
+fn of_snmp(name: &str, to: &Destination) -> Vec<Flaw> {
+    let at = |key: &str, message: &str, expected: &str| Flaw::new(&["uplink", name, key], message, expected);
+    let set = [("community", to.community.is_some()), ("user", to.user.is_some())];
+    if to.kind != Kind::Snmp {
+        let idle = set.into_iter().filter(|(_, set)| *set);
+        return idle
+            .map(|(key, _)| at(key, &format!("`{key}` is for SNMP"), "`kind = \"snmp\"` beside it"))
+            .collect();
+    }
+    let mut flaws = Vec::new();
+    let one = "`community = \"secret:NAME\"` for version 2c, or `user = \"secret:NAME\"` for version 3";
+    match (&to.community, &to.user) {
+        (None, None) => flaws.push(at("kind", "`snmp` has neither `community` nor `user`", one)),
+        (Some(_), Some(_)) => flaws.push(at("user", "`community` and `user` are both set", one)),
+        _ => {}
+    }
+    if to.streams.iter().any(|stream| !["trap", "alert"].contains(&stream.as_str())) {
+        flaws.push(at("streams", "a manager takes notifications", "`streams = [\"trap\"]`, `\"alert\"`, or both"));
     }
     flaws
 }
