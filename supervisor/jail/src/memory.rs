@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -39,6 +40,18 @@ pub fn memfd_of(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     }
     seal(fd.as_fd(), libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL)?;
     Ok(fd)
+}
+
+/// All of a memfd that [`memfd_of`] made, in one allocation. By position: its offset is shared with those who got the
+/// same descriptor before.
+///
+/// # Errors
+/// The kernel's.
+pub fn content_of(fd: OwnedFd) -> io::Result<Vec<u8>> {
+    let file = File::from(fd);
+    let mut content = vec![0; file.metadata()?.len() as usize];
+    file.read_exact_at(&mut content, 0)?;
+    Ok(content)
 }
 
 /// The same memory behind a descriptor that can only read. Needs `/proc`.
@@ -242,6 +255,14 @@ mod tests {
         let fd = memfd_of("test", b"[site]").unwrap();
         assert_eq!(len(&fd).unwrap(), 6);
         assert!(Mapping::shared(&fd, 4096).is_err());
+    }
+
+    #[test]
+    fn all_of_a_memfd_is_read_by_each_that_shares_its_offset() {
+        let fd = memfd_of("test", b"[site]").unwrap();
+        for _ in 0..2 {
+            assert_eq!(content_of(fd.try_clone().unwrap()).unwrap(), b"[site]");
+        }
     }
 
     #[test]
