@@ -71,8 +71,8 @@ impl RingWriter {
         self.need() > self.options.quota_bytes
     }
 
-    /// By its latest receive time or, where that is yet to come since a clock was ahead, by that of the segment that
-    /// was stored after it: what is in front of that is no younger.
+    /// By its latest receive time or, where that is not known, or yet to come since a clock was ahead, by that of the
+    /// first segment behind it of which that can be said: what was stored before is no younger.
     fn oldest_is_old(&self, now: Option<UnixNanos>) -> bool {
         let Some(now) = now else { return false };
         let last = self.sealed.iter().filter_map(|segment| segment.last_wall).find(|last| *last <= now);
