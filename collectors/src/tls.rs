@@ -7,13 +7,13 @@
 //! * A handshake has 10 s and 256 KiB; a connection beyond it may be idle for ever.
 
 mod credentials;
-pub mod server;
+mod server;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
 pub use credentials::Credentials;
-pub use server::CredentialError;
+pub use server::{CredentialError, Pem, server_config};
 
 use crate::framing::SyslogFraming;
 use crate::inbox::{From, Trouble};

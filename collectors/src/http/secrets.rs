@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::credentials::{Credentials, Door};
-use crate::tls::server::{CredentialError, Pem, server_config};
+use crate::tls::{CredentialError, Pem, server_config};
 use raven_jail::memory::content_of;
 use raven_model::stream::Stream;
 use std::collections::BTreeMap;
