@@ -87,11 +87,8 @@ fn fill(bench: &Bench, raven: &Raven, bytes: u64) -> Result<u64> {
 /// From the receiver's first record until nothing waits but what just came.
 fn until_caught_up(raven: &Raven, receiver: &Receiver, backlog: u64) -> Result<Drain> {
     let begun = Instant::now();
-    while receiver.records() == 0 {
-        if begun.elapsed() > Duration::from_mins(2) {
-            bail!("nothing arrives at the receiver: {}", raven.stream(raven.inputs()[0])?);
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    if !receiver.has_begun(Duration::from_mins(2)) {
+        bail!("nothing arrives at the receiver: {}", raven.stream(raven.inputs()[0])?);
     }
     let started = Instant::now();
     receiver.watch();

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How a receiver speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,15 @@ impl Receiver {
     /// Records taken and acknowledged.
     pub fn records(&self) -> u64 {
         self.taken.records.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the first record, so long at most; whether it came.
+    pub fn has_begun(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.records() == 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.records() > 0
     }
 
     /// Measures, from now on, how long what Raven receives from now on takes to come here (RELP only).
