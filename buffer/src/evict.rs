@@ -52,7 +52,7 @@ impl RingWriter {
         let oldest = self.sealed.front()?;
         let why = if self.over_quota() || self.disk_full {
             Why::Space
-        } else if self.is_old(oldest.last_wall, now) && low.values().all(|low| low.plus(1) >= oldest.next) {
+        } else if self.oldest_is_old(now) && low.values().all(|low| low.plus(1) >= oldest.next) {
             Why::Age
         } else {
             return None;
@@ -71,9 +71,12 @@ impl RingWriter {
         self.need() > self.options.quota_bytes
     }
 
-    fn is_old(&self, last: Option<UnixNanos>, now: Option<UnixNanos>) -> bool {
-        let age = now.zip(last).map(|(now, last)| u128::from(now.0.saturating_sub(last.0)));
-        age.is_some_and(|age| age > self.options.keep.as_nanos())
+    /// By its latest receive time or, where that is not known, or yet to come since a clock was ahead, by that of the
+    /// first segment behind it of which that can be said: what was stored before is no younger.
+    fn oldest_is_old(&self, now: Option<UnixNanos>) -> bool {
+        let Some(now) = now else { return false };
+        let last = self.sealed.iter().filter_map(|segment| segment.last_wall).find(|last| *last <= now);
+        last.is_some_and(|last| u128::from(now.0 - last.0) > self.options.keep.as_nanos())
     }
 
     /// Removes a segment, with the records that each destination had not acknowledged. One that is no longer the

@@ -21,7 +21,7 @@ const JUMPS: [i64; 4] = [0, TEN_YEARS, -TEN_YEARS, 0];
 /// Records, and the clock that they were stamped by.
 struct Life {
     dice: Dice,
-    /// A segment with a record of the future is not old before that has come: without such jumps age has its turn.
+    /// Whether it jumps forward too.
     forward: bool,
     jump: i64,
     walls: Vec<u64>,
@@ -141,4 +141,23 @@ fn a_clock_that_jumps_ten_years_loses_and_hides_nothing() {
     }
     println!("figures: {lives} lives, {records} records, {gone} gone by age, all acknowledged before");
     assert!(gone > 0, "age came to nothing");
+}
+
+#[test]
+fn a_record_of_the_future_keeps_nothing_from_going_by_age() {
+    let dir = folder();
+    let mut life = Life { dice: Dice(7), forward: true, jump: 0, walls: Vec::new() };
+    let mut writer = open(dir.path(), 64 * MIB, MIB / 4);
+    for step in 0..60 {
+        // In the first segment.
+        life.jump = if step == 2 { TEN_YEARS } else { 0 };
+        let batch = life.batch();
+        writer.append(&batch.bytes, batch.count, life.jump).unwrap();
+        writer.commit(mark(life.walls.len() as u64)).unwrap();
+    }
+    let acked = BTreeMap::from([("noc".to_owned(), writer.next_seq())]);
+    let at = |after: u64| Some(UnixNanos(START_NS + after * 1_000_000_000));
+    assert_eq!(writer.evictable(at(3_000), &acked), None, "not as old as it is kept");
+    let eviction = writer.evictable(at(400 * 86_400), &acked).expect("its records are a year old, but for one");
+    assert_eq!((eviction.why, eviction.first, writer.first_seq()), (Why::Age, Seq(1), Seq(1)));
 }

@@ -7,11 +7,13 @@
 //! * A handshake has 10 s and 256 KiB; a connection beyond it may be idle for ever.
 
 mod credentials;
+mod server;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
-pub use credentials::{CredentialError, Credentials};
+pub use credentials::Credentials;
+pub use server::{CredentialError, Pem, server_config};
 
 use crate::framing::SyslogFraming;
 use crate::inbox::{From, Trouble};

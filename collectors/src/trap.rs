@@ -25,22 +25,19 @@ mod tests;
 
 use crate::receiver::{Kind, Sockets};
 use desk::Desk;
+use raven_jail::memory::content_of;
 use raven_jail::receive::{CollectorMemory, Framing, Inspect};
 use raven_jail::socket;
 use raven_model::config::{CollectTrap, Config};
 use raven_model::control::{Listener, ListenerId, Start};
 use raven_model::report::CollectorReport;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use zeroize::Zeroizing;
 
 /// The key of the configuration that names the users' file.
 const USERS: &str = "collect.trap.users";
-/// Bytes of that file at most.
-const USERS_MAX: usize = 1 << 20;
 
 /// What is particular to notifications.
 pub struct Trap {
@@ -83,7 +80,7 @@ impl Kind for Trap {
 
     fn secrets(&mut self, mut secrets: BTreeMap<String, OwnedFd>) {
         if let Some(fd) = secrets.remove(USERS) {
-            match content(fd) {
+            match text(fd) {
                 Ok(text) => self.desk.read_users(&text),
                 Err(error) => self.desk.complain(&format!("{USERS}: {error}")),
             }
@@ -91,24 +88,13 @@ impl Kind for Trap {
     }
 }
 
-/// All of a memfd. By position: its offset is shared with those who got it before.
-fn content(fd: OwnedFd) -> io::Result<Zeroizing<String>> {
-    let file = File::from(fd);
-    let (mut text, mut len) = (Zeroizing::new(vec![0; USERS_MAX + 1]), 0);
-    while len < text.len() {
-        match file.read_at(&mut text[len..], len as u64) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-    if len > USERS_MAX {
-        return Err(invalid("more than 1 MiB"));
-    }
-    let text = std::str::from_utf8(&text[..len]).map_err(|_| invalid("not UTF-8"))?;
-    Ok(Zeroizing::new(text.to_owned()))
+/// The file of users.
+fn text(fd: OwnedFd) -> io::Result<Zeroizing<String>> {
+    let text = String::from_utf8(content_of(fd)?).map_err(|error| {
+        drop(Zeroizing::new(error.into_bytes()));
+        io::Error::new(io::ErrorKind::InvalidData, "not UTF-8")
+    })?;
+    Ok(Zeroizing::new(text))
 }
 
 /// There are no streams of notifications.

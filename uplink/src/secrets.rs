@@ -2,12 +2,10 @@
 
 use crate::attempt::Failure;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use raven_jail::memory::content_of;
 use raven_model::config::Secret;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 
 /// All that came, by the key of the configuration: `uplink.NAME.ca`. No `Debug`: these are secrets.
@@ -25,7 +23,7 @@ impl Secrets {
     /// Takes what came, in the place of what came before under the same key.
     pub fn take(&mut self, came: impl Iterator<Item = (String, OwnedFd)>) {
         for (key, fd) in came {
-            match content(fd) {
+            match content_of(fd) {
                 Ok(content) => self.put(key, &content),
                 Err(error) => eprintln!("uplink: {key} could not be read: {error}"),
             }
@@ -88,14 +86,6 @@ pub enum Scheme {
     Bearer,
     /// RFC 7617.
     Basic,
-}
-
-/// All of a memfd. By position: its offset is shared with whoever got it before.
-fn content(fd: OwnedFd) -> io::Result<Vec<u8>> {
-    let file = File::from(fd);
-    let mut content = vec![0; file.metadata()?.len() as usize];
-    file.read_exact_at(&mut content, 0)?;
-    Ok(content)
 }
 
 #[cfg(test)]

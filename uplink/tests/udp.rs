@@ -144,7 +144,7 @@ fn nfcapd_reads_every_flow_though_no_template_was_stored_as_a_record() {
         fleet.stop().await;
     });
     let flows = count * u64::from(FLOWS);
-    assert_eq!(nfcapd.flows(), [flows, flows * 3, flows * 1500]);
+    assert_eq!(nfcapd.flows(flows), [flows, flows * 3, flows * 1500]);
 }
 
 #[test]

@@ -15,7 +15,6 @@ pub mod body;
 mod connection;
 mod control;
 mod credentials;
-mod https;
 mod inbox;
 mod outbox;
 pub mod reason;

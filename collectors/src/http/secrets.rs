@@ -2,15 +2,12 @@
 
 use super::Settings;
 use super::credentials::{Credentials, Door};
-use super::https::{self, Pem};
+use crate::tls::{CredentialError, Pem, server_config};
+use raven_jail::memory::content_of;
 use raven_model::stream::Stream;
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-/// Longest secret.
-const SECRET_MAX: usize = 1 << 20;
 
 /// What was passed, and what the configuration wants of it.
 pub struct Secrets {
@@ -39,7 +36,7 @@ impl Secrets {
     pub fn take(&mut self, secrets: impl Iterator<Item = (String, OwnedFd)>) {
         self.passed.clear();
         for (name, fd) in secrets {
-            match read(&fd) {
+            match content_of(fd) {
                 Ok(content) => drop(self.passed.insert(name, content)),
                 Err(error) => eprintln!("raven-worker {}: {name} cannot be read: {error}", self.stream),
             }
@@ -47,23 +44,19 @@ impl Secrets {
         self.make_tls();
     }
 
-    fn get(&self, key: &str) -> Option<&Vec<u8>> {
-        self.passed.get(&format!("collect.{}.{key}", self.stream))
+    fn get(&self, key: &str) -> Option<&[u8]> {
+        self.passed.get(&format!("collect.{}.{key}", self.stream)).map(Vec::as_slice)
     }
 
     /// Connections go on with what they began with. What is wrong does not take the place of what works, unless that
     /// would let in whom the new one keeps out.
     fn make_tls(&mut self) {
-        let pem = Pem {
-            certificate: self.get("certificate").cloned(),
-            key: self.get("key").cloned(),
-            client_ca: self.get("client_ca").cloned(),
-        };
+        let pem = Pem { certificate: self.get("certificate"), key: self.get("key"), client_ca: self.get("client_ca") };
         if pem.certificate.is_none() && !self.settings.speaks_tls {
             return;
         }
-        match https::server_config(&format!("collect.{}", self.stream), &pem, self.settings.asks) {
-            Ok(config) => self.tls = Some(config),
+        match self.server(pem) {
+            Ok(config) => self.tls = Some(Arc::new(config)),
             Err(why) => {
                 if self.settings.asks {
                     self.tls = None;
@@ -72,6 +65,12 @@ impl Secrets {
                 eprintln!("raven-worker {}: HTTPS {then}: {why}", self.stream);
             }
         }
+    }
+
+    fn server(&self, pem: Pem<'_>) -> Result<rustls::ServerConfig, CredentialError> {
+        let mut config = server_config(&format!("collect.{}", self.stream), pem, self.settings.asks)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 
     /// For connections to come.
@@ -91,23 +90,6 @@ impl Secrets {
                 }
                 Door::Guarded(credentials)
             }
-        }
-    }
-}
-
-/// Without moving the descriptor's position, which others that hold the same memfd share.
-fn read(fd: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let mut part = [0; 4096];
-    loop {
-        let at = i64::try_from(content.len()).unwrap_or(i64::MAX);
-        let read = nix::sys::uio::pread(fd, &mut part, at)?;
-        if read == 0 {
-            return Ok(content);
-        }
-        content.extend_from_slice(&part[..read]);
-        if content.len() > SECRET_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than 1 MiB"));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -39,6 +40,30 @@ pub fn memfd_of(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     }
     seal(fd.as_fd(), libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL)?;
     Ok(fd)
+}
+
+/// All of a memfd that [`memfd_of`] made; up to 64 KiB in one allocation, so that who wipes it wipes all. By position:
+/// its offset is shared with those who got the same descriptor before. No call but `pread64`, which is all that a
+/// collector may do to a file.
+///
+/// # Errors
+/// The kernel's.
+pub fn content_of(fd: OwnedFd) -> io::Result<Vec<u8>> {
+    let file = File::from(fd);
+    let (mut content, mut len) = (vec![0; 64 << 10], 0);
+    loop {
+        match file.read_at(&mut content[len..], len as u64) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if len == content.len() {
+            content.resize(len * 2, 0);
+        }
+    }
+    content.truncate(len);
+    Ok(content)
 }
 
 /// The same memory behind a descriptor that can only read. Needs `/proc`.
@@ -242,6 +267,16 @@ mod tests {
         let fd = memfd_of("test", b"[site]").unwrap();
         assert_eq!(len(&fd).unwrap(), 6);
         assert!(Mapping::shared(&fd, 4096).is_err());
+    }
+
+    #[test]
+    fn all_of_a_memfd_is_read_by_each_that_shares_its_offset() {
+        for content in [vec![], b"[site]".to_vec(), vec![7; 64 << 10], vec![7; 300_001]] {
+            let fd = memfd_of("test", &content).unwrap();
+            for _ in 0..2 {
+                assert_eq!(content_of(fd.try_clone().unwrap()).unwrap(), content);
+            }
+        }
     }
 
     #[test]

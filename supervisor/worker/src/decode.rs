@@ -25,15 +25,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use raven_buffer::tail::TailClient;
 use raven_decode::snmp::{Names, Users, mib, read_users};
 use raven_jail::channel::{Channel, ChannelError};
+use raven_jail::memory::content_of;
 use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use ring::Ring;
 use serde_json::value::RawValue;
-use std::fs::File;
 use std::io::ErrorKind;
-use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -176,29 +174,20 @@ fn know(knowledge: &Knowledge, config: &Config) {
 
 /// The users of SNMPv3, by whose keys stored notifications are read.
 fn know_users(knowledge: &Knowledge, fd: OwnedFd) {
-    let mut text = Zeroizing::new(String::new());
-    // Read by position: the trap collector has the same memory.
-    let read = read_all(&File::from(fd), &mut text).map_err(|error| error.to_string());
-    let users = read.and_then(|()| read_users(&text).map_err(|error| error.to_string()));
+    let read = content_of(fd).map(Zeroizing::new).map_err(|error| error.to_string());
+    let users = read.and_then(|text| read_users(&String::from_utf8_lossy(&text)).map_err(|error| error.to_string()));
     match users.and_then(|users| Users::new(users).map_err(|error| error.to_string())) {
         Ok(users) => *knowledge.users.borrow_mut() = users,
         Err(why) => eprintln!("raven-worker decode: collect.trap.users: {why}"),
     }
 }
 
-fn read_all(file: &File, text: &mut String) -> std::io::Result<()> {
-    let mut bytes = Zeroizing::new(vec![0; file.metadata()?.len() as usize]);
-    file.read_exact_at(&mut bytes, 0)?;
-    text.push_str(&String::from_utf8_lossy(&bytes));
-    Ok(())
-}
-
 /// Names of OIDs from the operator's MIB modules, besides the standard ones.
 fn name_oids(knowledge: &Knowledge, fd: OwnedFd) {
-    let mut all = Vec::new();
-    if let Err(error) = File::from(fd).read_to_end(&mut all) {
-        return eprintln!("raven-worker decode: the MIB modules cannot be read: {error}");
-    }
+    let all = match content_of(fd) {
+        Ok(all) => all,
+        Err(error) => return eprintln!("raven-worker decode: the MIB modules cannot be read: {error}"),
+    };
     let modules = modules(&all);
     let files: Vec<_> = modules.iter().map(|(name, text)| mib::MibFile { name, text }).collect();
     let mut names = Names::standard();

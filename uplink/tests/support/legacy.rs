@@ -28,7 +28,7 @@ impl Collector {
         let (dir, port) = (dir.join("nfcapd"), free_port());
         fs::create_dir_all(&dir).unwrap();
         let mut nfcapd = Command::new("nfcapd");
-        nfcapd.args(["-b", "127.0.0.1", "-t", "3600", "-B", "4000000", "-p", &port.to_string(), "-w"]).arg(&dir);
+        nfcapd.args(["-b", "127.0.0.1", "-t", "2", "-B", "4000000", "-p", &port.to_string(), "-w"]).arg(&dir);
         Self::start(port, dir, &mut nfcapd)
     }
 
@@ -60,20 +60,21 @@ impl Collector {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
-    /// Ends nfcapd; flows, packets and bytes that nfdump reads from its file.
-    pub fn flows(mut self) -> [u64; 3] {
-        self.end("TERM");
-        let output = Command::new("nfdump").arg("-R").arg(&self.dir).arg("-I").output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ["Flows: ", "Packets: ", "Bytes: "].map(|name| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
-        })
-    }
-
-    fn end(&mut self, signal: &str) {
-        Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
-        self.child.wait().unwrap();
+    /// Flows, packets and bytes that nfdump reads from nfcapd's files, once there are as many flows as are wanted; after
+    /// 20 seconds those that are there. nfcapd begins a file every two seconds: the one it ends with may be left without
+    /// a name (1.7.1).
+    pub fn flows(&self, wanted: u64) -> [u64; 3] {
+        let begun = Instant::now();
+        loop {
+            let output = Command::new("nfdump").arg("-R").arg(&self.dir).arg("-I").output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+            let read = ["Flows: ", "Packets: ", "Bytes: "].map(|name| value(name).unwrap_or(0));
+            if read[0] >= wanted || begun.elapsed() > Duration::from_secs(20) {
+                return read;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 

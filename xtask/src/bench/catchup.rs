@@ -43,11 +43,8 @@ fn drain_rate(bench: &Bench, speaks: Speaks) -> Result<f64> {
     std::thread::sleep(Duration::from_secs(AWAY));
     let receiver = Receiver::start(speaks, &format!("127.0.0.1:{port}"), None)?;
     let backlog_at = Instant::now();
-    while receiver.records() == 0 {
-        if backlog_at.elapsed() > Duration::from_mins(2) {
-            bail!("nothing arrives at the receiver: {}", raven.stream(raven.inputs()[0])?);
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    if !receiver.has_begun(Duration::from_mins(2)) {
+        bail!("nothing arrives at the receiver: {}", raven.stream(raven.inputs()[0])?);
     }
     let started = Instant::now();
     let rate = loop {

@@ -134,6 +134,13 @@ impl Running {
         Ok(self.child.try_wait()?.is_some())
     }
 
+    /// Ends it before its time.
+    pub fn end(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Waits for its end.
     pub fn wait(self) -> Result<Sent> {
         let output = self.child.wait_with_output()?;

@@ -53,15 +53,14 @@ pub fn cpu_of(pid: u32) -> f64 {
 
 /// Memory of `root` and its children, MiB: each shared page counted once, in shares (PSS, `proc_pid_smaps(5)`).
 pub fn pss_mib(root: u32) -> Result<f64> {
-    let mut kib = 0;
-    for (pid, _) in family(root) {
-        // A process that ended in between has no memory.
-        if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
-            let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("smaps_rollup has no Pss")?;
-            kib += line.trim().trim_end_matches("kB").trim().parse::<u64>()?;
-        }
-    }
-    Ok(kib as f64 / 1024.0)
+    family(root).iter().map(|(pid, _)| pss_of(*pid)).sum()
+}
+
+/// The same of one process, without its children; none when it is gone.
+pub fn pss_of(pid: u32) -> Result<f64> {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return Ok(0.0) };
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("smaps_rollup has no Pss")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? as f64 / 1024.0)
 }
 
 /// The middle one; the mean of both in the middle of an even number.

@@ -4,7 +4,9 @@
 //! it calls in [`compare`]; how CPU and memory are read is in [`machine`].
 
 mod all_four;
+mod backlog;
 mod catchup;
+mod cgroup;
 mod compare;
 mod decode;
 mod flow;
@@ -34,6 +36,8 @@ use table::Row;
 pub struct Bench {
     /// Folder of the three programs.
     programs: PathBuf,
+    /// Smaller where the full size takes minutes.
+    quick: bool,
     /// Length of the benchmarks that show that nothing is lost, seconds.
     soak: u64,
     /// Megabytes of messages in the ring that is searched.
@@ -42,7 +46,7 @@ pub struct Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 20] = [
+const ALL: [(&str, Measure); 21] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -50,6 +54,7 @@ const ALL: [(&str, Measure); 20] = [
     ("tcp-cpu", tcp::cpu),
     ("disk", udp::disk),
     ("catchup", catchup::run),
+    ("backlog", backlog::run),
     ("idle", idle::run),
     ("flow-cpu", flow::cpu),
     ("flow-rate", flow::rate),
@@ -68,7 +73,8 @@ const ALL: [(&str, Measure); 20] = [
 /// Runs one or all and prints the table.
 pub fn run(mut args: Args) -> Result<()> {
     let json = args.flag("--json");
-    let soak = if args.flag("--quick") { 20 } else { 60 };
+    let quick = args.flag("--quick");
+    let soak = if quick { 20 } else { 60 };
     let search_mb = args.option("--search-mb")?.unwrap_or(1000);
     let folder: Option<PathBuf> = args.option("--bin-dir")?;
     let name = args.word();
@@ -82,7 +88,7 @@ pub fn run(mut args: Args) -> Result<()> {
     if let Err(error) = apt::install(&apt::REFERENCES) {
         eprintln!("without some references: {error:#}");
     }
-    let bench = Bench { programs, soak, search_mb };
+    let bench = Bench { programs, quick, soak, search_mb };
     let mut rows = Vec::new();
     for (name, measure) in chosen {
         eprintln!("measuring {name} …");

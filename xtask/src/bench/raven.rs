@@ -44,12 +44,17 @@ impl Raven {
         Self::start_with(programs, &[what], "")
     }
 
-    /// Starts one and waits until it is ready; `more` goes on from the table `[buffer]`.
+    /// Starts one that receives several things; `more` goes on from the table `[buffer]`.
     pub fn start_with(programs: &Path, what: &[What], more: &str) -> Result<Self> {
+        Self::start_sized(programs, what, "2GiB", more)
+    }
+
+    /// Starts one with a ring of so much, and waits until it is ready.
+    pub fn start_sized(programs: &Path, what: &[What], disk: &str, more: &str) -> Result<Self> {
         let inputs = what.iter().map(|&what| Ok(Input { what, port: free_port()? })).collect::<Result<Vec<_>>>()?;
         let dir = tempfile::Builder::new().prefix("raven-bench-").tempdir()?;
         let config = dir.path().join("raven.toml");
-        std::fs::write(&config, text(&inputs) + more)?;
+        std::fs::write(&config, text(&inputs, disk) + more)?;
         let mut appliance = Appliance::start(programs, &config, &dir.path().join("data"))?;
         appliance.wait_ready(|| false)?;
         // Start-up is not measured: let it end.
@@ -108,8 +113,8 @@ impl Raven {
     }
 }
 
-/// The configuration: these inputs and no others.
-fn text(inputs: &[Input]) -> String {
+/// The configuration: these inputs and no others, and a ring of so much.
+fn text(inputs: &[Input], disk: &str) -> String {
     let ports = |of: fn(What) -> bool| -> String {
         let ports = inputs.iter().filter(|input| of(input.what)).map(|input| input.port.to_string());
         ports.collect::<Vec<_>>().join(", ")
@@ -140,7 +145,7 @@ http = []
 [collect.host]
 enabled = false
 [buffer]
-disk = "2GiB"
+disk = "{disk}"
 "#
     )
 }

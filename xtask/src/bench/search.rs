@@ -30,7 +30,9 @@ const ROUNDS: usize = 3;
 
 /// Fills a ring, writes the file, searches both in turn.
 pub fn run(bench: &Bench) -> Result<Vec<Row>> {
-    let raven = Raven::start(&bench.programs, What::SyslogUdp)?;
+    // On the disk they are a quarter of that, or less.
+    let disk = format!("{}MiB", 1024 + bench.search_mb / 2);
+    let raven = Raven::start_sized(&bench.programs, &[What::SyslogUdp], &disk, "")?;
     fill(bench, &raven)?;
     let dir = tempfile::Builder::new().prefix("raven-search-").tempdir()?;
     let file = dir.path().join("messages.zst");

@@ -4,9 +4,11 @@
 //! there after a power cut. For measurements it only counts.
 
 mod http;
+mod latency;
 mod relp;
 
 use anyhow::{Context, Result};
+use latency::Latency;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How a receiver speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub enum Speaks {
 pub struct Taken {
     records: AtomicU64,
     file: Option<Mutex<File>>,
+    latency: Latency,
 }
 
 impl Taken {
@@ -81,6 +84,25 @@ impl Receiver {
     /// Records taken and acknowledged.
     pub fn records(&self) -> u64 {
         self.taken.records.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the first record, so long at most; whether it came.
+    pub fn has_begun(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.records() == 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.records() > 0
+    }
+
+    /// Measures, from now on, how long what Raven receives from now on takes to come here (RELP only).
+    pub fn watch(&self) {
+        self.taken.latency.watch();
+    }
+
+    /// The slowest in a hundred of those; `None` when there was none.
+    pub fn p99(&self) -> Option<Duration> {
+        self.taken.latency.quantile(0.99)
     }
 }
 

@@ -35,12 +35,16 @@ pub fn serve(mut socket: impl Read + Write, taken: &Taken) -> Result<()> {
 fn answer(bytes: &[u8], socket: &mut impl Write, taken: &Taken) -> Result<Option<usize>> {
     let (mut lines, mut answers) = (Vec::new(), Vec::new());
     let (mut used, mut records, mut open) = (0, 0, true);
+    let watch = taken.latency.now();
     while let Some(frame) = read(&bytes[used..])? {
         used += frame.len;
         match frame.command {
             b"syslog" => {
                 if taken.keeps() {
                     line(&mut lines, frame.data);
+                }
+                if let Some(watch) = &watch {
+                    watch.note(frame.data);
                 }
                 records += 1;
                 respond(&mut answers, frame.txnr, b"200 OK");
