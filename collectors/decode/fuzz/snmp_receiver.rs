@@ -2,8 +2,8 @@
 //! Shared by the fuzz target and by the test that replays its inputs.
 
 use raven_decode::snmp::{
-    Access, AuthProtocol, Communities, Engine, EngineId, Engines, LocalEngine, Manager, Message, Names, Origin, Outcome,
-    Own, PrivProtocol, Seconds, Secret, User, Users, answer, as_bytes, as_it_came, check, decode,
+    Access, AuthProtocol, Communities, Engine, EngineId, Engines, LocalEngine, Manager, Message, Names, Origin,
+    Outcome, Own, PrivProtocol, Seconds, Secret, User, Users, answer, as_bytes, as_it_came, check, decode,
 };
 
 pub struct Receiver {

@@ -61,7 +61,8 @@ fn restated(raw: &[u8], is_accepted: bool) {
         let first: Vec<String> = pdu.varbinds.iter().take(2).map(|varbind| format!("{:?}", varbind.oid)).collect();
         assert_eq!(first, ["1.3.6.1.2.1.1.3.0", "1.3.6.1.6.3.1.1.4.1.0"]);
     }
-    assert!(manager.hear(raw, |_| true, NOW).is_err(), "a notification is no answer");
+    let heard = manager.hear(raw, |_| true, NOW);
+    assert!(!is_accepted || heard.is_err(), "a notification is no answer");
 }
 
 /// The corpus, and the receiver that takes all of it that is sound.

@@ -162,12 +162,7 @@ impl Manager {
 
     /// Reads what came from the manager, and learns its id and its clock from it. `waits` says whether a message of a
     /// number waits for an answer: from what answers no such message nothing is learned, and it is `None`.
-    pub fn hear(
-        &mut self,
-        raw: &[u8],
-        waits: impl Fn(i32) -> bool,
-        now: Seconds,
-    ) -> Result<Option<Heard>, Refused> {
+    pub fn hear(&mut self, raw: &[u8], waits: impl Fn(i32) -> bool, now: Seconds) -> Result<Option<Heard>, Refused> {
         match (&mut self.0, Message::read(raw)?) {
             (Whom::Community(ours), Message::Community(message)) => {
                 of_community(&message, ours).map(|heard| Some(heard).filter(|heard| waits(heard.id())))

@@ -144,7 +144,15 @@ fn response(w: &mut Writer, to: &Common<'_>, error: i32) {
 }
 
 /// A message of ours, by our own clock, to the user of whom `to` came.
-fn send(id: i32, level: Level, user: &[u8], keys: Option<&Keys>, scoped: Vec<u8>, local: &mut LocalEngine, now: Seconds) -> Vec<u8> {
+fn send(
+    id: i32,
+    level: Level,
+    user: &[u8],
+    keys: Option<&Keys>,
+    scoped: Vec<u8>,
+    local: &mut LocalEngine,
+    now: Seconds,
+) -> Vec<u8> {
     let nonce = Nonce { boots: local.boots(), time: local.time(now), salt: local.next_salt() };
     let engine = local.id();
     let header = Header { id, level, reportable: false, engine: engine.as_bytes(), user, keys, nonce };

@@ -228,7 +228,8 @@ mod tests {
             link_down(w);
         });
         let told_proxied = told(&proxied, &ORIGIN).unwrap();
-        let addresses: Vec<&String> = told_proxied.iter().filter(|one| one.starts_with("1.3.6.1.6.3.18.1.3.0")).collect();
+        let addresses: Vec<&String> =
+            told_proxied.iter().filter(|one| one.starts_with("1.3.6.1.6.3.18.1.3.0")).collect();
         assert_eq!(addresses, ["1.3.6.1.6.3.18.1.3.0 IpAddress([198, 51, 100, 1])"], "what a proxy said stays");
         let v6 = Origin { source: "[2001:db8::7]:162".parse().unwrap(), ..ORIGIN };
         let told_v6 = told(&v2c(PduKind::TrapV2, link_down), &v6).unwrap();

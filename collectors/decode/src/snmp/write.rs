@@ -141,9 +141,9 @@ mod tests {
             let mark = writer.mark();
             writer.octets(&vec![7; length]);
             writer.integer(-5);
-            writer.wrap(ber::SEQUENCE, mark);
+            writer.wrap(SEQUENCE, mark);
             let bytes = writer.finish();
-            let mut reader = Reader::new(&bytes).inside(ber::SEQUENCE).unwrap();
+            let mut reader = Reader::new(&bytes).inside(SEQUENCE).unwrap();
             assert_eq!(reader.integer(), Ok(-5));
             assert_eq!(reader.octets().unwrap().len(), length);
             assert_eq!(reader.end(), Ok(()));

@@ -227,9 +227,7 @@ fn of_snmp(name: &str, to: &Destination) -> Vec<Flaw> {
     let set = [("community", to.community.is_some()), ("user", to.user.is_some())];
     if to.kind != Kind::Snmp {
         let idle = set.into_iter().filter(|(_, set)| *set);
-        return idle
-            .map(|(key, _)| at(key, &format!("`{key}` is for SNMP"), "`kind = \"snmp\"` beside it"))
-            .collect();
+        return idle.map(|(key, _)| at(key, &format!("`{key}` is for SNMP"), "`kind = \"snmp\"` beside it")).collect();
     }
     let mut flaws = Vec::new();
     let one = "`community = \"secret:NAME\"` for version 2c, or `user = \"secret:NAME\"` for version 3";
