@@ -8,7 +8,9 @@ mod retries;
 
 pub use retries::{Letter, Retries};
 
+use crate::attempt::Failure;
 use crate::ndjson::{self, Ndjson};
+use crate::standing::Shared;
 use raven_model::record::Record;
 use raven_model::units::{Seq, UnixNanos};
 use std::cell::Cell;
@@ -80,6 +82,21 @@ impl DeadLetters {
         }
         file.write_all(&line)?;
         file.sync_data()
+    }
+
+    /// Adds a record, and counts it as done with. The error is that of the file.
+    pub fn bury(
+        &self,
+        standing: &Shared,
+        seq: Seq,
+        record: &Record<'_>,
+        listener: &str,
+        reason: &str,
+    ) -> Result<(), Failure> {
+        let unwritable = |error| Failure::config(format!("{}: {error}", self.path().display()));
+        self.add(seq, record, listener, reason).map_err(unwritable)?;
+        standing.borrow_mut().buried(seq);
+        Ok(())
     }
 
     /// Letters given up for room since the last call.

@@ -7,7 +7,7 @@ use crate::reader::Reader;
 use crate::secrets::Own;
 use crate::source::Source;
 use crate::standing::Shared;
-use crate::{http, nats, relp, session, syslog, udp};
+use crate::{http, informs, nats, relp, session, syslog, udp};
 use raven_model::config::{Destination, Kind};
 use std::future::Future;
 use std::pin::Pin;
@@ -110,6 +110,7 @@ impl<S: Source> Feed<S> {
             Kind::Syslog => syslog::attempt(self).await,
             Kind::Nats => nats::attempt(self, &mut memory.session).await,
             Kind::Udp => udp::attempt(self).await,
+            Kind::Snmp => informs::attempt(self, &mut memory.informs).await,
         }
     }
 
@@ -164,6 +165,7 @@ impl<S: Source> Feed<S> {
 struct Memory {
     http: http::Memory,
     session: session::Memory,
+    informs: informs::Memory,
 }
 
 /// A backfill lane without work for [`IDLE`] needs no connection. Never, for the live lane.

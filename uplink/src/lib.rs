@@ -19,6 +19,7 @@ pub mod envelope;
 pub mod feed;
 pub mod fleet;
 pub mod http;
+pub mod informs;
 pub mod lanes;
 mod link;
 pub mod metrics;

@@ -226,11 +226,12 @@ impl<'a, S: Source, P: Protocol> Session<'a, S, P> {
             let poison = protocol.unfit(seq, record, listener);
             let poison = poison.or_else(|| memory.poison(seq, || standing.borrow().acked_count()));
             if let Some(reason) = poison {
-                match dead.add(seq, record, listener, &reason) {
-                    Ok(()) => standing.borrow_mut().buried(seq),
-                    Err(error) => unwritable = Some(format!("{}: {error}", dead.path().display())),
+                unwritable = dead.bury(&standing, seq, record, listener, &reason).err();
+                if unwritable.is_some() {
+                    return More::Undo;
                 }
-                return if unwritable.is_some() { More::Undo } else { More::Yes };
+                memory.forget(seq);
+                return More::Yes;
             }
             protocol.write(out, window.send(seq), seq, record, listener);
             if window.has_room() && out.len() < OUT_MAX { More::Yes } else { More::No }
@@ -238,7 +239,7 @@ impl<'a, S: Source, P: Protocol> Session<'a, S, P> {
         if !self.out.is_empty() {
             self.feed.event(Event::Sent);
         }
-        unwritable.map_or(Ok(()), |words| Err(Failure::config(words)))
+        unwritable.map_or(Ok(()), Err)
     }
 
     /// Takes the answers that have come.

@@ -57,6 +57,16 @@ impl Path {
         Rc::new(RefCell::new(Self { socket: None, count: 0, peer: None, fault: None, bucket, told: Told::default() }))
     }
 
+    /// Whether a datagram may go out now; if not, when to ask again.
+    pub fn ready(&mut self, lane: Lane, now: Instant) -> Result<(), Instant> {
+        self.bucket.ready(lane, now)
+    }
+
+    /// A datagram of so many bytes went out.
+    pub fn spend(&mut self, bytes: usize) {
+        self.bucket.spend(bytes);
+    }
+
     /// The socket that `count` counts does not work: neither lane goes on with it.
     fn give_up(&mut self, count: u64, failure: &Failure) {
         if self.count == count {
@@ -227,16 +237,8 @@ impl<S: Source> Session<'_, S> {
             let datagram = in_envelope(envelope.as_mut(), text, seq, record, listener);
             if datagram.len() > most {
                 let reason = format!("{} bytes, and a datagram has {most} at most", datagram.len());
-                return match dead.add(seq, record, listener, &reason) {
-                    Ok(()) => {
-                        standing.borrow_mut().buried(seq);
-                        More::Yes
-                    }
-                    Err(error) => {
-                        held = Some(Held::Broken(Failure::config(format!("{}: {error}", dead.path().display()))));
-                        More::Undo
-                    }
-                };
+                held = dead.bury(standing, seq, record, listener, &reason).err().map(Held::Broken);
+                return if held.is_some() { More::Undo } else { More::Yes };
             }
             let source = record.received.source;
             match send(socket, path, &templates.borrow(), *lane, source, datagram) {

@@ -9,10 +9,9 @@ use raven_model::record::{Context, Received, frame_len, write_frame};
 use raven_model::units::UnixNanos;
 use raven_uplink::sim::SimRing;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
-use support::legacy::{Collector, has};
+use support::legacy::{Collector, has, traps};
 use support::rsyslog::{ACCEPTED, Rsyslog};
 use support::{MemoryCursors, SimFleet, fleet, free_port, run, status, until, until_acked, uplinks};
 
@@ -204,30 +203,6 @@ fn rsyslog_gets_messages_as_they_came_and_in_an_envelope_where_that_is_wanted() 
     }
 }
 
-/// Datagrams that net-snmp's own tool sends.
-fn traps() -> Vec<Vec<u8>> {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let to = socket.local_addr().unwrap().to_string();
-    let v1 = ["-v", "1", "-c", "public", &to, ".1.3.6.1.4.1.8072.9999", "192.0.2.99", "6", "17", "55"];
-    let v2 = ["-v", "2c", "-c", "public", &to, "55", ".1.3.6.1.4.1.8072.2.3.0.1"];
-    let v3 = [
-        ["-v", "3", "-e", "0x8000000001020304", "-u", "raven", "-l", "authPriv"].as_slice(),
-        &["-a", "SHA", "-A", "authauthauth", "-x", "AES", "-X", "privprivpriv", &to, "55", ".1.3.6.1.4.1.8072.2.3.0.1"],
-    ]
-    .concat();
-    [&v1[..], &v2[..], &v3[..]]
-        .map(|arguments| {
-            let varbind = [".1.3.6.1.4.1.8072.2.3.2.1", "s", "raven-mark"];
-            let sent = Command::new("snmptrap").args(arguments).args(varbind).env("MIBS", "").output().unwrap();
-            assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-            let mut datagram = vec![0; 2000];
-            let len = socket.recv(&mut datagram).unwrap();
-            datagram[..len].to_vec()
-        })
-        .to_vec()
-}
-
 #[test]
 fn snmptrapd_reads_traps_of_all_three_versions() {
     if !has("snmptrapd") || !has("snmptrap") {
@@ -236,7 +211,7 @@ fn snmptrapd_reads_traps_of_all_three_versions() {
     let (dir, ring) = (tempfile::tempdir().unwrap(), SimRing::new());
     let user = "createUser -e 0x8000000001020304 raven SHA authauthauth AES privprivpriv";
     let snmptrapd = Collector::snmptrapd(dir.path(), user);
-    let traps = traps();
+    let traps = traps("raven-mark");
     ring.store("trap", &traps.iter().map(Vec::as_slice).collect::<Vec<_>>());
     run(async {
         let line = format!(r#"old kind=udp to=127.0.0.1:{} streams=["trap"]"#, snmptrapd.port);

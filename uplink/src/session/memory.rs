@@ -17,7 +17,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub(super) fn refused(&mut self, seq: Seq, acked: u64) {
+    /// It was refused, when so many acknowledgements were counted.
+    pub(crate) fn refused(&mut self, seq: Seq, acked: u64) {
         if self.refused.len() >= REFUSED_MAX {
             self.refused.pop_first();
         }
@@ -26,7 +27,7 @@ impl Memory {
 
     /// Why `seq` goes to the dead letters: refused often enough while others were taken.
     #[inline]
-    pub(super) fn poison(&self, seq: Seq, acked: impl FnOnce() -> u64) -> Option<String> {
+    pub(crate) fn poison(&self, seq: Seq, acked: impl FnOnce() -> u64) -> Option<String> {
         if self.refused.is_empty() {
             return None;
         }
@@ -35,6 +36,11 @@ impl Memory {
             return None;
         }
         Some(format!("refused {times} times"))
+    }
+
+    /// It is in the dead letters: sent again, it begins anew.
+    pub(crate) fn forget(&mut self, seq: Seq) {
+        self.refused.remove(&seq);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::free_port;
 use std::fs;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,11 +38,28 @@ impl Collector {
         let (dir, port) = (dir.join("snmptrapd"), free_port());
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("snmptrapd.conf"), format!("disableAuthorization yes\n{config}\n")).unwrap();
-        let mut snmptrapd = Command::new("snmptrapd");
-        snmptrapd.args(["-f", "-n", "-On", "-C", "-c"]).arg(dir.join("snmptrapd.conf")).arg("-Lf");
-        snmptrapd.arg(dir.join("log")).arg(format!("udp:127.0.0.1:{port}"));
-        snmptrapd.env("SNMP_PERSISTENT_DIR", &dir).env("MIBS", "");
+        let mut snmptrapd = Self::snmptrapd_on(port, &dir);
         Self::start(port, dir, &mut snmptrapd)
+    }
+
+    /// Ends it; [`again`](Self::again) starts it anew, on the same port and with what it kept.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts snmptrapd again.
+    pub fn again(&mut self) {
+        let mut snmptrapd = Self::snmptrapd_on(self.port, &self.dir);
+        *self = Self::start(self.port, self.dir.clone(), &mut snmptrapd);
+    }
+
+    fn snmptrapd_on(port: u16, dir: &Path) -> Command {
+        let mut snmptrapd = Command::new("snmptrapd");
+        snmptrapd.args(["-f", "-n", "-On", "-A", "-C", "-c"]).arg(dir.join("snmptrapd.conf")).arg("-Lf");
+        snmptrapd.arg(dir.join("log")).arg(format!("udp:127.0.0.1:{port}"));
+        snmptrapd.env("SNMP_PERSISTENT_DIR", dir).env("MIBS", "");
+        snmptrapd
     }
 
     fn start(port: u16, dir: PathBuf, command: &mut Command) -> Self {
@@ -83,4 +101,28 @@ impl Drop for Collector {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Datagrams that net-snmp's own tool sends: versions 1, 2c and 3, the last one encrypted. Each says `mark`.
+pub fn traps(mark: &str) -> Vec<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let to = socket.local_addr().unwrap().to_string();
+    let v1 = ["-v", "1", "-c", "public", &to, ".1.3.6.1.4.1.8072.9999", "192.0.2.99", "6", "17", "55"];
+    let v2 = ["-v", "2c", "-c", "public", &to, "55", ".1.3.6.1.4.1.8072.2.3.0.1"];
+    let v3 = [
+        ["-v", "3", "-e", "0x8000000001020304", "-u", "raven", "-l", "authPriv"].as_slice(),
+        &["-a", "SHA", "-A", "authauthauth", "-x", "AES", "-X", "privprivpriv", &to, "55", ".1.3.6.1.4.1.8072.2.3.0.1"],
+    ]
+    .concat();
+    [&v1[..], &v2[..], &v3[..]]
+        .map(|arguments| {
+            let varbind = [".1.3.6.1.4.1.8072.2.3.2.1", "s", mark];
+            let sent = Command::new("snmptrap").args(arguments).args(varbind).env("MIBS", "").output().unwrap();
+            assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+            let mut datagram = vec![0; 2000];
+            let len = socket.recv(&mut datagram).unwrap();
+            datagram[..len].to_vec()
+        })
+        .to_vec()
 }

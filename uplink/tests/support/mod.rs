@@ -4,6 +4,7 @@
 pub mod certificates;
 pub mod envelope;
 pub mod legacy;
+pub mod manager;
 pub mod nats;
 pub mod prometheus;
 pub mod receiver;

@@ -106,7 +106,7 @@ impl Writer {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::super::ber::{self, Reader};
+    use super::super::ber::Reader;
     use super::*;
 
     #[test]
