@@ -6,10 +6,13 @@ mod support;
 use raven_decode::snmp::{
     Access, AuthProtocol, Communities, Engine, EngineId, LocalEngine, Seconds, Secret, User, Users,
 };
+use raven_model::delivery::Which;
 use raven_uplink::sim::SimRing;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::legacy::{Collector, has, traps};
 use support::manager::{Answer, SimManager};
@@ -305,12 +308,45 @@ fn silence_about_one_record_is_its_refusal_while_others_are_answered() {
 }
 
 #[test]
+fn a_dead_letter_goes_out_again_as_often_as_an_operator_wants() {
+    let (dir, ring) = (tempfile::tempdir().unwrap(), SimRing::new());
+    let takes = Arc::new(AtomicBool::new(false));
+    let takes_it = Arc::clone(&takes);
+    let manager = SimManager::start(access(b"noc", 3), move |seq, _| {
+        if seq == 7 && !takes_it.load(Ordering::Relaxed) { Answer::Error(5) } else { Answer::Usual }
+    });
+    run(async {
+        let mut fleet = one(dir.path(), &ring, manager.port, COMMUNITY, "");
+        store(&ring, &marked(1, 20));
+        let mut stored = 20;
+        until_acked(&mut fleet, "noc", 20).await;
+        assert_eq!((dead(&mut fleet), manager.told().times["arena/trap/7"]), (1, 5));
+        assert_eq!(fleet.retry(&Which::default()).unwrap()[0].letters, 1);
+        while manager.told().times["arena/trap/7"] < 10 {
+            stored += 1;
+            store(&ring, &marked(stored, 1));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(dead(&mut fleet), 1, "it was refused five times more");
+        takes.store(true, Ordering::Relaxed);
+        until("it is taken", || {
+            // The answer to the tenth may still be on its way.
+            fleet.retry(&Which::default()).unwrap();
+            status(&mut fleet, "noc").dead.delivered == 1
+        })
+        .await;
+        assert_eq!(dead(&mut fleet), 0);
+        fleet.stop().await;
+    });
+}
+
+#[test]
 fn silence_about_all_is_the_manager_s() {
     let (dir, ring) = (tempfile::tempdir().unwrap(), SimRing::new());
-    let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let is_open = std::sync::Arc::clone(&open);
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
     let manager = SimManager::start(access(b"noc", 3), move |_, _| {
-        if is_open.load(std::sync::atomic::Ordering::Relaxed) { Answer::Usual } else { Answer::Lost }
+        if is_open.load(Ordering::Relaxed) { Answer::Usual } else { Answer::Lost }
     });
     store(&ring, &marked(1, 20));
     run(async {
@@ -320,7 +356,7 @@ fn silence_about_all_is_the_manager_s() {
         assert_eq!((status.acknowledged, status.dead.held), (0, 0));
         let told = status.last_error.unwrap();
         assert!(told.contains("acknowledged nothing for") && told.contains("does not know our community"), "{told}");
-        open.store(true, std::sync::atomic::Ordering::Relaxed);
+        open.store(true, Ordering::Relaxed);
         until_acked(&mut fleet, "noc", 20).await;
         assert_eq!(dead(&mut fleet), 0);
         fleet.stop().await;

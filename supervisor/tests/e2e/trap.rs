@@ -6,7 +6,7 @@ use raven_model::query::RecordView;
 use rustix::process::Signal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const USERS: &str = "[[user]]\nname = \"noc\"\nauth = \"sha256\"\nauth_password = \"maplesyrup\"\npriv = \"aes128\"\npriv_password = \"pancakes!\"\n";
 const AUTH: [&str; 8] = ["-v3", "-u", "noc", "-a", "SHA-256", "-A", "maplesyrup", "-x"];
@@ -22,11 +22,16 @@ fn plan() -> Option<(Plan, u16)> {
         "[collect.flow]\nudp = []\ntcp = []\n[collect.winevent]\nhttp = []\n[collect.metrics]\nhttp = []\n[collect.host]\nenabled = false\n\
          [collect.trap]\nudp = [{port}]\nusers = \"secret:snmp.toml\"\ncommunities = [\"public\"]\n"
     );
+    secret(&plan, "snmp.toml", USERS);
+    Some((plan, port))
+}
+
+/// Puts a secret among those of an appliance.
+fn secret(plan: &Plan, name: &str, content: &str) {
     let secrets = plan.dir.path().join("secrets");
     std::fs::create_dir_all(&secrets).unwrap();
-    std::fs::write(secrets.join("snmp.toml"), USERS).unwrap();
-    std::fs::set_permissions(secrets.join("snmp.toml"), PermissionsExt::from_mode(0o600)).unwrap();
-    Some((plan, port))
+    std::fs::write(secrets.join(name), content).unwrap();
+    std::fs::set_permissions(secrets.join(name), PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 /// Sends a linkDown; true when the tool is content, which for an inform means an answer.
@@ -143,4 +148,91 @@ fn told_boots(port: u16) -> (Vec<u8>, u32) {
     assert_eq!(rest[0], 0x02);
     let boots = rest[2..2 + usize::from(rest[1])].iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
     (id, boots)
+}
+
+/// Debian's snmptrapd, which takes informs of version 2c and of the user `noc`.
+struct Manager {
+    dir: tempfile::TempDir,
+    port: u16,
+    running: Option<Child>,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let user = "disableAuthorization yes\ncreateUser noc SHA-256 maplesyrup AES pancakes!\n";
+        std::fs::write(dir.path().join("conf"), user).unwrap();
+        Self { dir, port: free_port(), running: None }
+    }
+
+    fn start(&mut self) {
+        let (dir, port) = (self.dir.path(), self.port);
+        let mut snmptrapd = Command::new("snmptrapd");
+        snmptrapd.args(["-f", "-n", "-On", "-A", "-C", "-c"]).arg(dir.join("conf")).arg("-Lf").arg(dir.join("log"));
+        snmptrapd.arg(format!("udp:127.0.0.1:{port}")).env("SNMP_PERSISTENT_DIR", dir).env("MIBS", "");
+        snmptrapd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.running = Some(snmptrapd.spawn().unwrap());
+        let bound = format!("0100007F:{port:04X}");
+        eventually("snmptrapd listens", || std::fs::read_to_string("/proc/net/udp").unwrap().contains(&bound));
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill().unwrap();
+            running.wait().unwrap();
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// From the uplink's jail, by a user and by a community; the manager is away for a while.
+#[test]
+fn a_manager_gets_informs_of_every_trap_that_is_stored() {
+    let Some((mut plan, port)) = plan() else { return };
+    if !Path::new("/usr/sbin/snmptrapd").exists() {
+        eprintln!("SKIPPED: no snmptrapd here: install Debian's package `snmptrapd`");
+        return;
+    }
+    let (mut by_user, mut by_community) = (Manager::new(), Manager::new());
+    secret(&plan, "noc.toml", USERS);
+    secret(&plan, "community", "n0c\n");
+    let uplink = |name: &str, port, shown: &str| {
+        format!("[uplink.{name}]\nkind = \"snmp\"\nto = \"127.0.0.1:{port}\"\nstreams = [\"trap\"]\n{shown}\n")
+    };
+    plan.uplinks = uplink("user", by_user.port, "user = \"secret:noc.toml\"")
+        + &uplink("community", by_community.port, "community = \"secret:community\"");
+    by_user.start();
+    by_community.start();
+    let raven = plan.start();
+    let state = tempfile::tempdir().unwrap();
+    let trap = || assert!(send(state.path(), "snmptrap", &["-v2c", "-c", "public"], port));
+    let taken = |name: &str, count: u64| {
+        eventually("all are acknowledged", || raven.destination(name)["acked_seq"] == count);
+    };
+    eventually("the trap worker listens", || raven.process("trap")["state"] == "running");
+    (0..5).for_each(|_| trap());
+    eventually("they are stored", || trap_stored(&raven) == 5);
+    ["user", "community"].map(|name| taken(name, 5));
+    assert_eq!(raven.destination("user")["ack_class"], "accepted");
+    by_user.stop();
+    (0..5).for_each(|_| trap());
+    taken("community", 10);
+    eventually("it is told", || raven.destination("user")["state"] == "retrying");
+    by_user.start();
+    taken("user", 10);
+    for log in [by_user.log(), by_community.log()] {
+        let missing: Vec<u32> = (1..=10).filter(|seq| !log.contains(&format!("/trap/{seq}\""))).collect();
+        assert!(missing.is_empty(), "{missing:?} of {log}");
+        assert!(log.contains(".1.3.6.1.6.3.1.1.5.3") && log.contains(".1.3.6.1.2.1.2.2.1.8.7"), "{log}");
+    }
+    assert!(!raven.running.log().contains("maplesyrup"));
 }

@@ -236,8 +236,9 @@ fn of_snmp(name: &str, to: &Destination) -> Vec<Flaw> {
         (Some(_), Some(_)) => flaws.push(at("user", "`community` and `user` are both set", one)),
         _ => {}
     }
-    if to.streams.iter().any(|stream| !["trap", "alert"].contains(&stream.as_str())) {
-        flaws.push(at("streams", "a manager takes notifications", "`streams = [\"trap\"]`, `\"alert\"`, or both"));
+    if let Some(other) = to.streams.iter().find(|stream| !["trap", "alert"].contains(&stream.as_str())) {
+        let message = format!("`snmp` sends notifications, and stream `{other}` has none");
+        flaws.push(at("streams", &message, "`streams = [\"trap\"]`, `[\"alert\"]`, or both"));
     }
     flaws
 }

@@ -69,7 +69,7 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
         "kind",
         choice::<Kind>(
             "`\"relp\"`, `\"http\"`, `\"syslog\"`, `\"otlp\"`, `\"otlp_metrics\"`, `\"remote_write\"`, `\"nats\"` or `\"udp\"`",
-            &["relp", "http", "syslog", "otlp", "otlp_metrics", "remote_write", "nats", "udp"],
+            &["relp", "http", "syslog", "otlp", "otlp_metrics", "remote_write", "nats", "udp", "snmp"],
         ),
     ),
     ("to", text::<String>("`\"host:port\"`, or `\"http://host:port/path\"` for HTTP and OTLP")),
@@ -91,6 +91,8 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
     ("credentials", SECRET),
     ("proxy", text::<String>("`\"http://host:port\"`")),
     ("proxy_credentials", SECRET),
+    ("community", SECRET),
+    ("user", SECRET),
 ]);
 
 const SYSLOG: Shape = Shape::Table(&[
@@ -446,6 +448,7 @@ mod tests {
         noc.compression = Some(Compression::Zstd);
         noc.server_name = Some("noc.example".to_owned());
         (noc.proxy, noc.proxy_credentials) = (Some("http://proxy:3128".to_owned()), secret());
+        (noc.community, noc.user) = (secret(), secret());
         config.uplink.insert("noc".to_owned(), noc);
         let all = Tuning {
             enabled: Some(true),
