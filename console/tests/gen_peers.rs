@@ -144,24 +144,36 @@ fn snmptrapd_takes_traps_informs_and_decrypts_version_3() {
     let config = file(
         "snmptrapd.conf",
         "authCommunity log public\n\
-         createUser -e 0x80007ed804726176656e0000 raven SHA-256 authpass1 AES privpass1\nauthUser log raven priv\n",
+         createUser -e 0x80007ed804726176656e0000 raven SHA-256 authpass1 AES privpass1\nauthUser log raven priv\n\
+         createUser noc SHA-256 authpass1 AES privpass1\nauthUser log noc priv\n",
     );
     let (auth, privacy, log) = (file("auth", "authpass1\n"), file("priv", "privpass1\n"), file("log", ""));
     let mut command = Command::new("snmptrapd");
     command.args(["-f", "-Lf", &log, "-On", "-C", "-c", &config, "-m", "", &format!("udp:127.0.0.1:{port}")]);
     let peer = Peer::start(command.env("SNMP_PERSISTENT_DIR", folder.path()), port);
     let to = format!("127.0.0.1:{port}");
-    let run = |mark: &str, extra: &[&str]| {
-        generate(&["trap", "--count", "300", "--rate", "2000", "--mark", mark], &to, extra)
-    };
+    let run =
+        |mark: &str, extra: &[&str]| generate(&["trap", "--count", "300", "--rate", "500", "--mark", mark], &to, extra);
     run("two", &[]);
     let informs = run("inform", &["--inform"]).answers.unwrap();
+    let secrets = ["--version", "3", "--user", "noc", "--auth-file", &auth, "--priv-file", &privacy];
+    let informs_3 = run("inform-three", &[&["--inform"], &secrets[..]].concat()).answers.unwrap();
+    let other = file("other", "authpass2\n");
+    let wrong = ["--version", "3", "--user", "noc", "--auth-file", &other, "--to", &to, "--count", "1"];
+    let refused = common::raven(&[&["gen", "trap", "--inform"], &wrong[..]].concat());
     run("three", &["--version", "3", "--auth-file", &auth, "--priv-file", &privacy]);
-    thread::sleep(Duration::from_millis(500));
+    let until = Instant::now() + Duration::from_secs(20);
+    let came = || String::from_utf8_lossy(&std::fs::read(&log).unwrap()).matches("raven-mark=three/").count();
+    while came() < 300 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(100));
+    }
     peer.end();
-    assert_eq!((informs.acknowledged, informs.unanswered), (300, 0));
+    for informs in [informs, informs_3] {
+        assert_eq!((informs.acknowledged, informs.rejected, informs.unanswered), (300, 0, 0));
+    }
+    assert!(common::code(&refused) == 1 && common::stderr(&refused).contains("wrongDigest"), "{refused:?}");
     let text = std::fs::read(&log).unwrap();
-    for run in ["two", "inform", "three"] {
+    for run in ["two", "inform", "inform-three", "three"] {
         let marks = text.split(|byte| *byte == b'\n').filter_map(Mark::find);
         let numbers: BTreeSet<u64> = marks.filter(|mark| mark.run == run.as_bytes()).map(|mark| mark.n).collect();
         assert!(numbers.into_iter().eq(0..300), "{run}");

@@ -30,7 +30,7 @@ pub struct TrapArgs {
     /// 2c: community
     #[arg(long, value_name = "TEXT", default_value = "public")]
     pub community: String,
-    /// 2c: informs, which the receiver answers; each is repeated until then
+    /// Informs, which the receiver answers; each is repeated until then
     #[arg(long)]
     pub inform: bool,
     /// Informs: time to wait for an answer
@@ -63,7 +63,7 @@ pub struct UsmArgs {
     /// Password for AES-128: the first line of this file, at least 8 bytes
     #[arg(long, value_name = "FILE", requires = "auth_file")]
     pub priv_file: Option<PathBuf>,
-    /// Engine of sender 0, 5 to 32 bytes in hexadecimal; the last two bytes count up by sender
+    /// Traps: engine of sender 0, 5 to 32 bytes in hexadecimal; the last two bytes count up by sender
     #[arg(long, value_name = "HEX", default_value = "80007ed804726176656e0000", value_parser = usm::read_engine)]
     pub engine: usm::EngineId,
 }
@@ -71,24 +71,25 @@ pub struct UsmArgs {
 /// Runs it.
 pub fn run(args: &TrapArgs) -> Result<Summary, Failure> {
     let v3 = args.number == "3";
-    if args.inform && (v3 || args.gso) {
-        return Err(Failure::Usage("--inform goes with --version 2c and without --gso".to_owned()));
+    if args.inform && args.gso {
+        return Err(Failure::Usage("--inform goes without --gso: each inform is answered by itself".to_owned()));
     }
     if args.window == 0 || args.timeout.0.is_zero() || args.community.len() > 100 || args.usm.user.len() > 32 {
         let wrong = "expected: --window and --timeout above 0, --community up to 100 and --user up to 32 bytes";
         return Err(Failure::Usage(wrong.to_owned()));
     }
     let plan = args.common.plan("udp")?;
-    let keys = v3.then(|| usm::Passwords::read(&args.usm)).transpose()?;
-    let notifications = |id| match &keys {
-        Some(keys) => Notifications::v3(&plan.run, id, keys.user(&args.usm, id)),
-        None => Notifications::v2c(&plan.run, id, &args.community, args.inform),
-    };
     if args.inform {
-        let open = |id| InformSender::open(id, &plan, args, notifications(id)).map_err(|error| plan.failed(error));
+        let user = v3.then(|| usm::informant(&args.usm)).transpose()?;
+        let open = |id| InformSender::open(id, &plan, args, user.clone()).map_err(|error| plan.failed(error));
         let mut senders = (0..plan.senders).map(open).collect::<Result<Vec<_>, _>>()?;
         return drive::in_threads(Kind::Trap, &plan, &mut senders);
     }
+    let keys = v3.then(|| usm::Passwords::read(&args.usm)).transpose()?;
+    let notifications = |id| match &keys {
+        Some(keys) => Notifications::v3(&plan.run, id, keys.user(&args.usm, id)),
+        None => Notifications::v2c(&plan.run, id, &args.community),
+    };
     let open = |id| TrapSender::open(id, &plan, args.gso, notifications(id)).map_err(|error| plan.failed(error));
     let mut senders = (0..plan.senders).map(open).collect::<Result<Vec<_>, _>>()?;
     drive::in_turn(Kind::Trap, &plan, &mut senders, &mut ())

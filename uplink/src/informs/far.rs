@@ -131,15 +131,15 @@ impl Far {
         let (peer, user, level) = (self.peer, self.manager.user().unwrap_or_default(), self.manager.level());
         let words = match what {
             Report::UnknownEngine | Report::NotInTimeWindow => return None,
-            Report::UnknownUser => format!("{peer} knows no user `{user}` (unknownUserName)"),
+            Report::UnknownUser => format!("{peer} knows no user `{user}` ({what})"),
             Report::WrongDigest => {
-                format!("{peer} has another authentication password or protocol for user `{user}` (wrongDigest)")
+                format!("{peer} has another authentication password or protocol for user `{user}` ({what})")
             }
             Report::UnsupportedLevel => {
-                format!("{peer} does not take user `{user}` at level {level} (unsupportedSecLevel)")
+                format!("{peer} does not take user `{user}` at level {level} ({what})")
             }
             Report::DecryptionError => {
-                format!("{peer} has another privacy password or protocol for user `{user}` (decryptionError)")
+                format!("{peer} has another privacy password or protocol for user `{user}` ({what})")
             }
         };
         Some(Failure::config(words))

@@ -10,6 +10,7 @@ use super::pdu::{Common, Pdu, PduKind};
 use super::refused::Refused;
 use super::seal::{Header, seal};
 use super::write::Writer;
+use std::fmt;
 
 /// error-status tooBig (RFC 3416, 4.2.7).
 const TOO_BIG: i32 = 1;
@@ -29,6 +30,19 @@ pub enum Report {
     WrongDigest = 5,
     /// usmStatsDecryptionErrors.
     DecryptionError = 6,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnsupportedLevel => "unsupportedSecLevel",
+            Self::NotInTimeWindow => "notInTimeWindow",
+            Self::UnknownUser => "unknownUserName",
+            Self::UnknownEngine => "unknownEngineID",
+            Self::WrongDigest => "wrongDigest",
+            Self::DecryptionError => "decryptionError",
+        })
+    }
 }
 
 impl Report {

@@ -10,10 +10,6 @@ pub const OID: u8 = 0x06;
 pub const SEQUENCE: u8 = 0x30;
 /// TimeTicks (RFC 2578).
 pub const TIME_TICKS: u8 = 0x43;
-/// Response (RFC 3416).
-pub const RESPONSE: u8 = 0xa2;
-/// InformRequest.
-pub const INFORM: u8 = 0xa6;
 /// SNMPv2-Trap.
 pub const TRAP: u8 = 0xa7;
 
@@ -54,19 +50,6 @@ pub fn oid(parts: &[u32]) -> Vec<u8> {
     tlv(OID, &content)
 }
 
-/// The first element: its tag, its content, what follows it.
-pub fn take(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = input.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => (usize::from(*rest.first()?), &rest[1..]),
-        0x82 => (usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?])), &rest[2..]),
-        _ => return None,
-    };
-    Some((tag, rest.get(..len)?, &rest[len..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,14 +71,5 @@ mod tests {
     #[test]
     fn object_identifiers_are_those_of_the_books() {
         assert_eq!(oid(&[1, 3, 6, 1, 4, 1, 32_473, 0]), [6, 9, 0x2b, 6, 1, 4, 1, 0x81, 0xfd, 0x59, 0]);
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        for len in [0, 5, 127, 128, 255, 256, 5000] {
-            let bytes = tlv(OCTETS, &vec![7; len]);
-            assert_eq!(take(&bytes), Some((OCTETS, &vec![7; len][..], &[][..])));
-            assert!((0..bytes.len()).all(|end| take(&bytes[..end]).is_none()));
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! One sender of informs: each is repeated until it is answered, a window of them at a time.
+//!
+//! Of version 3 the receiver's engine and its clock are asked for first.
 
 use super::TrapArgs;
-use super::ber::{self, INTEGER, RESPONSE, SEQUENCE};
 use super::notification::Notifications;
 use crate::load::answers::Answers;
 use crate::load::args::Plan;
@@ -9,14 +10,20 @@ use crate::load::drive::{Talker, Tally};
 use crate::load::meter::{Due, Meter};
 use crate::load::udp::Udp;
 use crate::load::wait;
+use raven_decode::snmp::{Heard, Manager, Report, Seconds, User};
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
+/// Two are needed, and a look whether there is one more.
+const QUESTIONS: i32 = 3;
+
 /// A socket and its count.
 pub struct InformSender {
     udp: Udp,
-    notifications: Notifications,
+    varbinds: Notifications,
+    manager: Manager,
+    began: Instant,
     window: usize,
     timeout: Duration,
     retries: u32,
@@ -36,13 +43,19 @@ struct Open {
 }
 
 impl InformSender {
-    /// Connects.
-    pub fn open(id: u32, plan: &Plan, args: &TrapArgs, notifications: Notifications) -> io::Result<Self> {
+    /// Connects; by version 3 where there is a user.
+    pub fn open(id: u32, plan: &Plan, args: &TrapArgs, user: Option<User>) -> io::Result<Self> {
         let udp = Udp::open(plan, id, false)?;
         udp.socket().set_nonblocking(true)?;
-        Ok(Self {
+        let manager = match user {
+            Some(user) => Manager::by_user(user, crate::time::now().0).map_err(io::Error::other)?,
+            None => Manager::by_community(args.community.as_bytes()),
+        };
+        let mut sender = Self {
             udp,
-            notifications,
+            varbinds: Notifications::varbinds(&plan.run, id),
+            manager,
+            began: Instant::now(),
             window: args.window,
             timeout: args.timeout.0,
             retries: args.retries,
@@ -51,12 +64,55 @@ impl InformSender {
             answers: Answers::default(),
             open: VecDeque::with_capacity(args.window),
             buffer: Vec::new(),
-        })
+        };
+        sender.introduce()?;
+        Ok(sender)
+    }
+
+    /// Asks for what has to be known of the receiver's engine.
+    fn introduce(&mut self) -> io::Result<()> {
+        let tries = i32::try_from(self.retries).unwrap_or(i32::MAX).saturating_add(QUESTIONS);
+        for number in 1..=tries {
+            let Some(question) = self.manager.question(number, self.now()) else { return Ok(()) };
+            self.udp.send(&question, &[question.len()])?;
+            if !wait::readable(self.udp.socket(), self.timeout)? {
+                continue;
+            }
+            while let Some(heard) = self.hear(|asked| asked == number)? {
+                match heard {
+                    Heard::Report { what: Some(Report::UnknownEngine | Report::NotInTimeWindow), .. } => {}
+                    other => return Err(io::Error::other(refusal(other))),
+                }
+            }
+        }
+        Err(io::Error::other("it does not say its SNMP engine"))
+    }
+
+    /// The next answer to a number that `waits`, if one is there.
+    fn hear(&mut self, waits: impl Fn(i32) -> bool) -> io::Result<Option<Heard>> {
+        let mut answer = [0; 2048];
+        loop {
+            match self.udp.socket().recv(&mut answer) {
+                Ok(len) => {
+                    if let Ok(Some(heard)) = self.manager.hear(&answer[..len], &waits, self.now()) {
+                        return Ok(Some(heard));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.udp.refused += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn now(&self) -> Seconds {
+        Seconds(self.began.elapsed().as_secs())
     }
 
     fn send(&mut self, n: u64) -> io::Result<()> {
         self.buffer.clear();
-        self.notifications.write(n, &mut self.buffer);
+        self.varbinds.write(n, &mut self.buffer);
+        self.buffer = self.manager.inform(Notifications::request(n).cast_signed(), &self.buffer, self.now());
         self.udp.send(&self.buffer, &[self.buffer.len()])
     }
 
@@ -105,30 +161,38 @@ impl InformSender {
         if !wait::readable(self.udp.socket(), time)? {
             return Ok(());
         }
-        let mut answer = [0; 2048];
-        loop {
-            match self.udp.socket().recv(&mut answer) {
-                Ok(len) => self.note(&answer[..len]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.udp.refused += 1,
-                Err(error) => return Err(error),
-            }
+        let (first, open) = (self.first(), self.open.len() as u32);
+        while let Some(heard) = self.hear(|number| place(number, first) < open)? {
+            self.note(heard, first);
         }
         self.forget_done();
         Ok(())
     }
 
-    fn note(&mut self, answer: &[u8]) {
-        let Some((request, error)) = response(answer) else { return };
-        let at = request.wrapping_sub(Notifications::request(self.first())) & 0x3fff_ffff;
-        let Some(open) = self.open.get_mut(at as usize).filter(|open| !open.done) else { return };
+    fn note(&mut self, heard: Heard, first: u64) {
+        let at = place(heard.id(), first) as usize;
+        let Some(open) = self.open.get_mut(at).filter(|open| !open.done) else { return };
+        match heard {
+            // Repeated by the clock that it said.
+            Heard::Report { what: Some(Report::NotInTimeWindow), .. } => return,
+            Heard::Response { error: 0, .. } => self.answers.acknowledged += 1,
+            Heard::Response { .. } | Heard::Report { .. } => self.answers.rejected += 1,
+        }
         open.done = true;
         self.answers.took(open.first.elapsed());
-        if error == 0 {
-            self.answers.acknowledged += 1;
-        } else {
-            self.answers.rejected += 1;
-        }
+    }
+}
+
+/// Where the inform with this number stands behind the one with number `first`.
+fn place(number: i32, first: u64) -> u32 {
+    number.cast_unsigned().wrapping_sub(Notifications::request(first)) & 0x3fff_ffff
+}
+
+/// Why it cannot be told anything.
+fn refusal(heard: Heard) -> String {
+    match heard {
+        Heard::Report { what: Some(what), .. } => format!("it does not let the user in: {what}"),
+        _ => "it answers a question for its SNMP engine with something else".to_owned(),
     }
 }
 
@@ -158,31 +222,5 @@ impl Talker for InformSender {
     fn tally(&self) -> Tally {
         let (refused, answers) = (self.udp.refused, Some(self.answers.clone()));
         Tally { sent: self.sent, bytes: self.bytes, refused, answers }
-    }
-}
-
-/// Request and error status of a response of version 2c.
-fn response(message: &[u8]) -> Option<(u32, u32)> {
-    let expect =
-        |tag: u8, input| ber::take(input).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest));
-    let (message, _) = expect(SEQUENCE, message)?;
-    let (_, rest) = expect(INTEGER, message)?;
-    let (_, rest) = expect(ber::OCTETS, rest)?;
-    let (pdu, _) = expect(RESPONSE, rest)?;
-    let (request, rest) = expect(INTEGER, pdu)?;
-    let (error, _) = expect(INTEGER, rest)?;
-    let number = |bytes: &[u8]| bytes.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
-    Some((number(request), number(error)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_response_names_its_request() {
-        let message = [0x30, 22, 2, 1, 1, 4, 1, b'p', 0xa2, 14, 2, 4, 0x40, 0, 0, 9, 2, 1, 0, 2, 1, 0, 0x30, 0];
-        assert_eq!(response(&message), Some((0x4000_0009, 0)));
-        assert!((0..message.len()).all(|end| response(&message[..end]).is_none()));
     }
 }

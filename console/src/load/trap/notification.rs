@@ -1,6 +1,6 @@
 //! Notifications of one sender, laid out once for each port: only numbers of fixed width are filled in.
 
-use super::ber::{INFORM, INTEGER, OCTETS, OID, SEQUENCE, TIME_TICKS, TRAP, all, number, oid, tlv};
+use super::ber::{INTEGER, OCTETS, OID, SEQUENCE, TIME_TICKS, TRAP, all, number, oid, tlv};
 use super::usm::User;
 use crate::load::bytes::fixed_decimal;
 use std::time::Instant;
@@ -37,29 +37,36 @@ pub struct Notifications {
 
 struct Template {
     bytes: Vec<u8>,
-    request: usize,
+    /// Nowhere where there are varbinds alone.
+    request: Option<usize>,
     uptime: usize,
     mark: usize,
 }
 
 impl Notifications {
     /// Version 2c.
-    pub fn v2c(run: &str, sender: u32, community: &str, inform: bool) -> Self {
-        let message = |pdu: Vec<u8>| all(SEQUENCE, &[number(INTEGER, 1), tlv(OCTETS, community.as_bytes()), pdu]);
-        Self::new(run, sender, if inform { INFORM } else { TRAP }, None, message)
+    pub fn v2c(run: &str, sender: u32, community: &str) -> Self {
+        let message =
+            |binds: Vec<u8>| all(SEQUENCE, &[number(INTEGER, 1), tlv(OCTETS, community.as_bytes()), pdu(binds)]);
+        Self::new(run, sender, None, message)
     }
 
     /// Version 3: the sender's engine is the one that counts.
     pub fn v3(run: &str, sender: u32, user: User) -> Self {
         let engine = user.engine().to_vec();
-        let scoped = |pdu: Vec<u8>| all(SEQUENCE, &[tlv(OCTETS, &engine), tlv(OCTETS, b""), pdu]);
-        Self::new(run, sender, TRAP, Some(user), scoped)
+        let scoped = |binds: Vec<u8>| all(SEQUENCE, &[tlv(OCTETS, &engine), tlv(OCTETS, b""), pdu(binds)]);
+        Self::new(run, sender, Some(user), scoped)
     }
 
-    fn new(run: &str, sender: u32, kind: u8, user: Option<User>, wrap: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
+    /// Their varbinds alone, without the header of the list.
+    pub fn varbinds(run: &str, sender: u32) -> Self {
+        Self::new(run, sender, None, |binds| binds)
+    }
+
+    fn new(run: &str, sender: u32, user: Option<User>, wrap: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
         let mark = format!("raven-mark={run}/{sender}/{}", "#".repeat(MARK_DIGITS));
         let events = (1..=PORTS).flat_map(|port| [(port, false), (port, true)]);
-        let templates = events.map(|(port, up)| Template::new(wrap(pdu(kind, port, up, &mark)))).collect();
+        let templates = events.map(|(port, up)| Template::new(wrap(binds(port, up, &mark)))).collect();
         Self { templates, started: Instant::now(), user }
     }
 
@@ -86,9 +93,10 @@ impl Notifications {
 
 impl Template {
     fn new(bytes: Vec<u8>) -> Self {
-        let find = |needle: &[u8]| memchr::memmem::find(&bytes, needle).expect("it was just written");
-        let (request, uptime) = (find(&REQUEST.to_be_bytes()), find(&UPTIME.to_be_bytes()));
-        let mark = find(&[b'#'; MARK_DIGITS]);
+        let find = |needle: &[u8]| memchr::memmem::find(&bytes, needle);
+        let place = |needle: &[u8]| find(needle).expect("it was just written");
+        let (request, uptime) = (find(&REQUEST.to_be_bytes()), place(&UPTIME.to_be_bytes()));
+        let mark = place(&[b'#'; MARK_DIGITS]);
         Self { bytes, request, uptime, mark }
     }
 
@@ -96,14 +104,16 @@ impl Template {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         let own = &mut out[start..];
-        own[self.request..self.request + 4].copy_from_slice(&Notifications::request(n).to_be_bytes());
+        if let Some(request) = self.request {
+            own[request..request + 4].copy_from_slice(&Notifications::request(n).to_be_bytes());
+        }
         own[self.uptime..self.uptime + 4].copy_from_slice(&uptime.to_be_bytes());
         fixed_decimal(&mut own[self.mark..self.mark + MARK_DIGITS], n);
     }
 }
 
 /// linkDown or linkUp (RFC 2863) of a port, with its name and the mark.
-fn pdu(kind: u8, port: u32, up: bool, mark: &str) -> Vec<u8> {
+fn binds(port: u32, up: bool, mark: &str) -> Vec<u8> {
     let index = PORTS_FROM + port;
     let column = |column: u32| oid(&[IF_ENTRY, &[column, index]].concat());
     let status = if up { 1 } else { 2 };
@@ -111,7 +121,7 @@ fn pdu(kind: u8, port: u32, up: bool, mark: &str) -> Vec<u8> {
     let link = oid(&[LINK, &[if up { 4 } else { 3 }]].concat());
     debug_assert_eq!(link[0], OID);
     let name = format!("GigabitEthernet1/0/{port:02}");
-    let binds = [
+    [
         bind(oid(SYS_UPTIME), number(TIME_TICKS, UPTIME)),
         bind(oid(TRAP_OID), link),
         bind(column(1), number(INTEGER, index)),
@@ -119,7 +129,12 @@ fn pdu(kind: u8, port: u32, up: bool, mark: &str) -> Vec<u8> {
         bind(column(8), number(INTEGER, status)),
         bind(column(2), tlv(OCTETS, name.as_bytes())),
         bind(oid(MARK_OID), tlv(OCTETS, mark.as_bytes())),
-    ];
+    ]
+    .concat()
+}
+
+/// A trap with these varbinds.
+fn pdu(binds: Vec<u8>) -> Vec<u8> {
     let head = [number(INTEGER, REQUEST), number(INTEGER, 0), number(INTEGER, 0)];
-    all(kind, &[head.concat(), all(SEQUENCE, &binds)])
+    all(TRAP, &[head.concat(), all(SEQUENCE, &[binds])])
 }

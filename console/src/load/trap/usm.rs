@@ -7,6 +7,7 @@ use aes::Aes128;
 use cfb_mode::Encryptor;
 use cfb_mode::cipher::KeyIvInit as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use raven_decode::snmp;
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
 
@@ -42,14 +43,7 @@ pub struct Passwords {
 impl Passwords {
     /// Reads the files.
     pub fn read(args: &UsmArgs) -> Result<Self, Failure> {
-        let read = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).map_err(file("read", path))?;
-            let password = text.lines().next().unwrap_or_default();
-            if password.len() < 8 {
-                return Err(Failure::Usage(format!("{}: expected a password of at least 8 bytes", path.display())));
-            }
-            Ok(stretch(password.as_bytes()))
-        };
+        let read = |path: &PathBuf| password(path).map(|password| stretch(password.as_bytes()));
         Ok(Self {
             auth: args.auth_file.as_ref().map(read).transpose()?,
             privacy: args.priv_file.as_ref().map(read).transpose()?,
@@ -66,6 +60,29 @@ impl Passwords {
         let privacy = self.privacy.map(|key| localise(&key, &engine));
         User::new(engine, &args.user, auth, privacy)
     }
+}
+
+/// The first line of a file.
+fn password(path: &PathBuf) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(file("read", path))?;
+    let password = text.lines().next().unwrap_or_default();
+    if password.len() < 8 {
+        return Err(Failure::Usage(format!("{}: expected a password of at least 8 bytes", path.display())));
+    }
+    Ok(password.to_owned())
+}
+
+/// The user as a manager knows it that is told by informs: its own engine counts.
+pub fn informant(args: &UsmArgs) -> Result<snmp::User, Failure> {
+    let secret = |path: &PathBuf| password(path).map(snmp::Secret::password);
+    let auth = args.auth_file.as_ref().map(secret).transpose()?;
+    let privacy = args.priv_file.as_ref().map(secret).transpose()?;
+    Ok(snmp::User {
+        name: args.user.clone(),
+        engine: snmp::Engine::Any,
+        auth: auth.map(|secret| (snmp::AuthProtocol::Sha256, secret)),
+        priv_: privacy.map(|secret| (snmp::PrivProtocol::Aes128, secret)),
+    })
 }
 
 /// RFC 3414, A.2: a mebibyte of the password, again and again, hashed.
