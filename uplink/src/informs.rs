@@ -191,7 +191,9 @@ impl<S: Source> Session<'_, S> {
     }
 
     fn heard(&mut self, heard: Heard, acked: &mut Vec<Seq>) -> Result<(), Failure> {
-        self.is_answered |= matches!(heard, Heard::Response { .. });
+        if matches!(heard, Heard::Response { .. }) {
+            (self.is_answered, self.memory.deaf) = (true, false);
+        }
         match heard {
             Heard::Response { id, error: 0 } => {
                 acked.extend(self.window.answered(id));

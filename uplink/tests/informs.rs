@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::legacy::{Collector, has, traps};
-use support::manager::{Answer, SimManager};
+use support::manager::{Answer, SimManager, marked};
 use support::{MemoryCursors, SimFleet, fleet, free_port, run, status, until, until_acked, uplinks};
 
 /// A fleet with one destination `noc`; `secret` is `community` or `user`, and what it holds.
@@ -54,27 +54,6 @@ fn conf(auth: &str, privacy: &str) -> String {
         .collect()
 }
 
-/// Traps of version 2c with the marks `mark-FIRST.` and so on.
-fn marked(first: u64, count: u64) -> Vec<Vec<u8>> {
-    (first..first + count).map(|n| trap(&format!("mark-{n:06}."))).collect()
-}
-
-/// linkDown, and a text of 1 to 60 bytes.
-fn trap(text: &str) -> Vec<u8> {
-    let wrap = |tag: u8, content: &[u8]| [&[tag, content.len() as u8], content].concat();
-    let varbind = |oid: &[u8], value: &[u8]| wrap(0x30, &[&wrap(6, oid)[..], value].concat());
-    let down = wrap(6, b"\x2b\x06\x01\x06\x03\x01\x01\x05\x03");
-    let list = [
-        varbind(b"\x2b\x06\x01\x02\x01\x01\x03\x00", &[0x43, 1, 1]),
-        varbind(b"\x2b\x06\x01\x06\x03\x01\x01\x04\x01\x00", &down),
-        varbind(b"\x2b\x06\x01\x02\x01\x02\x02\x01\x02\x07", &wrap(4, text.as_bytes())),
-    ]
-    .concat();
-    let numbers = [2, 1, 1, 2, 1, 0, 2, 1, 0];
-    let pdu = wrap(0xa7, &[&numbers[..], &wrap(0x30, &list)].concat());
-    wrap(0x30, &[&[2, 1, 1][..], &wrap(4, b"public"), &pdu].concat())
-}
-
 fn store(ring: &SimRing, traps: &[Vec<u8>]) {
     ring.store("trap", &traps.iter().map(Vec::as_slice).collect::<Vec<_>>());
 }
@@ -106,6 +85,29 @@ fn snmptrapd_gets_what_traps_of_all_versions_say() {
     for n in 1..=4 {
         assert_eq!(log.matches(&format!("\"arena/trap/{n}\"")).count(), 1, "{log}");
     }
+}
+
+#[test]
+fn snmptrapd_gets_alerts() {
+    if !has("snmptrapd") {
+        return;
+    }
+    let (dir, ring) = (tempfile::tempdir().unwrap(), SimRing::new());
+    let snmptrapd = Collector::snmptrapd(dir.path(), "");
+    ring.store("alert", &[br#"{"alert":"drops","state":"firing"}"#]);
+    run(async {
+        let mut fleet = fleet(&ring, &MemoryCursors::default(), dir.path());
+        put(&mut fleet, COMMUNITY);
+        let line = format!(r#"noc kind=snmp to=127.0.0.1:{} streams=["alert"] community=secret:noc"#, snmptrapd.port);
+        fleet.configure("arena", &uplinks(&line));
+        until_acked(&mut fleet, "noc", 1).await;
+        fleet.stop().await;
+    });
+    let log = snmptrapd.log();
+    assert!(
+        log.contains(".1.3.6.1.4.1.32473.1.0.3") && log.contains("firing") && log.contains("arena/alert/1"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -280,7 +282,7 @@ fn no_answer_counts_but_the_manager_s() {
 }
 
 #[test]
-fn a_record_that_is_refused_or_passed_over_in_silence_becomes_a_dead_letter() {
+fn a_record_that_is_refused_becomes_a_dead_letter() {
     let told = twenty(|seq, _| if seq == 7 { Answer::Error(1) } else { Answer::Usual }, 1, "").told();
     assert_eq!(told.times["arena/trap/7"], 5, "an answer that comes twice counts once");
 }

@@ -144,3 +144,24 @@ fn id_of(raw: &[u8]) -> String {
     let raven_decode::snmp::Value::Octets(id) = id.unwrap().value else { panic!("no text") };
     String::from_utf8(id.to_vec()).unwrap()
 }
+
+/// Traps of version 2c with the marks `mark-FIRST.` and so on.
+pub fn marked(first: u64, count: u64) -> Vec<Vec<u8>> {
+    (first..first + count).map(|n| trap(&format!("mark-{n:06}."))).collect()
+}
+
+/// linkDown, and a text of 1 to 60 bytes.
+fn trap(text: &str) -> Vec<u8> {
+    let wrap = |tag: u8, content: &[u8]| [&[tag, content.len() as u8], content].concat();
+    let varbind = |oid: &[u8], value: &[u8]| wrap(0x30, &[&wrap(6, oid)[..], value].concat());
+    let down = wrap(6, b"\x2b\x06\x01\x06\x03\x01\x01\x05\x03");
+    let list = [
+        varbind(b"\x2b\x06\x01\x02\x01\x01\x03\x00", &[0x43, 1, 1]),
+        varbind(b"\x2b\x06\x01\x06\x03\x01\x01\x04\x01\x00", &down),
+        varbind(b"\x2b\x06\x01\x02\x01\x02\x02\x01\x02\x07", &wrap(4, text.as_bytes())),
+    ]
+    .concat();
+    let numbers = [2, 1, 1, 2, 1, 0, 2, 1, 0];
+    let pdu = wrap(0xa7, &[&numbers[..], &wrap(0x30, &list)].concat());
+    wrap(0x30, &[&[2, 1, 1][..], &wrap(4, b"public"), &pdu].concat())
+}
