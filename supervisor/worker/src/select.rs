@@ -203,7 +203,7 @@ impl Records {
         }
         walk.notes.drain(..).for_each(|note| lines.note(note));
         Ok(match walked {
-            Walked::Block(block, _) if self.is_past(block.first_wall()) => Step::Done,
+            Walked::Block(block, _) if self.is_past(block.first_wall()) => self.past(blocks),
             Walked::Block(block, _) if !self.filter.text.may_be_in(block.bytes()) => Step::Again,
             Walked::Block(block, range) => {
                 if let Some(decoder) = &mut self.decoder {
@@ -222,12 +222,18 @@ impl Records {
                 }
                 Step::Again
             }
-            Walked::Again if passed_at.is_some_and(|wall| self.is_past(wall)) => Step::Done,
+            Walked::Again if passed_at.is_some_and(|wall| self.is_past(wall)) => self.past(blocks),
             Walked::Again => Step::Again,
             Walked::Later(wait) => Step::Later(wait),
             Walked::End if self.select.follow => Step::Later(FOLLOW),
             Walked::End => Step::Done,
         })
+    }
+
+    /// All from here on came after the time that was asked for, but what was imported since.
+    fn past(&mut self, blocks: &impl Blocks) -> Step {
+        let Phase::Show(walk) = &mut self.phase else { return Step::Done };
+        if !self.select.follow && walk.skip_to_import(blocks) { Step::Again } else { Step::Done }
     }
 
     /// True for a block that begins after the time that was asked for.
