@@ -380,6 +380,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_imported_behind_newer_records_is_found_by_its_time() {
+        // The blocks of records 80,001 to 80,200 came from another box, and are as old as the beginning.
+        let imported = 80_001..=80_200;
+        let stamp = |n: u64| if imported.contains(&n) { n - 80_000 } else { n };
+        let mut fake = Fake::with_blocks(Seq(1), 1000, 100, |n| UnixNanos(stamp(n) / 10 * SECOND));
+        fake.imports = vec![Seq(80_001)..Seq(80_201)];
+        let until = Select { until: Some(UnixNanos(10 * SECOND)), ..Select::default() };
+        let found = seqs(until, &mut fake);
+        assert_eq!(found, (1..100).chain(80_001..80_100).collect::<Vec<_>>());
+        assert!(fake.looks < 60, "{} blocks looked at", fake.looks);
+    }
+
+    #[test]
     fn the_newest_are_counted_from_the_end() {
         let last = |n| Select { last: Some(n), ..Select::default() };
         assert_eq!(seqs(last(3), &mut ring()), [99_998, 99_999, 100_000]);

@@ -85,3 +85,89 @@ impl Kept {
         self.commit_soon();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use raven_buffer::tail::TailClient;
+    use raven_jail::channel::Channel;
+    use raven_model::config::Config;
+    use raven_model::control::{Fd, Start};
+    use raven_model::record::{Received, write_frame};
+    use raven_model::units::{Seq, UnixNanos};
+    use std::collections::BTreeMap;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    /// A store with the stream syslog, and a way to it for a role.
+    fn store(data: &Path, peer: Role) -> (Store, TailClient, Channel) {
+        let (ravend, channel) = Channel::pair().unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        for end in [&ours, &theirs] {
+            nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        }
+        let copy = |end: &Channel| end.as_fd().try_clone_to_owned().unwrap();
+        let (memory, words) = raven_jail::receive::create("syslog").unwrap();
+        let stream = Stream::Syslog;
+        let start = Start {
+            role: Role::Store,
+            device: "office".to_owned(),
+            boot_id: String::new(),
+            data: data.to_owned(),
+            config: Some(Box::new(Config::default())),
+            listeners: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            fds: vec![Fd::Tail { peer }, Fd::Ring { stream }, Fd::Words { stream }, Fd::Wake { stream }],
+        };
+        std::fs::create_dir_all(data.join("ring")).unwrap();
+        let wake: OwnedFd = copy(&ravend);
+        let store = Store::new(&start, vec![copy(&ours), memory, words, wake], channel).unwrap();
+        (store, TailClient::new(copy(&theirs)), ravend)
+    }
+
+    fn piece() -> Vec<u8> {
+        let mut frames = vec![0; 100];
+        let received = Received::new("192.0.2.1:514".parse().unwrap(), 1, UnixNanos(7));
+        let n = write_frame(&mut frames, &received, b"<13>theirs").unwrap();
+        frames.truncate(n);
+        let (first_wall, last_wall) = (UnixNanos(7), UnixNanos(7));
+        let (stream, device) = ("syslog".to_owned(), "venue".to_owned());
+        Piece { stream, device, first: Seq(5), count: 1, first_wall, last_wall, frames, ..Piece::default() }.encode()
+    }
+
+    fn took(tail: &mut TailClient) -> Option<(u64, Took)> {
+        while tail.receive().unwrap().is_some() {}
+        tail.took()
+    }
+
+    #[test]
+    fn what_was_brought_is_said_to_be_stored_once_it_is_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, mut tail, _ravend) = store(dir.path(), Role::Import);
+        tail.piece(1, &piece(), Duration::from_secs(1)).unwrap();
+        store.hear_reader(0);
+        tail.piece(2, &piece(), Duration::from_secs(1)).unwrap();
+        store.hear_reader(0);
+        assert_eq!((took(&mut tail), store.kept[0].writer.next_seq()), (None, Seq(1)), "not yet, nor twice");
+        let until = Instant::now() + Duration::from_secs(10);
+        while store.kept[0].writer.next_seq() == Seq(1) {
+            assert!(took(&mut tail).is_none() && Instant::now() < until);
+            store.round().unwrap();
+        }
+        assert_eq!([took(&mut tail), took(&mut tail)], [Some((1, Took::Stored)), Some((2, Took::Stored))]);
+        tail.piece(3, &piece(), Duration::from_secs(1)).unwrap();
+        store.hear_reader(0);
+        assert_eq!((took(&mut tail), store.kept[0].writer.next_seq()), (Some((3, Took::Here)), Seq(2)));
+    }
+
+    #[test]
+    fn no_other_role_brings_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, mut tail, _ravend) = store(dir.path(), Role::Decode);
+        tail.piece(1, &piece(), Duration::from_secs(1)).unwrap();
+        store.hear_reader(0);
+        assert!(!store.kept[0].writer.is_importing() && took(&mut tail).is_none());
+    }
+}
