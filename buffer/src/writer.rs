@@ -514,7 +514,8 @@ impl RingWriter {
         // catalogue is found anew in the segment.
         let _ = files::trim(&path, used);
         self.held.file_bytes = files::sizes(&path).0;
-        let _ = self.catalogue.save(&[Change::Sealed(&self.held)]);
+        // The ledger with it: what was imported is noted nowhere else, and a sealed segment is not looked into any more.
+        let _ = self.catalogue.save(&[Change::Sealed(&self.held), Change::Ledger(&self.ledger)]);
         self.sealed.push_back(self.held);
     }
 
