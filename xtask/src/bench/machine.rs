@@ -41,6 +41,11 @@ fn family(root: u32) -> Vec<(u32, Stat)> {
         .collect()
 }
 
+/// Its children that live.
+pub fn children_of(root: u32) -> Vec<u32> {
+    family(root).into_iter().map(|(pid, _)| pid).filter(|pid| *pid != root).collect()
+}
+
 /// CPU seconds of `root` and its children, living and dead.
 pub fn cpu_seconds(root: u32) -> f64 {
     let ended = |stat: &Stat| stat.ended_children as f64 / TICKS;
