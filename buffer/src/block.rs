@@ -11,6 +11,9 @@
 //!  frames, then table_len bytes of listener table: { id u8, name_len u8, name } …                  little-endian
 //! ```
 //!
+//! The highest bit of the codec says that the records were imported: another box received them, its boot id and clocks
+//! are the block's.
+//!
 //! What columns are is told in `columns.rs`; the writer takes whichever of the two is smaller. `filter.rs` has the
 //! filter: header and filter lie in the first page of a block, so that who looks for a sender reads one page of most.
 //! Version 1 is the same without filters. Later versions keep magic, version and the checksum of the first 80 bytes, so
@@ -54,6 +57,8 @@ const VERSION: u8 = 2;
 const CODEC_RAW: u8 = 0;
 pub(crate) const CODEC_ZSTD: u8 = 1;
 pub(crate) const CODEC_COLUMNS: u8 = 2;
+/// Beside the codec.
+const IMPORTED: u8 = 0x80;
 const CRC_AT: usize = 76;
 
 /// Why bytes are not a block.
@@ -111,6 +116,8 @@ pub struct BlockHead {
     pub mono_offset_ns: i64,
     /// The boot during which it was received.
     pub boot_id: [u8; 16],
+    /// Another box received it.
+    pub imported: bool,
     table_len: u32,
     payload_crc: u32,
     filter_len: u16,
@@ -158,7 +165,8 @@ impl BlockHead {
         let mut boot_id = [0; 16];
         boot_id.copy_from_slice(&head[48..64]);
         Self {
-            codec: head[5],
+            codec: head[5] & !IMPORTED,
+            imported: head[5] & IMPORTED != 0,
             filter_len: u16::from_le_bytes([head[6], head[7]]),
             payload_crc: u32_at(head, 8),
             count: u32_at(head, 12),
@@ -214,7 +222,7 @@ impl BlockHead {
     fn write(&self, out: &mut [u8; HEAD]) {
         out[..4].copy_from_slice(&MAGIC);
         out[4] = VERSION;
-        out[5] = self.codec;
+        out[5] = self.codec | if self.imported { IMPORTED } else { 0 };
         out[6..8].copy_from_slice(&self.filter_len.to_le_bytes());
         out[8..12].copy_from_slice(&self.payload_crc.to_le_bytes());
         out[12..16].copy_from_slice(&self.count.to_le_bytes());
@@ -240,6 +248,7 @@ pub(crate) struct Facts {
     pub last_wall: UnixNanos,
     pub mono_offset_ns: i64,
     pub boot_id: [u8; 16],
+    pub imported: bool,
 }
 
 /// Appends the encoded block to `out`: `raw` is frames then `table_len` bytes of listener table, `packed` the same
@@ -265,6 +274,7 @@ pub(crate) fn encode(
         last_wall: facts.last_wall,
         mono_offset_ns: facts.mono_offset_ns,
         boot_id: facts.boot_id,
+        imported: facts.imported,
         table_len: table_len as u32,
         payload_crc: crc32c::crc32c(payload),
         filter_len: filter_len as u16,

@@ -10,8 +10,10 @@ use crate::files;
 use heed::byteorder::BE;
 use heed::types::{Bytes, Str, U64};
 use heed::{CommitOrAbort, Database, EnvFlags, EnvOpenOptions, WithoutTls};
+use nix::sys::mman::{MmapAdvise, madvise};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 
 pub(crate) type Env = heed::Env<WithoutTls>;
 pub(crate) type Blocks = Database<'static, U64<BE>, Bytes>;
@@ -103,6 +105,18 @@ pub(crate) fn create_table(env: &Env, path: &Path) -> Result<Table, RingError> {
         opener.create_database::<Str, Bytes>(txn, None).map(CommitOrAbort::<_, ()>::Commit)
     });
     made.map_err(failed).map(CommitOrAbort::unwrap_commit)
+}
+
+/// Takes the pages of a value that was read out of this process; they stay in the page cache. Whoever walked through a
+/// segment of gigabytes would else hold as much memory. `value` must come from a read transaction.
+#[allow(unsafe_code)] // madvise(2) can change what memory holds
+pub(crate) fn let_go(value: &[u8]) {
+    let past = value.as_ptr().addr() % files::PAGE as usize;
+    let begin = value.as_ptr().wrapping_sub(past).cast_mut().cast();
+    // SAFETY: the value lies in LMDB's map, which (no environment is opened with WRITE_MAP) is a shared mapping of the
+    // file that is never written through: a page that was taken out is read from the file again when it is touched.
+    let taken = NonNull::new(begin).map(|at| unsafe { madvise(at, past + value.len(), MmapAdvise::MADV_DONTNEED) });
+    debug_assert!(matches!(taken, Some(Ok(()))), "{taken:?}");
 }
 
 /// LMDB does not notice damaged values, so ours carry a crc32c in front.

@@ -1,8 +1,9 @@
-//! What the ring once held and holds no more: how much, from when, and why.
+//! What the ring once held and holds no more: how much, from when, and why. And what of it other boxes received.
 //!
 //! The law: every seq below `next_seq` is held, or is covered by a [`Loss`]. Old losses are folded into sums, but
 //! those above the first held record are kept one by one, since they explain gaps.
 
+use crate::import::Import;
 use raven_model::query::LossView;
 use raven_model::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,12 @@ pub struct Ledger {
     pub folded: Seq,
     /// Ordered by first seq.
     pub losses: Vec<Loss>,
+    /// Records that other boxes received, since the ring was made.
+    #[serde(default)]
+    pub imported: u64,
+    /// What of them is remembered, so that nothing comes twice. In the order in which it came.
+    #[serde(default)]
+    pub imports: Vec<Import>,
 }
 
 impl Ledger {
@@ -123,6 +130,32 @@ impl Ledger {
         }
         let at = self.losses.partition_point(|l| l.first <= loss.first);
         self.losses.insert(at, loss);
+    }
+
+    /// Enters records of another box.
+    pub(crate) fn import(&mut self, import: &Import) {
+        self.version += 1;
+        self.imported += import.next.0 - import.first.0;
+        match self.imports.iter_mut().rev().find(|before| before.goes_on_in(import)) {
+            Some(before) => before.join(import),
+            None => self.imports.push(import.clone()),
+        }
+    }
+
+    /// Takes over what only another copy knows of: each copy was written with the blocks that it speaks of.
+    pub(crate) fn take_imports(&mut self, other: &Self) {
+        if other.imported > self.imported {
+            self.version += 1;
+            self.imported = other.imported;
+            self.imports.clone_from(&other.imports);
+        }
+    }
+
+    /// Where records of other boxes lie, with some of our own between: their times say nothing about their neighbours'.
+    pub fn imported_ranges(&self) -> Vec<std::ops::Range<Seq>> {
+        let mut ranges: Vec<_> = self.imports.iter().map(|import| import.into_first..import.into_next).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges
     }
 
     /// Parts of `first..next` that no loss covers.

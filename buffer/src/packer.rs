@@ -8,6 +8,7 @@ mod squeeze;
 
 use crate::block::{self, BLOCK_CONTEXT, BLOCK_RAW, Facts};
 use crate::filter::Filter;
+use crate::import::Piece;
 use carry::{Carried, Carry};
 use raven_model::record::{Context, FrameError, Frames, Record, read_frame};
 use raven_model::units::{Seq, UnixNanos};
@@ -129,6 +130,8 @@ impl Waiting {
 
 pub(crate) struct Packer {
     boot_id: [u8; 16],
+    /// What is packed now was received by another box.
+    imported: bool,
     listeners: BTreeMap<u8, String>,
     squeeze: Squeeze,
     filter: Filter,
@@ -159,6 +162,7 @@ impl Packer {
     pub fn new(next: Seq, boot_id: [u8; 16]) -> Self {
         Self {
             boot_id,
+            imported: false,
             listeners: BTreeMap::new(),
             squeeze: Squeeze::new(),
             filter: Filter::new(),
@@ -229,6 +233,18 @@ impl Packer {
         }
         self.carry.end_batch();
         walked.map(drop)
+    }
+
+    /// Takes a block of another box, of `count` frames, as a block of its own (or two: what fits into one depends on the
+    /// context that each has to repeat), or leaves everything as it was.
+    pub fn append_imported(&mut self, piece: &Piece, count: u32) -> Result<(), Refused> {
+        let ours = (self.boot_id, self.listeners.clone());
+        self.set_listeners(piece.listeners.clone());
+        (self.boot_id, self.imported) = (piece.boot_id, true);
+        let taken = self.append(&piece.frames, count, piece.mono_offset_ns);
+        self.set_listeners(ours.1);
+        (self.boot_id, self.imported) = (ours.0, false);
+        taken
     }
 
     /// The contexts of the batch that was taken last, repeats too, and when each was learned.
@@ -350,6 +366,7 @@ impl Packer {
             last_wall: UnixNanos(last_wall),
             mono_offset_ns: self.mono_offset_ns,
             boot_id: self.boot_id,
+            imported: self.imported,
         };
         let start = self.arena.len();
         let packed = self.squeeze.squeeze(&self.raw, self.raw.len() - table_len);

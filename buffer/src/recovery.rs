@@ -1,7 +1,7 @@
 //! Opening a ring, whatever state it is in. Nothing that lies in it can make this fail: what cannot be read is set
 //! aside, counted and told. Only the disk itself can (full, read-only, not ours).
 
-use crate::block::{Block, Entry};
+use crate::block::{Block, BlockHead, Entry};
 use crate::catalogue::{Catalogue, Change, Known};
 use crate::contexts::ContextTable;
 use crate::counts::Counts;
@@ -165,6 +165,10 @@ fn newest_blocks(segment: &Segment, most: usize) -> Vec<Seq> {
 fn read_contexts(segment: &Segment, newest_first: &[Seq], table: &mut ContextTable) {
     for first in newest_first.iter().rev() {
         let _ = segment.with_block_at(*first, |first, value| {
+            // What another box learned is in force there, not here.
+            if BlockHead::read(value).is_ok_and(|head| head.imported) {
+                return;
+            }
             let Ok(block) = Block::decode(first, value) else { return };
             for entry in block.entries() {
                 if let Entry::Context(wall, context) = entry {
@@ -285,8 +289,9 @@ impl Found<'_> {
     /// Enters what is newly lost into the newest copy of the ledger; returns it and the seq that comes next.
     fn settle(&mut self) -> (Ledger, Seq) {
         self.ledgers.extend(files::published_ledger(self.paths));
-        let copies = self.known.ledger.iter().chain(&self.ledgers);
-        let mut ledger = copies.max_by_key(|ledger| ledger.version).cloned().unwrap_or_default();
+        let copies = || self.known.ledger.iter().chain(&self.ledgers);
+        let mut ledger = copies().max_by_key(|ledger| ledger.version).cloned().unwrap_or_default();
+        copies().for_each(|copy| ledger.take_imports(copy));
         for loss in std::mem::take(&mut self.losses) {
             self.enter(&mut ledger, &loss);
         }

@@ -186,11 +186,15 @@ impl Segment {
         let txn = self.env.read_txn().map_err(|e| self.unread(e))?;
         let before = self.blocks.get_lower_than_or_equal_to(&txn, &seq.0).map_err(|e| self.unread(e))?;
         let holds = |value: &[u8]| BlockHead::read(value).map_or(true, |head| seq < head.next());
-        if let Some((first, value)) = before.filter(|(first, value)| *first == seq.0 || holds(value)) {
-            return Ok(Some(read(Seq(first), value)));
-        }
-        let after = self.blocks.get_greater_than(&txn, &seq.0).map_err(|e| self.unread(e))?;
-        Ok(after.map(|(first, value)| read(Seq(first), value)))
+        let found = match before.filter(|(first, value)| *first == seq.0 || holds(value)) {
+            None => self.blocks.get_greater_than(&txn, &seq.0).map_err(|e| self.unread(e))?,
+            found => found,
+        };
+        Ok(found.map(|(first, value)| {
+            let read = read(Seq(first), value);
+            env::let_go(value);
+            read
+        }))
     }
 
     /// First seq of the block behind the one at `first`.

@@ -14,6 +14,8 @@
 //! | 4 | FenceDone | token u64, stream, list of { destination, records u64 } |
 //! | 5 | Damage | stream, seq u64 |
 //! | 6 | Repair | id u64, stream, seq u64 |
+//! | 7 | Piece | id u64, total u32, at u32, bytes to the end |
+//! | 8 | Room | id u64 |
 //!
 //! | tag | reply | |
 //! |---|---|---|
@@ -22,12 +24,15 @@
 //! | 67 | Next | id u64, next_seq u64 |
 //! | 68 | Fence | token u64, stream, first u64, below u64 |
 //! | 69 | Repaired | id u64, lost u64, what |
+//! | 70 | Room | id u64, free u64 |
+//! | 71 | Took | id u64, how u8, what |
 
 mod channel;
 
-pub use channel::{Answer, Assembler, Outbox, Repaired, TailClient, TailError, TailServer};
+pub use channel::{Answer, Assembler, Outbox, Pieces, Repaired, TailClient, TailError, TailServer};
 
-use crate::block::VALUE_LIMIT;
+use crate::block::{BLOCK_CONTEXT, RAW_LIMIT, VALUE_LIMIT};
+use crate::import::Took;
 use raven_model::units::Seq;
 
 /// Largest packet: fits in the kernel's default send buffer several times.
@@ -35,6 +40,9 @@ pub const PACKET_MAX: usize = 60 * 1024;
 
 /// Bytes of a part before its content.
 const PART_HEAD: usize = 25;
+
+/// Most bytes of an encoded piece: a block's records, its context, as much again that was added, names of listeners.
+pub const PIECE_MAX: usize = RAW_LIMIT + BLOCK_CONTEXT + 128 * 1024;
 
 /// Most items of a list.
 const LIST_MAX: usize = 1024;
@@ -87,6 +95,22 @@ pub enum Request {
         stream: String,
         /// Seq that cannot be read.
         seq: Seq,
+    },
+    /// A part of an encoded [`crate::import::Piece`]. Parts come in order; the last one is answered.
+    Piece {
+        /// Names the answer.
+        id: u64,
+        /// Bytes of the piece.
+        total: u32,
+        /// Where in it this part begins.
+        at: u32,
+        /// The part.
+        bytes: Vec<u8>,
+    },
+    /// How much can be stored before something has to go.
+    Room {
+        /// Names the answer.
+        id: u64,
     },
 }
 
@@ -149,6 +173,20 @@ pub enum Reply {
         /// In words, cut to 255 bytes.
         what: String,
     },
+    /// To [`Request::Room`].
+    Room {
+        /// Of the request.
+        id: u64,
+        /// Bytes on disk.
+        free: u64,
+    },
+    /// What became of a piece.
+    Took {
+        /// Of the piece.
+        id: u64,
+        /// Which of the ways.
+        took: Took,
+    },
 }
 
 /// Why a packet is not a message.
@@ -169,6 +207,15 @@ pub enum PacketError {
 }
 
 impl Request {
+    /// The packets that carry an encoded piece.
+    pub fn piece_packets(id: u64, piece: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        let (total, step) = (piece.len() as u32, PACKET_MAX - PART_HEAD);
+        piece
+            .chunks(step)
+            .enumerate()
+            .map(move |(i, bytes)| Self::Piece { id, total, at: (i * step) as u32, bytes: bytes.to_vec() }.encode())
+    }
+
     /// As a packet. Text longer than 255 bytes and lists longer than 1024 items are cut.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(64));
@@ -187,6 +234,12 @@ impl Request {
             }
             Self::Damage { stream, seq } => out.tag(5).text(stream).u64(seq.0),
             Self::Repair { id, stream, seq } => out.tag(6).u64(*id).text(stream).u64(seq.0),
+            Self::Piece { id, total, at, bytes } => {
+                let out = out.tag(7).u64(*id).u32(*total).u32(*at);
+                out.0.extend_from_slice(bytes);
+                out
+            }
+            Self::Room { id } => out.tag(8).u64(*id),
         };
         out.0
     }
@@ -207,6 +260,12 @@ impl Request {
             },
             5 => Self::Damage { stream: rest.text()?, seq: rest.seq()? },
             6 => Self::Repair { id: rest.u64()?, stream: rest.text()?, seq: rest.seq()? },
+            7 => {
+                let id = rest.u64()?;
+                let (total, at, bytes) = rest.part_of(PIECE_MAX)?;
+                return Ok(Self::Piece { id, total, at, bytes });
+            }
+            8 => Self::Room { id: rest.u64()? },
             other => return Err(PacketError::Tag(other)),
         };
         rest.end(request)
@@ -227,6 +286,17 @@ impl Reply {
                 out.tag(68).u64(*token).text(stream).u64(first.0).u64(below.0);
             }
             Self::Repaired { id, lost, what } => drop(out.tag(69).u64(*id).u64(*lost).text(what)),
+            Self::Room { id, free } => drop(out.tag(70).u64(*id).u64(*free)),
+            Self::Took { id, took } => {
+                let (how, what) = match took {
+                    Took::New => (0, ""),
+                    Took::Here => (1, ""),
+                    Took::Stored => (2, ""),
+                    Took::Later => (3, ""),
+                    Took::Refused(why) => (4, why.as_str()),
+                };
+                out.tag(71).u64(*id).tag(how).text(what);
+            }
         }
         out.0
     }
@@ -235,11 +305,17 @@ impl Reply {
     pub fn decode(packet: &[u8]) -> Result<Self, PacketError> {
         let (tag, mut rest) = Reader::start(packet)?;
         let reply = match tag {
-            65 => return rest.part(),
+            65 => {
+                let (id, first) = (rest.u64()?, rest.seq()?);
+                let (total, at, bytes) = rest.part_of(VALUE_LIMIT)?;
+                return Ok(Self::Part { id, first, total, at, bytes });
+            }
             66 => Self::Sealed { id: rest.u64()? },
             67 => Self::Next { id: rest.u64()?, next_seq: rest.seq()? },
             68 => Self::Fence { token: rest.u64()?, stream: rest.text()?, first: rest.seq()?, below: rest.seq()? },
             69 => Self::Repaired { id: rest.u64()?, lost: rest.u64()?, what: rest.text()? },
+            70 => Self::Room { id: rest.u64()?, free: rest.u64()? },
+            71 => Self::Took { id: rest.u64()?, took: rest.took()? },
             other => return Err(PacketError::Tag(other)),
         };
         rest.end(reply)
@@ -257,26 +333,26 @@ impl Reply {
     }
 }
 
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(pub Vec<u8>);
 
 impl Writer {
-    fn tag(&mut self, tag: u8) -> &mut Self {
+    pub fn tag(&mut self, tag: u8) -> &mut Self {
         self.0.push(tag);
         self
     }
-    fn u64(&mut self, n: u64) -> &mut Self {
+    pub fn u64(&mut self, n: u64) -> &mut Self {
         self.0.extend_from_slice(&n.to_le_bytes());
         self
     }
-    fn u32(&mut self, n: u32) -> &mut Self {
+    pub fn u32(&mut self, n: u32) -> &mut Self {
         self.0.extend_from_slice(&n.to_le_bytes());
         self
     }
-    fn len(&mut self, n: usize) -> &mut Self {
+    pub fn len(&mut self, n: usize) -> &mut Self {
         self.0.extend_from_slice(&(n.min(LIST_MAX) as u16).to_le_bytes());
         self
     }
-    fn text(&mut self, text: &str) -> &mut Self {
+    pub fn text(&mut self, text: &str) -> &mut Self {
         let text = &text[..text.floor_char_boundary(255)];
         self.0.push(text.len() as u8);
         self.0.extend_from_slice(text.as_bytes());
@@ -284,46 +360,60 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn start(packet: &'a [u8]) -> Result<(u8, Self), PacketError> {
         packet.split_first().map(|(tag, rest)| (*tag, Self(rest))).ok_or(PacketError::Short)
     }
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], PacketError> {
+    pub fn take<const N: usize>(&mut self) -> Result<[u8; N], PacketError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(PacketError::Short)?;
         self.0 = rest;
         Ok(*taken)
     }
-    fn u64(&mut self) -> Result<u64, PacketError> {
+    pub fn u64(&mut self) -> Result<u64, PacketError> {
         self.take().map(u64::from_le_bytes)
     }
-    fn u32(&mut self) -> Result<u32, PacketError> {
+    pub fn u32(&mut self) -> Result<u32, PacketError> {
         self.take().map(u32::from_le_bytes)
     }
-    fn seq(&mut self) -> Result<Seq, PacketError> {
+    pub fn seq(&mut self) -> Result<Seq, PacketError> {
         self.u64().map(Seq)
     }
-    fn text(&mut self) -> Result<String, PacketError> {
+    pub fn text(&mut self) -> Result<String, PacketError> {
         let [len] = self.take()?;
         let (text, rest) = self.0.split_at_checked(len as usize).ok_or(PacketError::Short)?;
         self.0 = rest;
         String::from_utf8(text.to_vec()).map_err(|_| PacketError::Content("a name is not UTF-8"))
     }
-    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, PacketError>) -> Result<Vec<T>, PacketError> {
+    pub fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, PacketError>) -> Result<Vec<T>, PacketError> {
         let len = u16::from_le_bytes(self.take()?) as usize;
         if len > LIST_MAX {
             return Err(PacketError::Content("a list has more than 1024 items"));
         }
         (0..len).map(|_| item(self)).collect()
     }
-    fn part(mut self) -> Result<Reply, PacketError> {
-        let (id, first, total, at) = (self.u64()?, self.seq()?, self.u32()?, self.u32()?);
+    /// The rest is a part of something that has at most so many bytes: all of them, where this begins, and the part.
+    fn part_of(&mut self, most: usize) -> Result<(u32, u32, Vec<u8>), PacketError> {
+        let (total, at) = (self.u32()?, self.u32()?);
         let end = at as usize + self.0.len();
-        if total as usize > VALUE_LIMIT || end > total as usize || self.0.is_empty() {
-            return Err(PacketError::Content("a piece does not lie within a block"));
+        if total as usize > most || end > total as usize || self.0.is_empty() {
+            return Err(PacketError::Content("a part does not lie within its whole"));
         }
-        Ok(Reply::Part { id, first, total, at, bytes: self.0.to_vec() })
+        Ok((total, at, self.0.to_vec()))
+    }
+    fn took(&mut self) -> Result<Took, PacketError> {
+        let [how] = self.take()?;
+        let what = self.text()?;
+        match how {
+            4 => Ok(Took::Refused(what)),
+            _ if !what.is_empty() => Err(PacketError::Content("words where none belong")),
+            0 => Ok(Took::New),
+            1 => Ok(Took::Here),
+            2 => Ok(Took::Stored),
+            3 => Ok(Took::Later),
+            _ => Err(PacketError::Content("nothing that can become of a piece")),
+        }
     }
     fn end<T>(self, message: T) -> Result<T, PacketError> {
         if self.0.is_empty() { Ok(message) } else { Err(PacketError::Long(self.0.len())) }
@@ -347,6 +437,8 @@ mod tests {
             Request::FenceDone { token: 3, stream: stream(), unforwarded: vec![("noc".to_owned(), 9)] },
             Request::Damage { stream: stream(), seq: Seq(5) },
             Request::Repair { id: 8, stream: stream(), seq: Seq(6) },
+            Request::Piece { id: 9, total: 10, at: 7, bytes: vec![1, 2, 3] },
+            Request::Room { id: 10 },
         ] {
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
@@ -356,6 +448,9 @@ mod tests {
             Reply::Next { id: 5, next_seq: Seq(6) },
             Reply::Fence { token: 7, stream: stream(), first: Seq(6), below: Seq(8) },
             Reply::Repaired { id: 9, lost: 7, what: "counted".to_owned() },
+            Reply::Room { id: 10, free: 11 },
+            Reply::Took { id: 12, took: Took::Later },
+            Reply::Took { id: 13, took: Took::Refused("no".to_owned()) },
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
@@ -369,7 +464,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), tag in 0_u8..70) {
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), tag in 0_u8..75) {
             let mut tagged = vec![tag];
             tagged.extend_from_slice(&bytes);
             for packet in [&bytes, &tagged] {

@@ -13,6 +13,7 @@ use crate::error::RingError;
 use crate::evict::Eviction;
 use crate::files::{self, Paths};
 use crate::identity::{self, Holding};
+use crate::import::Import;
 use crate::ledger::{Ledger, Loss, Why};
 use crate::packer::{Packer, Refused};
 use crate::rates::Rate;
@@ -85,13 +86,15 @@ pub struct RingWriter {
     /// Absent after a failed commit: what LMDB has in memory is not trusted, it is opened anew.
     open: Option<Segment>,
     pub(crate) held: Summary,
-    packer: Packer,
+    pub(crate) packer: Packer,
+    /// Records of other boxes that wait for their commit.
+    pub(crate) importing: Vec<Import>,
     mark: Option<BatchMark>,
     totals: BTreeMap<String, Total>,
     /// Records in the batches that were handed over, by what the batches say.
     received: u64,
     /// The same of what waits for its commit.
-    taken: u64,
+    pub(crate) taken: u64,
     counts: Counts,
     saving: Saving,
     sampled: Option<(Instant, u64)>,
@@ -143,6 +146,7 @@ impl RingWriter {
         let what = opened.contexts_saved.then(|| (opened.contexts.version(), opened.contexts.turn()));
         let mut writer = Self {
             packer: Packer::new(opened.held.next, options.boot_id),
+            importing: Vec::new(),
             paths,
             options,
             catalogue: opened.catalogue,
@@ -376,7 +380,9 @@ impl RingWriter {
 
     fn write(&mut self, mark: BatchMark) -> Result<(), NotWritten> {
         let state = self.next_state(mark);
-        let ledger = (self.ledger_copied != Some(self.ledger.version)).then_some(&self.ledger);
+        let with_imports = self.with_imports(|_| true);
+        let ledger = with_imports.as_ref().unwrap_or(&self.ledger);
+        let ledger = (self.ledger_copied != Some(ledger.version)).then_some(ledger);
         let path = self.paths.segment(self.held.first);
         let closed = || NotWritten::Failed(RingError::Damaged { path, what: "it is not open".to_owned() });
         let open = self.open.as_ref().ok_or_else(closed)?;
@@ -384,9 +390,23 @@ impl RingWriter {
         open.write(self.packer.blocks(), &state, ledger).inspect_err(|_| {
             self.first_commit.as_ref().inspect(|guard| guard.pause());
         })?;
+        if let Some(ledger) = with_imports {
+            self.ledger = ledger;
+            self.importing.clear();
+            self.publish_ledger();
+        }
         self.ledger_copied = Some(self.ledger.version);
         self.accept(state);
         Ok(())
+    }
+
+    /// The ledger with what is imported by this commit, or with those of it that are `meant`.
+    fn with_imports(&self, meant: impl Fn(&Import) -> bool) -> Option<Ledger> {
+        let mut imports = self.importing.iter().filter(|import| meant(import)).peekable();
+        imports.peek()?;
+        let mut ledger = self.ledger.clone();
+        imports.for_each(|import| ledger.import(import));
+        Some(ledger)
     }
 
     fn accept(&mut self, state: State) {
@@ -450,6 +470,11 @@ impl RingWriter {
             let what = format!("it ends at {}, which is not where a commit ended", state.held.next);
             return Err(RingError::Damaged { path: path.to_owned(), what });
         }
+        let is_there = |import: &Import| import.into_next <= state.held.next;
+        if let Some(ledger) = self.with_imports(is_there) {
+            self.ledger = ledger;
+            self.importing.retain(|import| !is_there(import));
+        }
         (self.held, self.mark) = (state.held, state.mark);
         Ok(())
     }
@@ -489,7 +514,8 @@ impl RingWriter {
         // catalogue is found anew in the segment.
         let _ = files::trim(&path, used);
         self.held.file_bytes = files::sizes(&path).0;
-        let _ = self.catalogue.save(&[Change::Sealed(&self.held)]);
+        // The ledger with it: what was imported is noted nowhere else, and a sealed segment is not looked into any more.
+        let _ = self.catalogue.save(&[Change::Sealed(&self.held), Change::Ledger(&self.ledger)]);
         self.sealed.push_back(self.held);
     }
 
@@ -616,6 +642,7 @@ impl RingWriter {
             held: holding.records,
             evicted: self.ledger.evicted,
             evicted_unforwarded: self.ledger.evicted_unforwarded,
+            imported: self.ledger.imported,
             damaged: self.ledger.damaged,
             bytes_raw: self.sealed.iter().map(|held| held.raw_bytes).sum::<u64>() + self.held.raw_bytes,
             bytes_disk,

@@ -5,7 +5,7 @@
 mod common;
 
 use common::process::{answer, child_told, folder, ring_of_child, trials};
-use common::promise::{QUOTA, SEGMENT, batch, verdict};
+use common::promise::{QUOTA, SEGMENT, put, verdict};
 use common::{mark, options, reopen};
 use raven_buffer::{RingError, RingWriter};
 use std::collections::BTreeMap;
@@ -42,8 +42,7 @@ fn child_insists() {
     let (mut notes, mut evict, mut next) = (recovery.notes, 0, 0);
     for _ in 0..40 {
         for _ in 0..8 {
-            let records = batch(next);
-            writer.append(&records.bytes, records.count, 5).unwrap();
+            put(&mut writer, next);
             next += 1;
         }
         insist(&mut failures, || writer.commit(mark(next)));

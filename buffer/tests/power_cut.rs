@@ -6,7 +6,7 @@ mod common;
 mod disk;
 
 use common::process::{answer, child_told, factor, folder, ring_of_child, told};
-use common::promise::{QUOTA, SEGMENT, batch, verdict};
+use common::promise::{QUOTA, SEGMENT, put, verdict};
 use common::{Dice, mark, options, reopen};
 use disk::trace::{can_trace, record};
 use disk::{Disk, Step, sync_points};
@@ -26,8 +26,7 @@ fn child_writes() {
     let mut next = writer.mark().map_or(0, |mark| mark.batch);
     for _ in 0..told("RAVEN_TEST_COMMITS") {
         for _ in 0..=dice.below(16) {
-            let records = batch(next);
-            writer.append(&records.bytes, records.count, 5).unwrap();
+            put(&mut writer, next);
             next += 1;
         }
         writer.commit(mark(next)).unwrap();

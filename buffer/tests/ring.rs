@@ -91,6 +91,32 @@ fn a_reader_that_looked_early_finds_what_was_sealed_since() {
     assert_eq!(reader.find(writer.next_seq()).unwrap(), Found::Open);
 }
 
+/// KiB of memory that a mapped file takes in this process.
+fn mapped_kib(file: &std::path::Path) -> u64 {
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mapping = smaps.split_once(&file.display().to_string()).expect("it is mapped").1;
+    let rss = mapping.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    rss.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_reader_does_not_hold_the_segment_it_walked_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(dir.path(), 64 * MIB, 16 * MIB);
+    fill(&mut writer, 40, 500, 1000);
+    let mut reader = RingReader::open(dir.path(), "syslog").unwrap();
+    let (&[first], end) = (reader.sealed(), reader.open_first().unwrap()) else { panic!("{:?}", reader.sealed()) };
+    let (mut at, mut bytes) = (first, 0);
+    while at < end {
+        let Found::Block(block) = reader.find(at).unwrap() else { panic!("nothing at {at}") };
+        bytes += block.records().map(|(_, record)| record.raw.len() as u64).sum::<u64>();
+        at = block.next();
+    }
+    assert!(bytes > 12 * MIB, "{bytes}");
+    let kib = mapped_kib(&dir.path().join("syslog").join(format!("{:016x}.mdb", first.0)));
+    assert!(kib < 1024, "{kib}");
+}
+
 #[test]
 fn a_restart_goes_on_where_the_last_commit_ended() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,8 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, audit, config, dead, export, flows, inbox, load, ring, search, sources, status, tail, traps, uplink,
+    alerts, archive, audit, config, dead, export, flows, import, inbox, load, ring, search, sources, status, tail,
+    traps, uplink,
 };
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
@@ -60,7 +61,7 @@ pub enum Command {
     /// Write stored messages to a file or to standard output
     #[command(after_help = TIMES)]
     Export(export::ExportArgs),
-    /// The ring on disk: status, verify, repair, tail, export
+    /// The ring on disk: status, verify, repair, tail, export, import
     #[command(subcommand)]
     Ring(RingCommand),
     /// Who is sending: rate, last seen, what could not be understood; without a stream also exporters and engines
@@ -108,9 +109,11 @@ pub enum RingCommand {
     /// As `raven tail`
     #[command(after_help = TIMES)]
     Tail(tail::TailArgs),
-    /// As `raven export`
+    /// Write records into an archive, for another Raven: onto a USB disk when the way out is gone (exit 1 on problems)
     #[command(after_help = TIMES)]
-    Export(export::ExportArgs),
+    Export(archive::ArchiveArgs),
+    /// Take the records of an archive, each once (exit 1 when something of it is missing)
+    Import(import::ImportArgs),
 }
 
 /// `STREAM` or `--stream STREAM`.
@@ -166,10 +169,12 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     match cli.command {
         Command::Status(args) => status::run(&args, &client, output),
         Command::Tail(args) | Command::Ring(RingCommand::Tail(args)) => tail::run(&args, &client, output),
-        Command::Export(args) | Command::Ring(RingCommand::Export(args)) => export::run(&args, &client, output),
+        Command::Export(args) => export::run(&args, &client, output),
         Command::Search(args) => search::run(&args, &client, output),
         Command::Ring(RingCommand::Status) => ring::status(&client, output),
         Command::Ring(RingCommand::Verify(args)) => ring::verify(&args, false, &client, output),
+        Command::Ring(RingCommand::Export(args)) => archive::run(&args, &client, output),
+        Command::Ring(RingCommand::Import(args)) => import::run(&args, &client, output),
         Command::Ring(RingCommand::Repair(args)) => ring::verify(&args, true, &client, output),
         Command::Sources(args) => sources::run(&args, &client, output),
         Command::Inbox(args) => inbox::run(&args, &client, output),

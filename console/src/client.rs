@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Bar;
+use raven_model::archive::ImportOrder;
 use raven_model::control::{Request, Response};
 use raven_model::delivery::Order;
 use raven_model::query::{Progress, Query, Reply};
@@ -49,6 +50,11 @@ impl Client {
     /// Tells the uplink.
     pub fn deliver(&self, order: &Order) -> Result<Answer, Failure> {
         self.converse("uplink", &Request::Deliver, order)
+    }
+
+    /// Tells the import role; the archive goes [its way](Answer::way).
+    pub fn import(&self, order: &ImportOrder) -> Result<Answer, Failure> {
+        self.converse("import", &Request::Import, order)
     }
 
     fn converse(&self, role: &'static str, way: &Request, words: &impl serde::Serialize) -> Result<Answer, Failure> {
@@ -166,6 +172,11 @@ impl Answer {
     /// How far the work was when that was told last.
     pub const fn progress(&self) -> Option<&Progress> {
         self.progress.as_ref()
+    }
+
+    /// The connection, for what is to be sent while the answer comes.
+    pub fn way(&self) -> io::Result<UnixStream> {
+        self.reader.get_ref().try_clone()
     }
 
     /// True when the next line has not arrived yet: time to show what was written.

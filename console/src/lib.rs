@@ -7,6 +7,7 @@
 //! Start with [`cli`] (the commands), then [`client`] (the protocol), then [`status`].
 
 pub mod alerts;
+pub mod archive;
 pub mod audit;
 pub mod cli;
 pub mod client;
@@ -16,6 +17,7 @@ pub mod escape;
 pub mod export;
 pub mod failure;
 pub mod flows;
+pub mod import;
 pub mod inbox;
 pub mod load;
 pub mod output;

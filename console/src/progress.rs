@@ -29,6 +29,15 @@ impl Bar {
         self.draw(view.records, view.records_total, &text);
     }
 
+    /// Of an archive, in bytes.
+    pub fn bytes(&mut self, done: u64, total: u64, text: &str, json: bool) {
+        if json {
+            eprintln!("{}", serde_json::json!({ "progress": { "bytes": done, "total": total } }));
+        } else {
+            self.draw(done, total, text);
+        }
+    }
+
     fn draw(&mut self, done: u64, total: u64, text: &str) {
         let mut err = io::stderr();
         if !err.is_terminal() {

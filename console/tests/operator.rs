@@ -209,7 +209,7 @@ fn export_writes_every_byte_to_the_file() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(std::fs::read(&path).unwrap(), expected);
     assert_eq!(fake.queries(), [Query::Records(Select { stream: "syslog".into(), ..Select::default() })]);
-    assert_eq!(fake.raven(&["ring", "export", "--format", "raw"]).stdout, expected);
+    assert_eq!(fake.raven(&["export", "--format", "raw"]).stdout, expected);
 }
 
 #[test]

@@ -35,8 +35,8 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// Roles that read the open segment from the store.
-const READERS: [Role; 2] = [Role::Decode, Role::Uplink];
+/// Roles with a way to the store: they read its open segment, or bring what another box received.
+const READERS: [Role; 3] = [Role::Decode, Role::Uplink, Role::Import];
 /// Longest wait for an event: heartbeats are looked at so often.
 const TICK: Duration = Duration::from_millis(500);
 /// How often the store is told of drops.
@@ -151,7 +151,7 @@ impl Supervisor {
         let secrets = Secrets::read_or_tell(&program, &args, &config);
         let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
             let mut worker = Worker::new(role, now);
-            if role.stream().is_some_and(|stream| !config.collects(stream)) {
+            if role.is_on_demand() || role.stream().is_some_and(|stream| !config.collects(stream)) {
                 worker.state = State::Unwanted;
             }
             worker

@@ -240,6 +240,14 @@ impl Worker {
             self.state = State::Stopped;
             return Ok(Some(end));
         }
+        if self.role.is_on_demand() {
+            // Its next start is no restart.
+            (self.state, self.starts) = (State::Unwanted, 0);
+            if end != End::Exit(0) {
+                tracing::warn!(role = %self.role, ran_ms = ran.as_millis() as u64, "worker ended: {end}");
+            }
+            return Ok(Some(end));
+        }
         tracing::warn!(role = %self.role, ran_ms = ran.as_millis() as u64, delay_ms = delay.as_millis() as u64, "worker ended: {end}");
         self.state = State::Waiting(now + delay);
         Ok(Some(end))

@@ -22,6 +22,9 @@ pub const LIVE_LAG: Duration = Duration::from_secs(2);
 /// A live lane that is so much behind has the streams below its own wait.
 pub const BEHIND: Duration = Duration::from_millis(500);
 
+/// A live lane that is so much behind has the backfill lanes wait.
+pub const YIELD: Duration = Duration::from_millis(250);
+
 /// So few records are not worth a jump: they are sent in less time than a second connection takes.
 pub const JUMP_MIN: u64 = 256;
 
@@ -93,9 +96,9 @@ impl Lanes {
         at.max(self.split).max(progress.low().plus(1))
     }
 
-    /// Whether the live lane, at `at`, is [`BEHIND`].
-    pub fn is_behind(&self, at: Seq, now: Instant) -> bool {
-        self.heads.before(now, BEHIND).is_some_and(|old| at < old)
+    /// Whether the live lane, at `at`, is so much behind.
+    pub fn is_behind(&self, at: Seq, now: Instant, by: Duration) -> bool {
+        self.heads.before(now, by).is_some_and(|old| at < old)
     }
 
     /// What the backfill lane reads next, when it is at `at`: a range, its end not in it. Begins again at the oldest
@@ -209,20 +212,33 @@ pub fn class(stream: &str) -> usize {
     }
 }
 
-/// By what the streams of one destination wait for each other: per lane and class, until when the classes below wait.
-/// Each hold is short and is renewed only while records are handed out, so one that is stuck holds nobody up.
+/// By what the streams of one destination wait for each other. Each hold is short and is renewed only while records are
+/// handed out, so one that is stuck holds nobody up.
 #[derive(Debug, Default)]
-pub struct Board([[Option<Instant>; 4]; 2]);
+pub struct Board {
+    /// Per lane and class, until when the classes below wait.
+    classes: [[Option<Instant>; 4]; 2],
+    /// Until when all backfill waits.
+    backfill: Option<Instant>,
+}
 
 impl Board {
     /// The classes below `class` wait until then.
     pub fn hold(&mut self, lane: Lane, class: usize, until: Instant) {
-        self.0[lane as usize][class] = Some(until);
+        self.classes[lane as usize][class] = Some(until);
+    }
+
+    /// All backfill waits until then: where processor or path cannot carry both lanes, the present goes first. A live
+    /// lane that cannot keep up even so jumps, and is not behind then.
+    pub const fn hold_backfill(&mut self, until: Instant) {
+        self.backfill = Some(until);
     }
 
     /// Until when `class` has to wait, if it has to.
     pub fn held(&self, lane: Lane, class: usize, now: Instant) -> Option<Instant> {
-        self.0[lane as usize][..class].iter().flatten().copied().filter(|until| *until > now).max()
+        let backfill = self.backfill.filter(|_| lane == Lane::Backfill);
+        let holds = self.classes[lane as usize][..class].iter().flatten().copied().chain(backfill);
+        holds.filter(|until| *until > now).max()
     }
 }
 
@@ -255,5 +271,8 @@ mod tests {
         assert_eq!(board.held(Lane::Live, class("host"), now), None, "of the same class");
         assert_eq!(board.held(Lane::Backfill, class("flow"), now), None, "of the other lane");
         assert_eq!(board.held(Lane::Live, class("flow"), now + BEHIND), None);
+        board.hold_backfill(now + YIELD);
+        assert_eq!(board.held(Lane::Backfill, class("alert"), now), Some(now + YIELD));
+        assert_eq!(board.held(Lane::Live, class("alert"), now), None);
     }
 }

@@ -4,7 +4,7 @@
 use crate::attempt::{Attempts, Event, Failure, Pace, State};
 use crate::dead::{DeadLetters, Retries};
 use crate::fleet::Saved;
-use crate::lanes::{BEHIND, Board, LIVE_LAG, Lane, Lanes};
+use crate::lanes::{BEHIND, Board, LIVE_LAG, Lane, Lanes, YIELD};
 use crate::pacer::{Gate, Pacer};
 use crate::progress::Progress;
 use raven_model::config::{Backfill, Destination};
@@ -226,8 +226,14 @@ impl Standing {
         self.lanes.claim(lane, &self.progress, first, last);
         let mut board = self.way.board.borrow_mut();
         match lane {
-            Lane::Live if self.lanes.is_behind(last, now) => board.hold(lane, self.way.class, now + BEHIND),
-            Lane::Live => {}
+            Lane::Live => {
+                if self.lanes.is_behind(last, now, BEHIND) {
+                    board.hold(lane, self.way.class, now + BEHIND);
+                }
+                if self.lanes.is_behind(last, now, YIELD) {
+                    board.hold_backfill(now + YIELD);
+                }
+            }
             Lane::Backfill => {
                 board.hold(lane, self.way.class, now + LIVE_LAG);
                 self.pacer.handed(now, bytes, records);
@@ -527,6 +533,21 @@ mod tests {
         assert_eq!(dead(&standing), (3, 3, 0, 0));
         assert!(standing.progress.covers(Seq(20)) && standing.unsaved);
         assert_eq!((standing.progress.low(), standing.lanes.split()), (Seq(15), Seq(21)));
+    }
+
+    #[test]
+    fn what_was_left_behind_waits_while_the_present_is_late() {
+        let (mut standing, begun) = (standing(Counts::default()), Instant::now());
+        let after = |ms| begun + Duration::from_millis(ms);
+        let left = Place::At { next: Seq(11), end: Some(Seq(12)), bytes: 64 * 1024, records: u64::MAX };
+        let backfill = |standing: &mut Standing, now| standing.place(Lane::Backfill, Seq(0), Seq(400), now);
+        standing.place(Lane::Live, Seq(16), Seq(20), begun);
+        assert_eq!(backfill(&mut standing, after(300)), left);
+        standing.handed(Lane::Live, (Seq(16), Seq(17)), (2, 200), UnixNanos(0), after(300));
+        assert_eq!(backfill(&mut standing, after(300)), Place::Wait(Some(after(550))));
+        standing.handed(Lane::Live, (Seq(18), Seq(399)), (382, 40_000), UnixNanos(0), after(310));
+        assert_eq!(backfill(&mut standing, after(549)), Place::Wait(Some(after(550))));
+        assert_eq!(backfill(&mut standing, after(550)), left);
     }
 
     #[test]

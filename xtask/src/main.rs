@@ -13,6 +13,7 @@ mod apt;
 mod args;
 mod bench;
 mod build;
+mod interrupt;
 mod matrix;
 mod noc;
 mod soak;

@@ -2,11 +2,10 @@
 
 use crate::appliance::Appliance;
 use crate::args::Args;
-use crate::build;
 use crate::noc::{Receiver, Speaks};
+use crate::{build, interrupt};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -62,7 +61,7 @@ struct Options {
 /// Runs until Ctrl-C.
 pub fn run(args: Args) -> Result<()> {
     let options = options(args)?;
-    let interrupted = on_interrupt()?;
+    let interrupted = interrupt::flag()?;
     let programs = options.programs.as_deref().map_or_else(build_release, build::in_folder)?;
     let config = prepare(&options.data)?;
     let noc = options.data.join("noc");
@@ -91,16 +90,6 @@ fn options(mut args: Args) -> Result<Options> {
     };
     args.end()?;
     Ok(options)
-}
-
-/// A flag that Ctrl-C and SIGTERM raise; a second one ends us at once.
-fn on_interrupt() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
-        signal_hook::flag::register(signal, Arc::clone(&flag))?;
-    }
-    Ok(flag)
 }
 
 /// Makes the folders, and a configuration if there is none.

@@ -1,6 +1,7 @@
 //! Thin ends of the pair, over non-blocking descriptors.
 
 use super::{PACKET_MAX, PacketError, Reply, Request};
+use crate::import::Took;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use raven_model::units::Seq;
 use std::collections::VecDeque;
@@ -52,6 +53,29 @@ impl Assembler {
     }
 }
 
+/// Puts the parts of a piece together again.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    id: u64,
+    bytes: Vec<u8>,
+}
+
+impl Pieces {
+    /// Takes a part; returns the piece when it was the last one. One that does not continue what is there is dropped,
+    /// unless it is a first one: the sender was started anew between.
+    pub fn add(&mut self, id: u64, total: u32, at: u32, part: &[u8]) -> Option<Vec<u8>> {
+        if at == 0 {
+            self.id = id;
+            self.bytes.clear();
+        }
+        if id != self.id || at as usize != self.bytes.len() {
+            return None;
+        }
+        self.bytes.extend_from_slice(part);
+        (self.bytes.len() == total as usize).then(|| std::mem::take(&mut self.bytes))
+    }
+}
+
 /// An answer, blocks whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -86,6 +110,10 @@ pub struct TailClient {
     fences: VecDeque<Reply>,
     /// The newest answer to a [`Request::Repair`], with its id.
     repaired: Option<(u64, Repaired)>,
+    /// The newest answer to a [`Request::Room`].
+    room: Option<(u64, u64)>,
+    /// Answers to pieces.
+    took: VecDeque<(u64, Took)>,
     packet: Vec<u8>,
 }
 
@@ -99,6 +127,8 @@ impl TailClient {
             assembler: Assembler::default(),
             fences: VecDeque::new(),
             repaired: None,
+            room: None,
+            took: VecDeque::new(),
             packet: vec![0; PACKET_MAX],
         }
     }
@@ -153,6 +183,14 @@ impl TailClient {
                 self.repaired = Some((id, Repaired { lost, what }));
                 None
             }
+            Reply::Room { id, free } => {
+                self.room = Some((id, free));
+                None
+            }
+            Reply::Took { id, took } => {
+                self.took.push_back((id, took));
+                None
+            }
         }
     }
 
@@ -187,8 +225,36 @@ impl TailClient {
         }
     }
 
+    /// Asks how many bytes can be stored before something has to go, and waits for the answer.
+    pub fn room(&mut self, timeout: Duration) -> Result<u64, TailError> {
+        let (id, until) = (self.new_id(), Instant::now() + timeout);
+        self.put(&Request::Room { id }, until, timeout)?;
+        loop {
+            while self.receive()?.is_some() {}
+            if let Some((_, free)) = self.room.take_if(|(answered, _)| *answered == id) {
+                return Ok(free);
+            }
+            self.poll(PollFlags::POLLIN, until, timeout)?;
+        }
+    }
+
+    /// Hands over an encoded piece, and waits until the store has taken its bytes, not for its answer.
+    pub fn piece(&mut self, id: u64, piece: &[u8], timeout: Duration) -> Result<(), TailError> {
+        let until = Instant::now() + timeout;
+        Request::piece_packets(id, piece).try_for_each(|packet| self.put_packet(&packet, until, timeout))
+    }
+
+    /// An answer to a piece that [`TailClient::receive`] met.
+    pub fn took(&mut self) -> Option<(u64, Took)> {
+        self.took.pop_front()
+    }
+
     fn put(&mut self, request: &Request, until: Instant, timeout: Duration) -> Result<(), TailError> {
-        while let Err(error) = self.send(request) {
+        self.put_packet(&request.encode(), until, timeout)
+    }
+
+    fn put_packet(&mut self, packet: &[u8], until: Instant, timeout: Duration) -> Result<(), TailError> {
+        while let Err(error) = send(&mut self.file, packet) {
             if error.kind() != ErrorKind::WouldBlock {
                 return Err(error.into());
             }

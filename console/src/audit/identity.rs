@@ -59,6 +59,9 @@ pub struct StreamAccount {
     pub received: u64,
     /// Records that were given a number.
     pub stored: u64,
+    /// Of these, records that another box received.
+    #[serde(default)]
+    pub imported: u64,
     /// What came in and was not stored, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Records held.
@@ -275,6 +278,7 @@ fn stream(stream: &StreamStatus) -> StreamAccount {
         name: stream.name.clone(),
         received: stream.received + before_the_store,
         stored: stream.stored,
+        imported: stream.imported,
         dropped,
         held: stream.held,
         evicted: stream.evicted,
@@ -354,6 +358,9 @@ fn stream_lines(stream: &StreamAccount) -> Vec<String> {
             stream.stored, stream.held, stream.evicted, stream.damaged, stream.evicted_unforwarded
         ),
     ];
+    if stream.imported > 0 {
+        lines.push(format!("{name}: of them {} were received by another box and imported", stream.imported));
+    }
     lines.extend(stream.losses.iter().filter(|loss| loss.why != "age").map(|loss| {
         let who: Vec<String> =
             loss.unforwarded.iter().map(|(name, n)| format!("{n} not at {}", escape::text(name))).collect();

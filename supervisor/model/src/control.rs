@@ -2,7 +2,8 @@
 //!
 //! * `ravend` and a worker: one JSON value per packet on a SOCK_SEQPACKET pair, descriptors beside it (SCM_RIGHTS).
 //! * operator and `ravend`: one [`Request`] per connection to `DIR/run/control`, a line of JSON; one [`Response`]
-//!   line back; for [`Request::Query`] and [`Request::Deliver`] the response carries a stream socket to the role.
+//!   line back; for [`Request::Query`], [`Request::Deliver`] and [`Request::Import`] the response carries a stream
+//!   socket to the role.
 
 use crate::config::Config;
 use crate::signature::Signature;
@@ -38,8 +39,8 @@ pub enum ToWorker {
     /// MIB modules of the operator, with a descriptor (memfd): `{ name_len u16, name, text_len u32, text } …`,
     /// little-endian.
     Mibs,
-    /// A client of the `decode` role (it speaks the protocol of [`crate::query`]) or of the uplink
-    /// ([`crate::delivery`]), with its descriptor.
+    /// A client of the `decode` role (it speaks the protocol of [`crate::query`]), of the uplink
+    /// ([`crate::delivery`]) or of the `import` role ([`crate::archive`]), with its descriptor.
     Client,
     /// The configuration changed (store: quota and sync; uplink: destinations).
     Configure(Box<Config>),
@@ -264,6 +265,8 @@ pub enum Request {
     Query,
     /// A connection to the uplink, for orders: see [`crate::delivery`].
     Deliver,
+    /// A connection to the `import` role: see [`crate::archive`].
+    Import,
     /// Read the configuration file again and put it into force, whole or not at all.
     Apply,
     /// Read and check the configuration file, change nothing.
@@ -283,6 +286,7 @@ impl Request {
             Self::Show => "show",
             Self::Query => "query",
             Self::Deliver => "deliver",
+            Self::Import => "import",
             Self::Apply => "apply",
             Self::Diff => "diff",
             Self::Sign { .. } => "sign",
@@ -298,7 +302,7 @@ pub enum Response {
     Status(Box<RawStatus>),
     /// To [`Request::Show`].
     Config(Box<Config>),
-    /// To [`Request::Query`] and [`Request::Deliver`]: the descriptor beside this line is the connection.
+    /// To [`Request::Query`], [`Request::Deliver`] and [`Request::Import`]: the descriptor beside this line is the connection.
     Query,
     /// To [`Request::Apply`]: what was changed, a line each.
     Applied(Vec<String>),

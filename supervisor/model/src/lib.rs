@@ -5,6 +5,7 @@
 //! [`table`] (which process may do what), then [`control`] (what they say to each other).
 
 pub mod alert;
+pub mod archive;
 pub mod calendar;
 pub mod config;
 pub mod control;

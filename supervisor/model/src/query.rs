@@ -33,6 +33,8 @@ pub enum Query {
         /// Stream name.
         stream: String,
     },
+    /// Records of streams as an archive, for another box: [`crate::archive::ArchiveLine`]s.
+    Archive(crate::archive::ArchiveSelect),
     /// Check every block of a stream: checksum, order, ledger.
     Verify {
         /// Stream name.

@@ -106,6 +106,9 @@ pub struct StreamStatus {
     pub counted: u64,
     /// Records stored since the ring was made: numbers given.
     pub stored: u64,
+    /// Of those stored, records that another box received and an operator brought (`raven ring import`).
+    #[serde(default)]
+    pub imported: u64,
     /// Records held, by the segments there are.
     #[serde(default)]
     pub held: u64,

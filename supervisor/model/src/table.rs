@@ -30,6 +30,8 @@ pub enum Role {
     Uplink,
     /// Reads, decodes and shows stored records.
     Decode,
+    /// Reads archives of other boxes for operators, and brings their records to the store. Runs while it is needed.
+    Import,
     /// Parses a configuration, answers once, ends.
     Config,
     /// Makes the appliance's own key and certificate, answers once, ends.
@@ -40,7 +42,7 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -50,6 +52,7 @@ impl Role {
         Self::Host,
         Self::Alert,
         Self::Decode,
+        Self::Import,
         Self::Uplink,
         Self::Config,
         Self::Keygen,
@@ -69,6 +72,7 @@ impl Role {
             Self::Store => "store",
             Self::Uplink => "uplink",
             Self::Decode => "decode",
+            Self::Import => "import",
             Self::Config => "config",
             Self::Keygen => "keygen",
             Self::Sign => "sign",
@@ -83,6 +87,11 @@ impl Role {
     /// True when it answers once and ends, false when it is kept running.
     pub const fn answers_once(self) -> bool {
         matches!(self, Self::Config | Self::Keygen | Self::Sign)
+    }
+
+    /// True when it is started for an operator's order, and ends when that is done.
+    pub const fn is_on_demand(self) -> bool {
+        matches!(self, Self::Import)
     }
 
     /// The role of that name.

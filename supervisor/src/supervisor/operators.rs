@@ -60,15 +60,24 @@ impl Supervisor {
                     Err(error) => Response::Refused(vec![format!("nothing was signed: {error:#}")]),
                 }
             }
-            Request::Query | Request::Deliver => match stream_pair() {
-                Ok((ours, theirs)) => {
-                    let role = if matches!(request, Request::Query) { Role::Decode } else { Role::Uplink };
-                    self.tell(role, &ToWorker::Client, vec![ours]);
-                    return (Response::Query, Some(theirs));
-                }
-                Err(error) => Response::Refused(vec![format!("no descriptor left for a query: {error}")]),
+            Request::Query => return self.connect(Role::Decode),
+            Request::Deliver => return self.connect(Role::Uplink),
+            Request::Import => match self.start_on_demand(Role::Import) {
+                Ok(()) => return self.connect(Role::Import),
+                Err(error) => Response::Refused(vec![format!("the import role cannot be started: {error:#}")]),
             },
         };
         (response, None)
+    }
+
+    /// A connection between a role and an operator's program.
+    fn connect(&mut self, role: Role) -> (Response, Option<OwnedFd>) {
+        match stream_pair() {
+            Ok((ours, theirs)) => {
+                self.tell(role, &ToWorker::Client, vec![ours]);
+                (Response::Query, Some(theirs))
+            }
+            Err(error) => (Response::Refused(vec![format!("no descriptor left for the {role} role: {error}")]), None),
+        }
     }
 }

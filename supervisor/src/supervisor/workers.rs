@@ -56,6 +56,12 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Starts a role that runs only while it is needed, unless it does.
+    pub(super) fn start_on_demand(&mut self, role: Role) -> anyhow::Result<()> {
+        let n = self.worker(role).context("no such role is kept")?;
+        if self.workers[n].state == State::Unwanted { self.start_worker(n) } else { Ok(()) }
+    }
+
     pub(super) fn start_fds(&self, role: Role) -> anyhow::Result<(Vec<Fd>, Vec<OwnedFd>)> {
         let (mut names, mut fds) = (Vec::new(), Vec::new());
         for (&stream, held) in &self.held.streams {
@@ -102,6 +108,7 @@ impl Supervisor {
     pub(super) fn want_collectors(&mut self) {
         for worker in &mut self.workers {
             let wanted = worker.role.stream().is_none_or(|stream| self.config.collects(stream));
+            let wanted = wanted && !worker.role.is_on_demand();
             if wanted && worker.state == State::Unwanted {
                 worker.state = State::Waiting(Instant::now());
             }

@@ -56,6 +56,8 @@ pub fn sections(given: &[(&str, String)]) -> String {
 /// What to start.
 pub struct Plan {
     pub dir: TempDir,
+    /// `site.name`.
+    pub name: &'static str,
     pub port: u16,
     pub disk: &'static str,
     pub segment: &'static str,
@@ -72,6 +74,7 @@ impl Plan {
     pub fn new() -> Self {
         Self {
             dir: tempfile::Builder::new().prefix("raven-e2e-").tempdir().unwrap(),
+            name: "test",
             port: free_port(),
             disk: "1GiB",
             segment: "32MiB",
@@ -93,13 +96,14 @@ impl Plan {
 
     pub fn text(&self) -> String {
         format!(
-            "schema = 1\n[site]\nname = \"test\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n{}\n{}[alert]\n{}\n[buffer]\ndisk = \"{}\"\nsegment = \"{}\"\n{}\n",
+            "schema = 1\n[site]\nname = \"{name}\"\n[collect.syslog]\nudp = [{port}]\ntcp = [{port}]\n{}\n{}[alert]\n{}\n[buffer]\ndisk = \"{}\"\nsegment = \"{}\"\n{}\n",
             self.syslog,
             self.others,
             self.alert,
             self.disk,
             self.segment,
             self.uplinks,
+            name = self.name,
             port = self.port
         )
     }

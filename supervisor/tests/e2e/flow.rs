@@ -86,7 +86,7 @@ fn every_version_on_one_port_is_stored_decoded_and_audited() {
 }
 
 /// NetFlow 9, source id 7. `template`: the id's fields as (element, length).
-fn v9(sequence: u32, template: Option<[(u16, u16); 2]>) -> Vec<u8> {
+pub fn v9(sequence: u32, template: Option<[(u16, u16); 2]>) -> Vec<u8> {
     let head = [1000, 1_700_000_000, sequence, 7].map(u32::to_be_bytes).concat();
     let template = template.map(|fields| {
         let fields: Vec<u8> =
@@ -98,8 +98,8 @@ fn v9(sequence: u32, template: Option<[(u16, u16); 2]>) -> Vec<u8> {
 }
 
 /// Octets and packets, and the other way round.
-const BYTES_FIRST: [(u16, u16); 2] = [(1, 4), (2, 4)];
-const PACKETS_FIRST: [(u16, u16); 2] = [(2, 4), (1, 4)];
+pub const BYTES_FIRST: [(u16, u16); 2] = [(1, 4), (2, 4)];
+pub const PACKETS_FIRST: [(u16, u16); 2] = [(2, 4), (1, 4)];
 
 /// What each datagram's one record says.
 fn said_by_each(raven: &Appliance) -> Vec<(u64, u64)> {

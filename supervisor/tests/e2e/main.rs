@@ -6,6 +6,7 @@
 
 mod alerts;
 mod appliance;
+mod archive;
 mod corpus;
 mod damage;
 mod delivery;

@@ -6,6 +6,7 @@
 //!
 //! Start with [`client`] (one operator's question), then [`walk`] (how records are found), then [`ring`].
 
+mod archive;
 mod check;
 mod client;
 #[cfg(test)]
@@ -80,7 +81,7 @@ impl Decode {
         Ok(Self {
             knowledge,
             pulse: Pulse { channel, next: Instant::now() },
-            ring: Ring::new(start.data.join("ring"), tail),
+            ring: Ring::new(start.data.join("ring"), tail).of_device(&start.device),
             clients: Vec::new(),
             stopping: false,
             packet: vec![0; PACKET_MAX],

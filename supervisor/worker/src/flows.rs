@@ -90,6 +90,25 @@ impl Flows {
         Ok(scan)
     }
 
+    /// The definitions that a record needs and its block has not brought so far, each with its key, as far as the
+    /// stream's table has them.
+    pub fn missing(&mut self, record: &Record<'_>, ring: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.others.clear();
+        if self.open(record, ring).is_err() {
+            return Vec::new();
+        }
+        let others = std::mem::take(&mut self.others);
+        let with_key = |(key, template): (TemplateKey, Template)| {
+            ([&[TEMPLATE][..], &key.to_bytes()].concat(), template.definition().to_vec())
+        };
+        others.into_iter().map(with_key).collect()
+    }
+
+    /// A block begins that is to be read by itself.
+    pub fn forget_blocks(&mut self) {
+        self.templates.clear();
+    }
+
     /// What was in force then, or came first after it: data can come before its template.
     fn look_up(&mut self, keys: &[TemplateKey; 2], wall: UnixNanos, ring: &Path) {
         let table = self.table.get_or_insert_with(|| ContextTable::load(ring, "flow").unwrap_or_default());

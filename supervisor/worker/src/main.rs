@@ -4,6 +4,7 @@
 //! [`store`] and [`decode`] join the ring with the receive memory and with the decoders; the other roles live in
 //! their own crates.
 
+mod archive;
 mod config;
 mod decode;
 mod decoder;
@@ -101,6 +102,11 @@ fn run(role: Role) -> anyhow::Result<()> {
             let missing = enter(&start)?;
             channel.send_json(&FromWorker::Ready { missing }, &[])?;
             decode::Decode::new(&start, fds, channel)?.run()?;
+        }
+        Role::Import => {
+            let missing = enter(&start)?;
+            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            archive::import::Import::new(&start, fds, channel)?.run()?;
         }
         Role::Config => {
             enter(&start)?;

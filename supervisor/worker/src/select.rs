@@ -203,7 +203,7 @@ impl Records {
         }
         walk.notes.drain(..).for_each(|note| lines.note(note));
         Ok(match walked {
-            Walked::Block(block, _) if self.is_past(block.first_wall()) => Step::Done,
+            Walked::Block(block, _) if self.is_past(block.first_wall()) => self.past(blocks),
             Walked::Block(block, _) if !self.filter.text.may_be_in(block.bytes()) => Step::Again,
             Walked::Block(block, range) => {
                 if let Some(decoder) = &mut self.decoder {
@@ -222,12 +222,18 @@ impl Records {
                 }
                 Step::Again
             }
-            Walked::Again if passed_at.is_some_and(|wall| self.is_past(wall)) => Step::Done,
+            Walked::Again if passed_at.is_some_and(|wall| self.is_past(wall)) => self.past(blocks),
             Walked::Again => Step::Again,
             Walked::Later(wait) => Step::Later(wait),
             Walked::End if self.select.follow => Step::Later(FOLLOW),
             Walked::End => Step::Done,
         })
+    }
+
+    /// All from here on came after the time that was asked for, but what was imported since.
+    fn past(&mut self, blocks: &impl Blocks) -> Step {
+        let Phase::Show(walk) = &mut self.phase else { return Step::Done };
+        if !self.select.follow && walk.skip_to_import(blocks) { Step::Again } else { Step::Done }
     }
 
     /// True for a block that begins after the time that was asked for.
@@ -371,6 +377,19 @@ mod tests {
     #[test]
     fn without_conditions_everything_is_shown() {
         assert_eq!(seqs(Select::default(), &mut ring()), (1..=100_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_imported_behind_newer_records_is_found_by_its_time() {
+        // The blocks of records 80,001 to 80,200 came from another box, and are as old as the beginning.
+        let imported = 80_001..=80_200;
+        let stamp = |n: u64| if imported.contains(&n) { n - 80_000 } else { n };
+        let mut fake = Fake::with_blocks(Seq(1), 1000, 100, |n| UnixNanos(stamp(n) / 10 * SECOND));
+        fake.imports = vec![Seq(80_001)..Seq(80_201)];
+        let until = Select { until: Some(UnixNanos(10 * SECOND)), ..Select::default() };
+        let found = seqs(until, &mut fake);
+        assert_eq!(found, (1..100).chain(80_001..80_100).collect::<Vec<_>>());
+        assert!(fake.looks < 60, "{} blocks looked at", fake.looks);
     }
 
     #[test]

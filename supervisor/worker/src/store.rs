@@ -9,6 +9,7 @@
 //!
 //! A stream is opened when the configuration collects it, or when there is something of it on disk.
 
+mod import;
 mod kept;
 mod readers;
 mod room;
@@ -21,7 +22,7 @@ mod world;
 use anyhow::{Context, bail};
 use kept::{Input, Kept};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use raven_buffer::tail::TailServer;
+use raven_buffer::tail::{Pieces, TailServer};
 use raven_buffer::{Eviction, WriterOptions, shares};
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::receive::Waiting;
@@ -65,6 +66,8 @@ struct Reader {
     /// Questions that wait for the next record of a stream; the oldest is dropped when there are too many (it is asked
     /// again).
     waiting: VecDeque<(u64, Stream, Seq)>,
+    /// What it brings.
+    pieces: Pieces,
 }
 
 /// An eviction that waits for the uplink's word.
@@ -136,8 +139,14 @@ impl Store {
 
     /// Opens what is collected or on disk, and gives each its part of the disk.
     fn open_streams(&mut self) -> anyhow::Result<()> {
+        self.open_streams_and(None)
+    }
+
+    /// The same, and one more.
+    fn open_streams_and(&mut self, more: Option<Stream>) -> anyhow::Result<()> {
         let config = &self.config;
-        let wanted = |stream: Stream| config.collects(stream) || self.ring.join(stream.name()).is_dir();
+        let wanted =
+            |stream: Stream| config.collects(stream) || more == Some(stream) || self.ring.join(stream.name()).is_dir();
         let (open, idle): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.idle).into_iter().partition(|input| wanted(input.stream));
         self.idle = idle;
@@ -194,6 +203,8 @@ impl Store {
             self.commits = true;
         }
         kept.save_contexts(self.world.now());
+        let stored = kept.imported();
+        self.tell_imported(stored);
         self.make_room(n);
     }
 
@@ -369,7 +380,8 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
             Fd::Words { stream } => parts.entry(*stream).or_default()[1] = Some(fd),
             Fd::Wake { stream } => parts.entry(*stream).or_default()[2] = Some(fd),
             Fd::Tail { peer } => {
-                readers.push(Reader { role: *peer, server: TailServer::new(fd), waiting: VecDeque::new() });
+                let (server, waiting, pieces) = (TailServer::new(fd), VecDeque::new(), Pieces::default());
+                readers.push(Reader { role: *peer, server, waiting, pieces });
             }
             Fd::ConfigText { .. } | Fd::DeviceKey | Fd::Digest => {}
         }

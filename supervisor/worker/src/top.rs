@@ -71,7 +71,10 @@ impl Top {
             lines.note("the time asked for begins before the oldest record held");
         }
         match walked {
-            Walked::Block(block, _) if self.is_past(&block) => Ok(self.finish(lines)),
+            Walked::Block(block, _) if self.is_past(&block) => {
+                let more = self.walk.as_mut().is_some_and(|walk| walk.skip_to_import(blocks));
+                Ok(if more { Step::Again } else { self.finish(lines) })
+            }
             Walked::Block(block, range) => {
                 self.add_block(&block, &range);
                 self.tell(&block, lines);

@@ -6,7 +6,7 @@
 use super::Bench;
 use super::cgroup::MemoryLimit;
 use super::load::{Load, What};
-use super::machine::pss_of;
+use super::machine::memory_of;
 use super::measure::Subject;
 use super::raven::{Raven, free_port, number};
 use super::table::{Row, Target};
@@ -93,18 +93,21 @@ fn until_caught_up(raven: &Raven, receiver: &Receiver, backlog: u64) -> Result<D
     let started = Instant::now();
     receiver.watch();
     let roles = raven.roles()?;
-    let mut peak_mib = 0.0_f64;
+    let (mut peak_mib, mut peak) = (0.0_f64, String::new());
     loop {
         std::thread::sleep(Duration::from_millis(200));
         let both = roles.iter().filter(|(role, _)| role == "store" || role == "uplink");
-        let memory = both.map(|(_, pid)| pss_of(*pid)).sum::<Result<f64>>()?;
-        peak_mib = peak_mib.max(memory);
+        let both = both.map(|(role, pid)| Ok((role, memory_of(*pid)?))).collect::<Result<Vec<_>>>()?;
+        let total = both.iter().map(|(_, memory)| memory.total).sum();
+        if total > peak_mib {
+            (peak_mib, peak) = (total, both.iter().map(|(role, memory)| format!(" {role} {memory}")).collect());
+        }
         let taken = receiver.records();
         let arrived = backlog + (ARRIVAL as f64 * begun.elapsed().as_secs_f64()) as u64;
         if taken + ARRIVAL / 2 >= arrived {
             let rate = taken as f64 / started.elapsed().as_secs_f64();
             let p99 = receiver.p99().context("nothing that arrived meanwhile came to the receiver")?;
-            eprintln!("  {taken} records, {rate:.0}/s; live p99 {p99:?}; store and uplink {peak_mib:.1} MiB");
+            eprintln!("  {taken} records, {rate:.0}/s; live p99 {p99:?}; store and uplink {peak_mib:.1} MiB:{peak}");
             return Ok(Drain { rate, p99: p99.as_secs_f64(), peak_mib });
         }
         if begun.elapsed() > PATIENCE {

@@ -1,6 +1,7 @@
 //! What a family of processes costs, read from /proc.
 
 use anyhow::{Context, Result};
+use std::fmt;
 
 /// CPU ticks a second (`USER_HZ`), the same on every Linux of these architectures.
 const TICKS: f64 = 100.0;
@@ -40,6 +41,11 @@ fn family(root: u32) -> Vec<(u32, Stat)> {
         .collect()
 }
 
+/// Its children that live.
+pub fn children_of(root: u32) -> Vec<u32> {
+    family(root).into_iter().map(|(pid, _)| pid).filter(|pid| *pid != root).collect()
+}
+
 /// CPU seconds of `root` and its children, living and dead.
 pub fn cpu_seconds(root: u32) -> f64 {
     let ended = |stat: &Stat| stat.ended_children as f64 / TICKS;
@@ -53,14 +59,41 @@ pub fn cpu_of(pid: u32) -> f64 {
 
 /// Memory of `root` and its children, MiB: each shared page counted once, in shares (PSS, `proc_pid_smaps(5)`).
 pub fn pss_mib(root: u32) -> Result<f64> {
-    family(root).iter().map(|(pid, _)| pss_of(*pid)).sum()
+    family(root).iter().map(|(pid, _)| Ok(memory_of(*pid)?.total)).sum()
 }
 
-/// The same of one process, without its children; none when it is gone.
-pub fn pss_of(pid: u32) -> Result<f64> {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return Ok(0.0) };
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("smaps_rollup has no Pss")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? as f64 / 1024.0)
+/// Memory of one process by what it is, MiB; each shared page in shares (PSS, `proc_pid_smaps(5)`).
+#[derive(Default)]
+pub struct Memory {
+    pub total: f64,
+    /// Its own: heap and stacks.
+    pub anonymous: f64,
+    /// Mapped files: the program, and what it reads of the ring.
+    pub file: f64,
+    /// Passed on between processes.
+    pub shared: f64,
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { total, anonymous, file, shared } = self;
+        write!(f, "{total:.1} MiB (anonymous {anonymous:.1}, files {file:.1}, shared {shared:.1})")
+    }
+}
+
+/// None of anything when it is gone.
+pub fn memory_of(pid: u32) -> Result<Memory> {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return Ok(Memory::default()) };
+    let mib = |name: &str| -> Result<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} there"))?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? as f64 / 1024.0)
+    };
+    Ok(Memory {
+        total: mib("Pss:")?,
+        anonymous: mib("Pss_Anon:")?,
+        file: mib("Pss_File:")?,
+        shared: mib("Pss_Shmem:")?,
+    })
 }
 
 /// The middle one; the mean of both in the middle of an even number.

@@ -12,7 +12,7 @@ mod decode;
 mod flow;
 mod idle;
 mod load;
-mod machine;
+pub mod machine;
 mod measure;
 mod peer;
 mod raven;
@@ -27,7 +27,7 @@ mod udp;
 mod winevent;
 
 use crate::args::Args;
-use crate::{apt, build};
+use crate::{apt, build, interrupt};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use table::Row;
@@ -88,6 +88,7 @@ pub fn run(mut args: Args) -> Result<()> {
     if let Err(error) = apt::install(&apt::REFERENCES) {
         eprintln!("without some references: {error:#}");
     }
+    interrupt::end_children()?;
     let bench = Bench { programs, quick, soak, search_mb };
     let mut rows = Vec::new();
     for (name, measure) in chosen {

@@ -9,7 +9,7 @@ mod receiver;
 mod wire;
 
 use crate::args::Args;
-use crate::{apt, build};
+use crate::{apt, build, interrupt};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -65,6 +65,7 @@ pub fn run(mut args: Args) -> Result<()> {
         bail!("the matrix makes network namespaces and mounts: run it as root");
     }
     apt::install(&apt::TESTS)?;
+    interrupt::end_children()?;
     let programs = match bin_dir {
         Some(folder) => build::in_folder(Path::new(&folder))?,
         None => build::programs("test-release")?,

@@ -1,5 +1,6 @@
 //! One operator's connection: takes the question, works on it a block at a time, sends the answer as it is taken.
 
+use super::archive::Export;
 use super::check::Check;
 use super::{Line, Lines, Step};
 use crate::decode::ring::Ring;
@@ -40,6 +41,7 @@ enum Job {
     Sources(Box<Sources>, String, RingReader),
     Top(Box<Top>, RingReader),
     Verify(Box<Check>),
+    Archive(Box<Export>),
     Losses(RingReader),
     Finished,
 }
@@ -139,6 +141,7 @@ impl Client {
             Job::Sources(sources, stream, reader) => sources.step(&mut ring.stream(stream, reader), &mut self.lines),
             Job::Top(top, reader) => top.step(&mut ring.stream(FLOW, reader), &mut self.lines),
             Job::Verify(check) => check.step(ring, &mut self.lines),
+            Job::Archive(export) => export.step(ring, &mut self.lines),
             Job::Losses(reader) => {
                 for loss in reader.ledger().losses {
                     self.lines.line(&Line::Loss(&loss.view()));
@@ -168,6 +171,9 @@ impl Client {
         let query: Query = serde_json::from_slice(&text[..end]).context("not a question that this raven knows")?;
         self.job = job(query, knowledge, ring)?;
         self.lines.reply(&Reply::Ok);
+        if let Job::Archive(export) = &mut self.job {
+            export.begin(&mut self.lines)?;
+        }
         Ok(())
     }
 
@@ -199,6 +205,10 @@ fn job(query: Query, knowledge: &Rc<Knowledge>, ring: &Ring) -> anyhow::Result<J
             Job::Top(Box::new(Top::new(question, knowledge)), reader)
         }
         Query::Losses { stream } => Job::Losses(ring.reader(&stream)?),
+        Query::Archive(select) => {
+            let export = Export::new(select, &ring.device, crate::sources::now(), ring)?;
+            Job::Archive(Box::new(export))
+        }
         Query::Verify { stream, repair } => {
             ring.reader(&stream)?;
             Job::Verify(Box::new(Check::new(stream, repair)))

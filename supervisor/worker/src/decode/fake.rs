@@ -50,6 +50,8 @@ pub struct Fake {
     pub others: bool,
     /// So many questions are not answered.
     pub busy: usize,
+    /// Blocks from here to there are another box's.
+    pub imports: Vec<Range<Seq>>,
 }
 
 impl Fake {
@@ -105,7 +107,8 @@ impl Blocks for Fake {
                 let block = Block::decode(place.range().start, value).unwrap();
                 let clock = Clock { boot_id: block.boot_id, offset_ns: block.mono_offset_ns };
                 if block.last_wall() < want.since {
-                    Got::Older { next: block.next(), clock: Some(clock) }
+                    let imported = self.imports.iter().any(|range| range.contains(&block.first));
+                    Got::Older { next: block.next(), clock: (!imported).then_some(clock) }
                 } else if self.others && want.source.is_some() {
                     let (first_wall, last_wall) = (block.first_wall(), block.last_wall());
                     Got::Others { next: block.next(), blocks: 1, first_wall, last_wall }
@@ -118,6 +121,10 @@ impl Blocks for Fake {
 
     fn damaged(&mut self, at: Seq) {
         self.reported.push(at);
+    }
+
+    fn imports(&self) -> Vec<Range<Seq>> {
+        self.imports.clone()
     }
 }
 

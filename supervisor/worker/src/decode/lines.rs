@@ -1,5 +1,6 @@
 //! What a client still has to take of its answer.
 
+use raven_model::archive::ArchiveLine;
 use raven_model::query::{LossView, RecordView, Reply, SourceView, TopView, VerifyView};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,6 +20,8 @@ pub enum Line<'a> {
     Loss(&'a LossView),
     /// How far a check is.
     Verify(&'a VerifyView),
+    /// A part of an archive.
+    Archive(&'a ArchiveLine),
 }
 
 /// Lines of an answer that were not sent yet.
@@ -39,6 +42,7 @@ impl Lines {
             Line::Top(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Loss(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Verify(view) => serde_json::to_writer(&mut self.bytes, view),
+            Line::Archive(line) => serde_json::to_writer(&mut self.bytes, line),
         };
         self.bytes.push(b'\n');
         self.written += 1;

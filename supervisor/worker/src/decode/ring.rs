@@ -6,6 +6,7 @@ use raven_buffer::{Block, BlockHead, Found, RingReader};
 use raven_model::prefix::Prefix;
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ pub enum Got {
     Older {
         /// Where to go on.
         next: Seq,
-        /// Who says so: the clock of one block, or (none) the summary of a whole segment.
+        /// Who says so: the clock of one block, or (none) the summary of a whole segment, or another box's clock.
         clock: Option<Clock>,
     },
     /// Nothing below `next` is from the senders that were asked for.
@@ -98,12 +99,16 @@ pub trait Blocks {
     fn get(&mut self, at: Seq, want: &Want) -> anyhow::Result<Got>;
     /// `at` cannot be read: it must be counted.
     fn damaged(&mut self, at: Seq);
+    /// Where records of other boxes lie, in order: their times say nothing about those around them.
+    fn imports(&self) -> Vec<Range<Seq>>;
 }
 
 /// The ring, and the way to the store.
 pub struct Ring {
     /// `DIR/ring`.
     pub dir: PathBuf,
+    /// `site.name` of this box.
+    pub device: String,
     tail: TailClient,
     /// The store did not answer; not asked again before.
     away_until: Option<Instant>,
@@ -116,7 +121,14 @@ impl Ring {
     /// Of this directory, with this way to the store.
     pub fn new(dir: PathBuf, tail: TailClient) -> Self {
         let (told, to_tell) = (BTreeSet::new(), VecDeque::new());
-        Self { dir, tail, away_until: None, told, to_tell, tell_at: Instant::now() }
+        Self { dir, device: String::new(), tail, away_until: None, told, to_tell, tell_at: Instant::now() }
+    }
+
+    /// With the name of this box.
+    #[must_use]
+    pub fn of_device(mut self, device: &str) -> Self {
+        device.clone_into(&mut self.device);
+        self
     }
 
     /// A reader of a stream's sealed segments.
@@ -238,6 +250,10 @@ impl Blocks for Stream<'_> {
     fn damaged(&mut self, at: Seq) {
         self.ring.note_damage(self.name, at);
     }
+
+    fn imports(&self) -> Vec<Range<Seq>> {
+        self.reader.ledger().imported_ranges()
+    }
 }
 
 impl Stream<'_> {
@@ -250,10 +266,7 @@ impl Stream<'_> {
         let summary = segment.and_then(|segment| self.reader.summary(segment).ok().flatten());
         match (summary.and_then(|summary| summary.last_wall), end) {
             (Some(last), Some(end)) if last < since && end > at => Got::Older { next: end, clock: None },
-            _ => {
-                let clock = Clock { boot_id: head.boot_id, offset_ns: head.mono_offset_ns };
-                Got::Older { next: head.next(), clock: Some(clock) }
-            }
+            _ => Got::Older { next: head.next(), clock: clock_of(head) },
         }
     }
 
@@ -275,6 +288,11 @@ impl Stream<'_> {
     }
 }
 
+/// The clock of a block; another box's says nothing here.
+fn clock_of(head: &BlockHead) -> Option<Clock> {
+    (!head.imported).then_some(Clock { boot_id: head.boot_id, offset_ns: head.mono_offset_ns })
+}
+
 /// What the store sent about `at`. A block that is too old is not unpacked.
 fn open_block(at: Seq, first: Seq, value: &[u8], want: &Want) -> Got {
     let head = BlockHead::read(value).ok().filter(|head| head.first == first);
@@ -286,8 +304,7 @@ fn open_block(at: Seq, first: Seq, value: &[u8], want: &Want) -> Got {
             let (first_wall, last_wall) = (head.first_wall, head.last_wall);
             return Got::Others { next: head.next(), blocks: 1, first_wall, last_wall };
         }
-        let clock = Clock { boot_id: head.boot_id, offset_ns: head.mono_offset_ns };
-        return Got::Older { next: head.next(), clock: Some(clock) };
+        return Got::Older { next: head.next(), clock: clock_of(&head) };
     }
     // Where a block ends whose head is damaged is not known: a record at a time.
     let next = head.map_or(at.plus(1), |head| head.next().max(at.plus(1)));

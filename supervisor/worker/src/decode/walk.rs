@@ -51,6 +51,8 @@ pub struct Walk {
     jump: Option<Jump>,
     /// The clock by which a jump was made last: its rest is read block by block.
     jumped: Option<Clock>,
+    /// Where records of other boxes lie, once that is asked for.
+    imports: Option<Vec<Range<Seq>>>,
     gap: Option<Gap>,
     busy: Option<Instant>,
     has_begun: bool,
@@ -121,6 +123,7 @@ impl Walk {
             want: Want { since, source: None },
             jump: None,
             jumped: None,
+            imports: None,
             gap: None,
             busy: None,
             has_begun: false,
@@ -220,9 +223,28 @@ impl Walk {
         if let Some(clock) = clock.filter(|clock| self.jumped.is_none_or(|jumped| !jumped.agrees(clock))) {
             let hi = if self.end.is_some() { self.end } else { blocks.next_seq()? };
             self.jumped = Some(clock);
+            // Never beyond what was imported: that may be newer than what lies around it. Behind it, again.
+            let import = self.imports(blocks).iter().find(|range| range.end > next).map(|range| range.start.max(next));
+            if import.is_some_and(|import| hi.is_some_and(|hi| import < hi)) {
+                self.jumped = None;
+            }
+            let hi = hi.map(|hi| import.map_or(hi, |import| import.min(hi)));
             self.jump = hi.map(|hi| Jump { lo: next, hi, clock });
         }
         Ok(Walked::Again)
+    }
+
+    fn imports(&mut self, blocks: &impl Blocks) -> &[Range<Seq>] {
+        self.imports.get_or_insert_with(|| blocks.imports())
+    }
+
+    /// What is met now came later than what is asked for: goes on where records of another box lie, which may not have.
+    /// False when there are none ahead.
+    pub fn skip_to_import(&mut self, blocks: &impl Blocks) -> bool {
+        let at = self.at;
+        let Some(import) = self.imports(blocks).iter().find(|range| range.end > at).cloned() else { return false };
+        self.at = at.max(import.start);
+        self.end.is_none_or(|end| self.at < end)
     }
 
     /// Halves what is between. A block counts as too old only when its clock is the one that we began with and it is
@@ -350,6 +372,37 @@ mod tests {
         assert_eq!(seen, fake.blocks_since(since));
         assert!(seen.iter().any(|(first, _)| *first < 100_000) && seen.iter().any(|(first, _)| *first > 130_000));
         assert!(!seen.iter().any(|(first, _)| (100_001..129_000).contains(first)));
+    }
+
+    #[test]
+    fn what_was_imported_into_the_middle_is_found_though_its_times_are_others() {
+        // Records 100,001 to 101,000 came from a box whose clock is ahead.
+        let imported = 100_001..=101_000;
+        let stamp = |n: u64| if imported.contains(&n) { second(29_995) } else { second(n / 10) };
+        let mut fake = Fake::with_blocks(Seq(1), 3000, 100, stamp);
+        fake.imports = vec![Seq(100_001)..Seq(101_001)];
+        let since = second(29_990);
+        let (seen, _) = walk(Walk::new(Seq(1), Some(Seq(300_001)), Some(since)), &mut fake);
+        assert_eq!(seen, fake.blocks_since(since));
+        assert!(seen.iter().any(|(first, _)| *first == 100_001));
+        assert!(fake.looks < 1700, "{} blocks looked at: it jumps before and behind", fake.looks);
+    }
+
+    #[test]
+    fn behind_the_time_asked_for_only_imports_are_of_interest() {
+        let mut fake = Fake::with_blocks(Seq(1), 10, 10, second);
+        fake.imports = vec![Seq(31)..Seq(41), Seq(71)..Seq(81)];
+        let mut walk = Walk::new(Seq(1), Some(Seq(101)), None);
+        for at in [31, 71] {
+            assert!(walk.skip_to_import(&fake));
+            assert_eq!(walk.at(), Seq(at));
+            while walk.at() < Seq(at + 10) {
+                walk.step(&mut fake).unwrap();
+            }
+        }
+        assert!(!walk.skip_to_import(&fake));
+        let mut before = Walk::new(Seq(1), Some(Seq(20)), None);
+        assert!(!before.skip_to_import(&fake), "they lie behind its end");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) struct Kept {
     batch_limit: u64,
     /// Appended and uncommitted.
     pending_batches: u64,
+    /// Pieces of other boxes that are to be answered (reader, id) once they are on disk.
+    pub importing: Vec<(usize, u64)>,
     /// When to commit, or after a commit when to look whether more came; `None` when nothing comes.
     next_commit: Option<Instant>,
     retry_at: Option<Instant>,
@@ -84,6 +86,7 @@ impl Kept {
             taken: 0,
             batch_limit: 1,
             pending_batches: 0,
+            importing: Vec::new(),
             next_commit: None,
             retry_at: None,
             committed_at: world.now(),
@@ -163,7 +166,7 @@ impl Kept {
             return false;
         }
         self.next_commit = None;
-        let committed = self.pending_batches > 0 && self.commit();
+        let committed = (self.pending_batches > 0 || self.writer.is_importing()) && self.commit();
         if committed {
             // While records come, one look each `sync` is enough: the collector need not wake us for the first.
             self.next_commit = Some(self.committed_at + sync);
@@ -181,6 +184,22 @@ impl Kept {
         }
         let next = self.next_commit?;
         Some(if self.memory.is_awaited() { next.min(self.committed_at + AWAITED) } else { next }.min(now + sync))
+    }
+
+    /// True when the disk takes less than there is.
+    pub fn is_behind(&self) -> bool {
+        self.retry_at.is_some() || self.writer.uncommitted_bytes() >= COMMIT_BYTES
+    }
+
+    /// Somebody waits for what was appended.
+    pub fn commit_soon(&mut self) {
+        let soon = self.world.now().max(self.committed_at + AWAITED);
+        self.next_commit = Some(self.next_commit.map_or(soon, |next| next.min(soon)));
+    }
+
+    /// Who is to be told that what he brought is on disk.
+    pub fn imported(&mut self) -> Vec<(usize, u64)> {
+        if self.writer.is_importing() { Vec::new() } else { std::mem::take(&mut self.importing) }
     }
 
     /// Makes durable what was taken; true when that worked.

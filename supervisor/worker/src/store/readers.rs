@@ -126,6 +126,8 @@ impl Store {
                 }
             }
             Request::Repair { id, stream, seq } => self.repair(n, id, &stream, seq),
+            Request::Piece { id, total, at, bytes } => self.hear_piece(n, id, total, at, &bytes),
+            Request::Room { id } => self.tell_room(n, id),
             Request::Damage { stream, seq } => {
                 if let Some(stream) = Stream::named(&stream) {
                     self.note_damage(stream, seq);

@@ -50,6 +50,11 @@ impl Sizes {
         self.total
     }
 
+    /// Bytes that can be stored before something has to go.
+    pub(super) const fn free(&self) -> u64 {
+        self.total.saturating_sub(self.need)
+    }
+
     /// Percent of the quota that are taken or needed next; above 100 something has to go.
     fn fill(&self) -> f64 {
         if self.total == 0 { 100.0 } else { self.need as f64 * 100.0 / self.total as f64 }
