@@ -100,14 +100,15 @@ fn until_caught_up(raven: &Raven, receiver: &Receiver, backlog: u64) -> Result<D
         let both = both.map(|(role, pid)| Ok((role, memory_of(*pid)?))).collect::<Result<Vec<_>>>()?;
         let total = both.iter().map(|(_, memory)| memory.total).sum();
         if total > peak_mib {
-            (peak_mib, peak) = (total, both.iter().map(|(role, memory)| format!(" {role} {memory}")).collect());
+            let parts: Vec<String> = both.iter().map(|(role, memory)| format!("{role} {memory}")).collect();
+            (peak_mib, peak) = (total, parts.join(", "));
         }
         let taken = receiver.records();
         let arrived = backlog + (ARRIVAL as f64 * begun.elapsed().as_secs_f64()) as u64;
         if taken + ARRIVAL / 2 >= arrived {
             let rate = taken as f64 / started.elapsed().as_secs_f64();
             let p99 = receiver.p99().context("nothing that arrived meanwhile came to the receiver")?;
-            eprintln!("  {taken} records, {rate:.0}/s; live p99 {p99:?}; store and uplink {peak_mib:.1} MiB:{peak}");
+            eprintln!("  {taken} records, {rate:.0}/s; live p99 {p99:?}; store and uplink {peak_mib:.1} MiB: {peak}");
             return Ok(Drain { rate, p99: p99.as_secs_f64(), peak_mib });
         }
         if begun.elapsed() > PATIENCE {
