@@ -53,13 +53,31 @@ pub const TESTS: [Need; 23] = [
     Need { what: "strace", package: "strace" },
 ];
 
+/// What building an image takes.
+pub const IMAGE: [Need; 14] = [
+    Need { what: "mmdebstrap", package: "mmdebstrap" },
+    Need { what: "mksquashfs", package: "squashfs-tools" },
+    Need { what: "xorriso", package: "xorriso" },
+    Need { what: "grub-mkimage", package: "grub-common" },
+    Need { what: "boot_hybrid.img", package: "grub-pc-bin" },
+    Need { what: "moddep.lst", package: "grub-efi-amd64-bin" },
+    Need { what: "mcopy", package: "mtools" },
+    Need { what: "mkfs.vfat", package: "dosfstools" },
+    Need { what: "depmod", package: "kmod" },
+    Need { what: "xz", package: "xz-utils" },
+    Need { what: "readelf", package: "binutils" },
+    Need { what: "cpio", package: "cpio" },
+    Need { what: "veritysetup", package: "cryptsetup-bin" },
+    Need { what: "sgdisk", package: "gdisk" },
+];
+
 /// Where packages are unpacked that may not be installed beside others.
 const UNPACKED: &str = "/usr/local/lib/raven-tests";
 
 /// loggen. Its package would remove rsyslog.
 const LOGGEN: Need = Need { what: "syslog-ng-core/usr/bin/loggen", package: "syslog-ng-core" };
 
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 10] = [
     "/usr/sbin",
     "/usr/bin",
     "/sbin",
@@ -67,6 +85,9 @@ const FOLDERS: [&str; 7] = [
     "/usr/local/bin",
     "/usr/lib/x86_64-linux-gnu/rsyslog",
     "/usr/lib/aarch64-linux-gnu/rsyslog",
+    "/usr/lib/grub/i386-pc",
+    "/usr/lib/grub/x86_64-efi",
+    "/usr/share/OVMF",
 ];
 
 impl Need {

@@ -1,0 +1,49 @@
+//! `cargo xtask image`: builds what is flashed or burnt. The work is in the crate `raven-image`.
+
+use crate::args::Args;
+use crate::{apt, build};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Builds the programs and the image into `target/image`.
+pub fn run(mut args: Args) -> Result<()> {
+    let fresh = args.flag("--fresh");
+    let profile = args.option("--profile")?.unwrap_or_else(|| "release".to_owned());
+    args.end()?;
+    apt::install(&apt::IMAGE)?;
+    let programs = build::programs(&profile)?;
+    build::boot_programs(&profile)?;
+    let order = raven_image::Order {
+        sources: build::root().to_owned(),
+        programs,
+        out: out(),
+        cache: cache()?,
+        fresh,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        epoch: epoch()?,
+    };
+    raven_image::build(&order)
+}
+
+/// Where images go.
+pub fn out() -> PathBuf {
+    build::root().join("target/image")
+}
+
+/// Outside of the tree: a clean checkout does not fetch everything again.
+fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME says where to keep what is fetched")?.join("raven-image"))
+}
+
+/// `SOURCE_DATE_EPOCH`, else the time of the last commit: the same sources make the same image.
+fn epoch() -> Result<u64> {
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        return epoch.parse().context("SOURCE_DATE_EPOCH is no number of seconds");
+    }
+    let output = Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(build::root()).output();
+    let output = output.context("git, or SOURCE_DATE_EPOCH, says what time the image gets")?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().context("git knows no commit; set SOURCE_DATE_EPOCH")
+}
