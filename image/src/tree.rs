@@ -196,7 +196,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = |name: &str| fs::write(root.path().join(name), "").unwrap();
         fs::create_dir_all(root.path().join("usr/bin")).unwrap();
-        ["usr/bin/perl", "usr/bin/perl5.40", "usr/bin/pear", "usr/bin/bash", "usr/bin/bashful"].into_iter().for_each(file);
+        ["usr/bin/perl", "usr/bin/perl5.40", "usr/bin/pear", "usr/bin/bash", "usr/bin/bashful"]
+            .into_iter()
+            .for_each(file);
         let remove = ["usr/bin/perl*", "usr/bin/bash", "usr/not/there", "not/there*"].map(str::to_owned).to_vec();
         let recipe = Recipe { packages: vec![], remove, modules: vec![], initramfs_modules: vec![] };
         take_out(&recipe, root.path()).unwrap();

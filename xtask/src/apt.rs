@@ -71,6 +71,12 @@ pub const IMAGE: [Need; 14] = [
     Need { what: "sgdisk", package: "gdisk" },
 ];
 
+/// What starting an image takes.
+pub const QEMU: [Need; 2] = [
+    Need { what: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Need { what: "OVMF_CODE_4M.fd", package: "ovmf" },
+];
+
 /// Where packages are unpacked that may not be installed beside others.
 const UNPACKED: &str = "/usr/local/lib/raven-tests";
 

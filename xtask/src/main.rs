@@ -5,7 +5,7 @@
 //! * [`bench`] runs Raven and a reference in the same run and prints ratios.
 //! * [`matrix`] breaks the way to the operations centre, or the appliance itself, in every way, and counts what arrives.
 //! * [`soak`] goes through simulated fortnights, each from a seed, and holds what the box says against a count beside it.
-//! * [`image`] builds what is flashed or burnt.
+//! * [`image`] builds what is flashed or burnt; [`hw_test`] starts it in a virtual machine.
 //!
 //! Nothing here ships with the product; it starts programs and talks to them only by their documented interfaces.
 
@@ -14,6 +14,7 @@ mod apt;
 mod args;
 mod bench;
 mod build;
+mod hw_test;
 mod image;
 mod matrix;
 mod noc;
@@ -52,6 +53,9 @@ usage: cargo xtask COMMAND
         build disk image and installation medium into target/image, as root;
         --fresh: with the newest Debian packages; --profile: of our programs
         (release)
+  hw-test NAME... | --all [--json]
+        start the built image in QEMU and work at its serial line and screen;
+        logs and pictures in target/hw-test
 ";
 
 fn main() -> ExitCode {
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Some("matrix") => matrix::run(args),
         Some("soak") => soak::run(args),
         Some("image") => image::run(args),
+        Some("hw-test") => hw_test::run(args),
         Some("count") => bench::sink::count(args),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
