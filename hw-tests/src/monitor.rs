@@ -1,6 +1,7 @@
 //! QEMU's monitor (QMP): one JSON object a line.
 
-use anyhow::{Context, Result, bail};
+use crate::serial::reached;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -16,7 +17,7 @@ pub struct Monitor {
 impl Monitor {
     /// Connects and leaves the state of negotiation.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).with_context(|| format!("QEMU's {}", socket.display()))?;
+        let stream = reached(socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut monitor = Self { lines: BufReader::new(stream) };
         monitor.line()?;

@@ -22,16 +22,7 @@ pub struct Serial {
 impl Serial {
     /// Connects to QEMU's socket; everything heard goes to `log` too.
     pub fn connect(socket: &Path, log: &Path) -> Result<Self> {
-        let began = Instant::now();
-        let line = loop {
-            match UnixStream::connect(socket) {
-                Ok(line) => break line,
-                Err(error) if began.elapsed() > Duration::from_secs(20) => {
-                    bail!("QEMU does not open {}: {error}", socket.display())
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(50)),
-            }
-        };
+        let line = reached(socket)?;
         line.set_read_timeout(Some(Duration::from_millis(500)))?;
         let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         Ok(Self { line, log, heard: Vec::new() })
@@ -75,6 +66,20 @@ impl Serial {
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Connects to a socket that QEMU opens soon.
+pub fn reached(socket: &Path) -> Result<UnixStream> {
+    let began = Instant::now();
+    loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if began.elapsed() > Duration::from_secs(20) => {
+                bail!("QEMU does not open {}: {error}", socket.display())
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
 }

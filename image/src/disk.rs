@@ -98,7 +98,7 @@ fn esp(system: &System, work: &Path) -> Result<PathBuf> {
 /// A FAT file system with these files. Clusters of 4 KiB: GRUB reads those of 512 bytes slowly.
 pub fn fat(to: &Path, bytes: u64, folders: &[&str], files: &[(PathBuf, &str)]) -> Result<PathBuf> {
     File::create(to)?.set_len(bytes)?;
-    let cluster = if bytes > 32 << 20 { "8" } else { "1" };
+    let cluster = if bytes > 32 << 20 { "8" } else { "4" };
     let bits = if bytes > 32 << 20 { "16" } else { "12" };
     run::must(Command::new("mkfs.vfat").args(["--invariant", "-F", bits, "-s", cluster, "-n", "RAVENESP"]).arg(to))?;
     let tool = |name: &str| {

@@ -17,7 +17,10 @@ const FOLDERS: [&str; 6] = ["dev", "modules", "proc", "root", "run", "sys"];
 pub fn built(order: &Order, recipe: &Recipe, packages: &Packages) -> Result<PathBuf> {
     let mut key =
         Key::default().add(packages.tar().as_os_str().as_encoded_bytes()).file(&order.programs.join("raven-init"))?;
-    key = key.folder(&order.sources.join("image"))?;
+    key = key.folder(&order.sources.join("image/recipe"))?;
+    for source in ["initramfs.rs", "modules.rs"] {
+        key = key.file(&order.sources.join("image/src").join(source))?;
+    }
     let name = key.name();
     let place = cache::folder(&order.cache, "initramfs", &name, order.fresh, |at| build(order, recipe, packages, at))?;
     Ok(place.join("initramfs"))

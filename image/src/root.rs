@@ -37,7 +37,10 @@ impl Root {
 /// Builds it, unless the same things were put together before.
 pub fn built(order: &Order, recipe: &Recipe, packages: &Packages) -> Result<Root> {
     let mut key = Key::default().add(packages.tar().as_os_str().as_encoded_bytes()).add(order.version.as_bytes());
-    key = key.add(&order.epoch.to_le_bytes()).folder(&order.sources.join("image"))?;
+    key = key.add(&order.epoch.to_le_bytes()).folder(&order.sources.join("image/recipe"))?;
+    for source in ["modules.rs", "report.rs", "root.rs", "tree.rs"] {
+        key = key.file(&order.sources.join("image/src").join(source))?;
+    }
     key = key.folder(&order.sources.join("buildroot-overlay"))?.file(&order.sources.join("docs/operations.md"))?;
     for program in PROGRAMS {
         key = key.file(&order.programs.join(program))?;
