@@ -38,7 +38,7 @@ fn disk(lab: &mut Lab, firmware: Firmware) -> Result<()> {
         let mut machine = lab.start(firmware, &medium)?;
         machine.expect(&format!("Raven: starting slot A, tries left: {tries}"))?;
         machine.expect("raven-init: watchdog armed")?;
-        machine.expect("raven-init: starting the root of Slot(A)")?;
+        machine.expect("raven-init: starting the root of slot A")?;
         answers(&mut machine)?;
         machine.screenshot("status")?;
         machine.power_off()?;
@@ -49,7 +49,7 @@ fn disk(lab: &mut Lab, firmware: Firmware) -> Result<()> {
 /// The installation medium: runs in memory.
 fn live(lab: &mut Lab, firmware: Firmware, medium: fn(std::path::PathBuf) -> Medium) -> Result<()> {
     let mut machine = lab.start(firmware, &medium(lab.iso()))?;
-    machine.expect("raven-init: starting the root of Live")?;
+    machine.expect("raven-init: starting the root of the medium")?;
     answers(&mut machine)?;
     machine.screenshot("status")?;
     machine.power_off()

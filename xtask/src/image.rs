@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Builds the programs and the image into `target/image`.
 pub fn run(mut args: Args) -> Result<()> {
-    let fresh = args.flag("--fresh");
+    let (fresh, twice) = (args.flag("--fresh"), args.flag("--twice"));
     let profile = args.option("--profile")?.unwrap_or_else(|| "release".to_owned());
     args.end()?;
     apt::install(&apt::IMAGE)?;
@@ -23,7 +23,21 @@ pub fn run(mut args: Args) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         epoch: epoch()?,
     };
-    raven_image::build(&order)
+    raven_image::build(&order)?;
+    if twice { again(&order) } else { Ok(()) }
+}
+
+/// Builds once more from nothing, packages too, and compares.
+fn again(order: &raven_image::Order) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let (cache, out) = (scratch.path().join("cache"), scratch.path().join("out"));
+    raven_image::build(&raven_image::Order { cache, out: out.clone(), ..order.clone() })?;
+    for name in ["raven.img", "raven.iso"] {
+        let same = build::must(Command::new("cmp").arg(order.out.join(name)).arg(out.join(name)));
+        same.with_context(|| format!("{name} is another one the second time"))?;
+        println!("{name}: the same bytes twice");
+    }
+    Ok(())
 }
 
 /// Where images go.

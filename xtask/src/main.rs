@@ -49,9 +49,10 @@ usage: cargo xtask COMMAND
         fourteen simulated days of store and uplink for each seed from N on, for
         H hours (0.1: six minutes); fails at the first seed whose account does
         not add up, and names it
-  image [--fresh] [--profile NAME]
+  image [--fresh] [--twice] [--profile NAME]
         build disk image and installation medium into target/image, as root;
-        --fresh: with the newest Debian packages; --profile: of our programs
+        --fresh: with the newest Debian packages; --twice: once more from
+        nothing, which must make the same bytes; --profile: of our programs
         (release)
   hw-test NAME... | --all [--json]
         start the built image in QEMU and work at its serial line and screen;

@@ -3,6 +3,7 @@
 
 use crate::slots::Slot;
 use crate::verity::{Verity, VerityError};
+use std::fmt;
 
 /// Where the root file system is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,15 @@ pub enum Medium {
     Slot(Slot),
     /// On the installation medium; what is written goes to memory.
     Live,
+}
+
+impl fmt::Display for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slot(slot) => write!(f, "slot {slot}"),
+            Self::Live => f.write_str("the medium"),
+        }
+    }
 }
 
 /// One start.

@@ -101,7 +101,7 @@ fn wait_for(medium: Medium) -> Outcome<(Part, Part, String)> {
             }
             None if began.elapsed() > PATIENCE => {
                 let seen: Vec<String> = block_devices().collect();
-                return Err(format!("no disk with {medium:?}; disks and partitions here: {}", seen.join(" ")));
+                return Err(format!("no disk with {medium}; disks and partitions here: {}", seen.join(" ")));
             }
             None => sleep(POLL),
         }
@@ -203,7 +203,7 @@ fn switch(medium: Medium) -> Outcome<Infallible> {
         mount(Some(place), to.as_str(), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
             .map_err(|e| format!("moving {place}: {e}"))?;
     }
-    say_to("/root/dev/kmsg", &format!("starting the root of {medium:?}"));
+    say_to("/root/dev/kmsg", &format!("starting the root of {medium}"));
     // What the kernel unpacked would keep its memory.
     for name in ["modules", "init"] {
         let path = Path::new("/").join(name);
