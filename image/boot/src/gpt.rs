@@ -21,6 +21,8 @@ pub const DATA: Guid = Guid(0x9b4d_32b1_5f42_418c_8540_8444_eac0_67e8);
 
 /// Sectors that the table takes at each end of the disk, the protective MBR in front apart.
 pub const TABLE_SECTORS: u64 = 33;
+/// So much is read to find a table: xorriso's has 248 entries and ends here.
+pub const READ_SECTORS: u64 = 64;
 const ENTRIES: usize = 128;
 const ENTRY: usize = 128;
 const HEADER: usize = 92;
@@ -109,7 +111,7 @@ pub fn write(disk: Guid, sectors: u64, partitions: &[Partition]) -> Table {
     Table { front, back }
 }
 
-/// Reads the first 34 sectors of a disk or medium.
+/// Reads a table from the first [`READ_SECTORS`] of a disk or medium.
 ///
 /// # Errors
 /// There is no table, or it is damaged.
@@ -218,6 +220,20 @@ mod tests {
         let table = write(Guid(99), mib(16), &partitions());
         assert_eq!((table.front.len(), table.back.len()), (34 * 512, 33 * 512));
         assert_eq!(read(&table.front), Ok(partitions()));
+    }
+
+    /// As xorriso writes them.
+    #[test]
+    fn a_table_of_more_entries_is_read_too() {
+        let mut front = write(Guid(99), mib(16), &partitions()).front;
+        front.resize(READ_SECTORS as usize * 512, 0);
+        front[512 + 80..512 + 84].copy_from_slice(&248_u32.to_le_bytes());
+        let list = crc32fast::hash(&front[1024..1024 + 248 * ENTRY]);
+        front[512 + 88..512 + 92].copy_from_slice(&list.to_le_bytes());
+        front[512 + 16..512 + 20].fill(0);
+        let header = crc32fast::hash(&front[512..512 + HEADER]);
+        front[512 + 16..512 + 20].copy_from_slice(&header.to_le_bytes());
+        assert_eq!(read(&front), Ok(partitions()));
     }
 
     #[test]

@@ -38,8 +38,8 @@ fn start() -> Outcome<Infallible> {
     kernel_file_systems()?;
     let boot = cmdline::parse(&read("/proc/cmdline")?).map_err(|e| e.to_string())?;
     modules()?;
-    arm_watchdog();
-    let (root, hashes, disk) = wait_for(boot.medium)?;
+    let mut watchdog = armed_watchdog();
+    let (root, hashes, disk) = wait_for(boot.medium, watchdog.as_mut())?;
     let device = open(&boot, &root, &hashes)?;
     mounted(&device, "/root", "squashfs", MsFlags::MS_RDONLY | MsFlags::MS_NODEV, "")?;
     memory("/root/var", "mode=0755,size=25%")?;
@@ -70,11 +70,24 @@ fn modules() -> Outcome<()> {
     Ok(())
 }
 
-/// From here on a kernel that hangs is started anew. Systemd takes the watchdog over; until then nobody has to feed it.
-fn arm_watchdog() {
-    match OpenOptions::new().write(true).open("/dev/watchdog").and_then(|mut dog| dog.write_all(b"\n")) {
-        Ok(()) => say("watchdog armed"),
-        Err(error) => say(&format!("no watchdog: {error}")),
+/// From here on a kernel that hangs is started anew. Systemd takes the watchdog over; closing it does not stop it.
+fn armed_watchdog() -> Option<File> {
+    match OpenOptions::new().write(true).open("/dev/watchdog") {
+        Ok(mut watchdog) => {
+            feed(&mut watchdog);
+            say("watchdog armed");
+            Some(watchdog)
+        }
+        Err(error) => {
+            say(&format!("no watchdog: {error}"));
+            None
+        }
+    }
+}
+
+fn feed(watchdog: &mut File) {
+    if let Err(error) = watchdog.write_all(b"\n") {
+        say(&format!("watchdog: {error}"));
     }
 }
 
@@ -87,7 +100,7 @@ struct Part {
 }
 
 /// Root, hash tree, and the name of the disk that holds them, as soon as they are there.
-fn wait_for(medium: Medium) -> Outcome<(Part, Part, String)> {
+fn wait_for(medium: Medium, mut watchdog: Option<&mut File>) -> Outcome<(Part, Part, String)> {
     let began = Instant::now();
     loop {
         let found = match medium {
@@ -103,7 +116,10 @@ fn wait_for(medium: Medium) -> Outcome<(Part, Part, String)> {
                 let seen: Vec<String> = block_devices().collect();
                 return Err(format!("no disk with {medium}; disks and partitions here: {}", seen.join(" ")));
             }
-            None => sleep(POLL),
+            None => {
+                sleep(POLL);
+                watchdog.iter_mut().for_each(|watchdog| feed(watchdog));
+            }
         }
     }
 }
@@ -125,7 +141,7 @@ fn slot_parts(slot: Slot) -> Option<(Part, Part, String)> {
 /// Partitions on the installation medium, by the table in its first sectors: a CD has none for the kernel.
 fn live_parts() -> Option<(Part, Part, String)> {
     block_devices().filter(|name| uevent(name, "DEVTYPE").as_deref() == Some("disk")).find_map(|name| {
-        let mut front = vec![0; 34 * 512];
+        let mut front = vec![0; gpt::READ_SECTORS as usize * 512];
         File::open(format!("/dev/{name}")).and_then(|mut disk| disk.read_exact(&mut front)).ok()?;
         let partitions = gpt::read(&front).ok()?;
         let device = whole(&name)?.device;
