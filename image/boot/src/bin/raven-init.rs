@@ -45,6 +45,7 @@ fn start() -> Outcome<Infallible> {
     memory("/root/var", "mode=0755,size=25%")?;
     if boot.medium == Medium::Live {
         memory("/root/data", "mode=0755,size=50%")?;
+        nothing_to_wait_for()?;
     }
     name_partitions(&disk)?;
     switch(boot.medium)
@@ -211,6 +212,13 @@ fn name_partitions(disk: &str) -> Outcome<()> {
     let rules = [this, rule("esp"), rule("data")].concat();
     fs::create_dir_all("/run/udev/rules.d").map_err(|e| e.to_string())?;
     fs::write("/run/udev/rules.d/61-raven.rules", rules).map_err(|e| e.to_string())
+}
+
+/// From the medium `/data` is memory and mounted already; systemd must not look for the partition of an installed box.
+fn nothing_to_wait_for() -> Outcome<()> {
+    let unit = "[Unit]\nDescription=Raven: in memory\n[Mount]\nWhat=tmpfs\nWhere=/data\nType=tmpfs\n";
+    fs::create_dir_all("/run/systemd/system").map_err(|e| e.to_string())?;
+    fs::write("/run/systemd/system/data.mount", unit).map_err(|e| e.to_string())
 }
 
 fn switch(medium: Medium) -> Outcome<Infallible> {
