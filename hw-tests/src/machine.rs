@@ -147,44 +147,40 @@ impl Machine {
 
 /// Emulation, unless somebody says that something faster works here.
 fn accelerator() -> String {
-    match std::env::var("RAVEN_QEMU_ACCEL") {
-        Ok(accelerator) if accelerator != "tcg" => accelerator,
-        _ => "tcg,thread=multi".to_owned(),
-    }
+    let chosen = std::env::var_os("RAVEN_QEMU_ACCEL").map(|chosen| chosen.to_string_lossy().into_owned());
+    chosen.filter(|chosen| chosen != "tcg").unwrap_or_else(|| "tcg,thread=multi".to_owned())
 }
 
 fn arguments(accelerator: &str, firmware: Firmware, medium: &Medium, work: &Path) -> Result<Vec<String>> {
-    let mut words = format!(
+    let mut parts = vec![format!(
         "-machine q35 -accel {accelerator} -cpu max -smp 2 -m 1024 -display none -vga std -monitor none \
          -device i6300esb -action watchdog=reset -netdev user,id=net,restrict=on -device virtio-net-pci,netdev=net"
-    );
+    )];
     if firmware == Firmware::Uefi {
         let vars = work.join("uefi-variables");
         if !vars.exists() {
             fs::copy(OVMF_VARS, &vars).with_context(|| format!("{OVMF_VARS} (package ovmf)"))?;
         }
-        words += &format!(
-            " -drive if=pflash,format=raw,readonly=on,file={OVMF_CODE} -drive if=pflash,format=raw,file={}",
+        parts.push(format!(
+            "-drive if=pflash,format=raw,readonly=on,file={OVMF_CODE} -drive if=pflash,format=raw,file={}",
             vars.display()
-        );
+        ));
     }
-    words += &match medium {
-        Medium::Disk(file) => format!(
-            " -drive if=none,id=disk,format=raw,cache=writeback,file={} -device virtio-blk-pci,drive=disk,bootindex=0",
-            file.display()
-        ),
-        Medium::Cd(file) => format!(" -drive media=cdrom,readonly=on,format=raw,file={}", file.display()),
+    let drive = "-drive if=none,id=disk,format=raw";
+    parts.push(match medium {
+        Medium::Disk(file) => {
+            format!("{drive},cache=writeback,file={} -device virtio-blk-pci,drive=disk,bootindex=0", file.display())
+        }
+        Medium::Cd(file) => format!("-drive media=cdrom,readonly=on,format=raw,file={}", file.display()),
         Medium::Usb(file) => format!(
-            " -device qemu-xhci -drive if=none,id=disk,format=raw,snapshot=on,file={} \
-             -device usb-storage,drive=disk,bootindex=0",
+            "-device qemu-xhci {drive},snapshot=on,file={} -device usb-storage,drive=disk,bootindex=0",
             file.display()
         ),
-        Medium::Virtual(file) => format!(
-            " -drive if=none,id=disk,format=raw,snapshot=on,file={} -device virtio-blk-pci,drive=disk,bootindex=0",
-            file.display()
-        ),
-    };
-    Ok(words.split_whitespace().map(str::to_owned).collect())
+        Medium::Virtual(file) => {
+            format!("{drive},snapshot=on,file={} -device virtio-blk-pci,drive=disk,bootindex=0", file.display())
+        }
+    });
+    Ok(parts.iter().flat_map(|part| part.split_whitespace()).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -192,22 +188,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn words(medium: Medium) -> String {
-        arguments("tcg", Firmware::Bios, &medium, Path::new("/nowhere")).unwrap().join(" ")
+    fn words(medium: &Medium) -> String {
+        arguments("tcg", Firmware::Bios, medium, Path::new("/nowhere")).unwrap().join(" ")
     }
 
     #[test]
     fn only_a_disk_keeps_what_is_written() {
         let image = PathBuf::from("/x");
-        assert!(!words(Medium::Disk(image.clone())).contains("snapshot=on"));
+        assert!(!words(&Medium::Disk(image.clone())).contains("snapshot=on"));
         for other in [Medium::Usb(image.clone()), Medium::Virtual(image.clone())] {
-            assert!(words(other).contains("snapshot=on"));
+            assert!(words(&other).contains("snapshot=on"));
         }
-        assert!(words(Medium::Cd(image)).contains("media=cdrom,readonly=on"));
+        assert!(words(&Medium::Cd(image)).contains("media=cdrom,readonly=on"));
     }
 
     #[test]
     fn a_box_reaches_nothing_outside_of_itself() {
-        assert!(words(Medium::Cd(PathBuf::from("/x"))).contains("restrict=on"));
+        assert!(words(&Medium::Cd(PathBuf::from("/x"))).contains("restrict=on"));
     }
 }

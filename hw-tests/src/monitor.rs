@@ -18,7 +18,7 @@ impl Monitor {
     /// Connects and leaves the state of negotiation.
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = reached(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         let mut monitor = Self { lines: BufReader::new(stream) };
         monitor.line()?;
         monitor.command("qmp_capabilities", &json!({}))?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a box that is emulated on a busy machine may take for anything.
-pub const PATIENCE: Duration = Duration::from_secs(420);
+pub const PATIENCE: Duration = Duration::from_mins(7);
 
 /// One end of a serial line.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ fn build(order: &Order, recipe: &Recipe, packages: &Packages, at: &Path) -> Resu
     for file in modules.closure(&recipe.initramfs_modules)? {
         let name = modules::unpacked(&file).rsplit('/').next().unwrap_or_default().to_owned();
         archive.file(&format!("modules/{name}"), 0o644, &modules.bytes(&file)?);
-        list += &format!("{name}\n");
+        list.extend([name.as_str(), "\n"]);
     }
     archive.file("modules/list", 0o644, list.as_bytes());
     let packed = zstd::encode_all(archive.end().as_slice(), 19)?;

@@ -121,7 +121,7 @@ fn users_and_units(at: &Path) -> Result<()> {
 
 fn take_out(recipe: &Recipe, at: &Path) -> Result<()> {
     for pattern in &recipe.remove {
-        for path in matching(at, pattern)? {
+        for path in matching(at, pattern) {
             remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
@@ -129,12 +129,12 @@ fn take_out(recipe: &Recipe, at: &Path) -> Result<()> {
 }
 
 /// The paths that a line of the list means.
-fn matching(at: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
-    let Some(beginning) = pattern.strip_suffix('*') else { return Ok(vec![at.join(pattern)]) };
+fn matching(at: &Path, pattern: &str) -> Vec<PathBuf> {
+    let Some(beginning) = pattern.strip_suffix('*') else { return vec![at.join(pattern)] };
     let (folder, start) = beginning.rsplit_once('/').unwrap_or(("", beginning));
-    let Ok(entries) = fs::read_dir(at.join(folder)) else { return Ok(Vec::new()) };
+    let Ok(entries) = fs::read_dir(at.join(folder)) else { return Vec::new() };
     let paths = entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_string_lossy().starts_with(start));
-    Ok(paths.map(|entry| entry.path()).collect())
+    paths.map(|entry| entry.path()).collect()
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 23] = [
+pub const TESTS: [Need; 27] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -51,10 +51,14 @@ pub const TESTS: [Need; 23] = [
     Need { what: "setpriv", package: "util-linux" },
     Need { what: "logger", package: "bsdutils" },
     Need { what: "strace", package: "strace" },
+    Need { what: "cpio", package: "cpio" },
+    Need { what: "veritysetup", package: "cryptsetup-bin" },
+    Need { what: "sgdisk", package: "gdisk" },
+    Need { what: "grub-script-check", package: "grub-common" },
 ];
 
 /// What building an image takes.
-pub const IMAGE: [Need; 14] = [
+pub const IMAGE: [Need; 11] = [
     Need { what: "mmdebstrap", package: "mmdebstrap" },
     Need { what: "mksquashfs", package: "squashfs-tools" },
     Need { what: "xorriso", package: "xorriso" },
@@ -66,9 +70,6 @@ pub const IMAGE: [Need; 14] = [
     Need { what: "depmod", package: "kmod" },
     Need { what: "xz", package: "xz-utils" },
     Need { what: "readelf", package: "binutils" },
-    Need { what: "cpio", package: "cpio" },
-    Need { what: "veritysetup", package: "cryptsetup-bin" },
-    Need { what: "sgdisk", package: "gdisk" },
 ];
 
 /// What starting an image takes.

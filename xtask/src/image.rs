@@ -54,8 +54,8 @@ fn cache() -> Result<PathBuf> {
 
 /// `SOURCE_DATE_EPOCH`, else the time of the last commit: the same sources make the same image.
 fn epoch() -> Result<u64> {
-    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
-        return epoch.parse().context("SOURCE_DATE_EPOCH is no number of seconds");
+    if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
+        return epoch.to_string_lossy().parse().context("SOURCE_DATE_EPOCH is no number of seconds");
     }
     let output = Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(build::root()).output();
     let output = output.context("git, or SOURCE_DATE_EPOCH, says what time the image gets")?;

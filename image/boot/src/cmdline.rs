@@ -71,12 +71,8 @@ pub fn medium(cmdline: &str) -> Result<Medium, CmdlineError> {
 }
 
 fn value<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
-    cmdline
-        .split_whitespace()
-        .filter_map(|word| word.split_once('='))
-        .filter(|(n, _)| *n == name)
-        .map(|(_, v)| v)
-        .last()
+    let mut pairs = cmdline.split_whitespace().rev().filter_map(|word| word.split_once('='));
+    pairs.find(|(n, _)| *n == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]

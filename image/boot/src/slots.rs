@@ -106,7 +106,7 @@ impl Env {
     pub fn block(&self) -> Result<Vec<u8>, EnvError> {
         let mut text = SIGNATURE.to_owned();
         for (name, value) in &self.0 {
-            text += &format!("{name}={value}\n");
+            text.extend([name.as_str(), "=", value, "\n"]);
         }
         if text.len() > ATOMIC {
             return Err(EnvError::Full(text.len()));

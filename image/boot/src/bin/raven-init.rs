@@ -19,7 +19,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// A USB disk answers within this time, or there is none.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(100);
 /// For people to read what went wrong.
 const BEFORE_RESTART: Duration = Duration::from_secs(10);
@@ -119,7 +119,9 @@ fn wait_for(medium: Medium, mut watchdog: Option<&mut File>) -> Outcome<(Part, P
             }
             None => {
                 sleep(POLL);
-                watchdog.iter_mut().for_each(|watchdog| feed(watchdog));
+                if let Some(watchdog) = &mut watchdog {
+                    feed(watchdog);
+                }
             }
         }
     }
