@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::{apt, build, image};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 /// Runs the named scenarios or all.
@@ -10,7 +10,7 @@ pub fn run(mut args: Args) -> Result<()> {
     let (all, json) = (args.flag("--all"), args.flag("--json"));
     let names: Vec<String> = std::iter::from_fn(|| args.word()).collect();
     args.end()?;
-    ensure!(all != !names.is_empty(), "name scenarios, or say --all");
+    ensure!(all == names.is_empty(), "name scenarios, or say --all");
     apt::install(&apt::QEMU)?;
     let out = build::root().join("target/hw-test");
     let outcomes = raven_hw_tests::run(&names, &image::out(), &out)?;
@@ -26,5 +26,6 @@ pub fn run(mut args: Args) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&lines)?);
     }
     println!("{} passed, {failed} failed; logs and pictures: {}", outcomes.len() - failed, out.display());
-    if failed > 0 { bail!("{failed} scenarios failed") } else { Ok(()) }
+    ensure!(failed == 0, "{failed} scenarios failed");
+    Ok(())
 }
