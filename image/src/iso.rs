@@ -29,7 +29,8 @@ pub fn build(system: &System, order: &Order, to: &Path) -> Result<()> {
     let mut make = Command::new("xorriso");
     make.env("SOURCE_DATE_EPOCH", order.epoch.to_string())
         .args(["-as", "mkisofs", "-quiet", "-V", "RAVEN", "-R", "-J"]);
-    make.args(["-o"]).arg(to);
+    // Folders of the tree are new each time, and Rock Ridge keeps even the times that cannot be set.
+    make.args(["--set_all_file_dates", &format!("={}", order.epoch), "-o"]).arg(to);
     make.args(["--grub2-mbr", "/usr/lib/grub/i386-pc/boot_hybrid.img", "--mbr-force-bootable"]);
     make.args(["-partition_offset", "16", "-appended_part_as_gpt"]);
     for (number, kind, file) in
