@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 23] = [
+pub const TESTS: [Need; 27] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -51,6 +51,31 @@ pub const TESTS: [Need; 23] = [
     Need { what: "setpriv", package: "util-linux" },
     Need { what: "logger", package: "bsdutils" },
     Need { what: "strace", package: "strace" },
+    Need { what: "cpio", package: "cpio" },
+    Need { what: "veritysetup", package: "cryptsetup-bin" },
+    Need { what: "sgdisk", package: "gdisk" },
+    Need { what: "grub-script-check", package: "grub-common" },
+];
+
+/// What building an image takes.
+pub const IMAGE: [Need; 11] = [
+    Need { what: "mmdebstrap", package: "mmdebstrap" },
+    Need { what: "mksquashfs", package: "squashfs-tools" },
+    Need { what: "xorriso", package: "xorriso" },
+    Need { what: "grub-mkimage", package: "grub-common" },
+    Need { what: "boot_hybrid.img", package: "grub-pc-bin" },
+    Need { what: "moddep.lst", package: "grub-efi-amd64-bin" },
+    Need { what: "mcopy", package: "mtools" },
+    Need { what: "mkfs.vfat", package: "dosfstools" },
+    Need { what: "depmod", package: "kmod" },
+    Need { what: "xz", package: "xz-utils" },
+    Need { what: "readelf", package: "binutils" },
+];
+
+/// What starting an image takes.
+pub const QEMU: [Need; 2] = [
+    Need { what: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Need { what: "OVMF_CODE_4M.fd", package: "ovmf" },
 ];
 
 /// Where packages are unpacked that may not be installed beside others.
@@ -59,7 +84,7 @@ const UNPACKED: &str = "/usr/local/lib/raven-tests";
 /// loggen. Its package would remove rsyslog.
 const LOGGEN: Need = Need { what: "syslog-ng-core/usr/bin/loggen", package: "syslog-ng-core" };
 
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 10] = [
     "/usr/sbin",
     "/usr/bin",
     "/sbin",
@@ -67,6 +92,9 @@ const FOLDERS: [&str; 7] = [
     "/usr/local/bin",
     "/usr/lib/x86_64-linux-gnu/rsyslog",
     "/usr/lib/aarch64-linux-gnu/rsyslog",
+    "/usr/lib/grub/i386-pc",
+    "/usr/lib/grub/x86_64-efi",
+    "/usr/share/OVMF",
 ];
 
 impl Need {

@@ -31,6 +31,14 @@ pub fn programs(profile: &str) -> Result<PathBuf> {
     in_folder(&target_dir()?.join(profile))
 }
 
+/// Builds what starts the box, beside the programs. `raven-init` has no libraries to look for in an initramfs, so it is
+/// linked without any.
+pub fn boot_programs(profile: &str) -> Result<()> {
+    let package = ["--quiet", "--profile", profile, "--package", "raven-boot"];
+    must(cargo().arg("build").args(package).args(["--bin", "raven-slot"]))?;
+    must(cargo().arg("rustc").args(package).args(["--bin", "raven-init", "--", "-C", "target-feature=+crt-static"]))
+}
+
 /// Checks that the programs are in `folder`.
 pub fn in_folder(folder: &Path) -> Result<PathBuf> {
     let folder = folder.canonicalize().with_context(|| format!("{} is not there", folder.display()))?;

@@ -1,10 +1,11 @@
-//! `cargo xtask up · test · bench · matrix · soak`: run, test and measure Raven from its source tree.
+//! `cargo xtask up · test · bench · matrix · soak · image · hw-test`: run, test and measure Raven from its source tree.
 //!
 //! * [`up`] builds the appliance and runs it without root beside [`noc`], a demonstration operations centre.
 //! * [`test`] is what the continuous build calls: lints, unit, property and end-to-end tests.
 //! * [`bench`] runs Raven and a reference in the same run and prints ratios.
 //! * [`matrix`] breaks the way to the operations centre, or the appliance itself, in every way, and counts what arrives.
 //! * [`soak`] goes through simulated fortnights, each from a seed, and holds what the box says against a count beside it.
+//! * [`image`] builds what is flashed or burnt; [`hw_test`] starts it in a virtual machine.
 //!
 //! Nothing here ships with the product; it starts programs and talks to them only by their documented interfaces.
 
@@ -13,6 +14,8 @@ mod apt;
 mod args;
 mod bench;
 mod build;
+mod hw_test;
+mod image;
 mod interrupt;
 mod matrix;
 mod noc;
@@ -47,6 +50,14 @@ usage: cargo xtask COMMAND
         fourteen simulated days of store and uplink for each seed from N on, for
         H hours (0.1: six minutes); fails at the first seed whose account does
         not add up, and names it
+  image [--fresh] [--twice] [--profile NAME]
+        build disk image and installation medium into target/image, as root;
+        --fresh: with the newest Debian packages; --twice: once more from
+        nothing, which must make the same bytes; --profile: of our programs
+        (release)
+  hw-test NAME... | --all [--json]
+        start the built image in QEMU and work at its serial line and screen;
+        logs and pictures in target/hw-test
 ";
 
 fn main() -> ExitCode {
@@ -57,6 +68,8 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(args),
         Some("matrix") => matrix::run(args),
         Some("soak") => soak::run(args),
+        Some("image") => image::run(args),
+        Some("hw-test") => hw_test::run(args),
         Some("count") => bench::sink::count(args),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

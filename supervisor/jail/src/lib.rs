@@ -12,6 +12,7 @@
 
 pub mod caps;
 pub mod channel;
+pub mod device_mapper;
 pub mod memory;
 pub mod receive;
 pub mod sandbox;

@@ -1,0 +1,101 @@
+//! What is done at the box, and what must then be seen.
+
+use crate::machine::{Firmware, Lab, Machine, Medium};
+use anyhow::{Result, bail, ensure};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How a scenario went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Which.
+    pub name: &'static str,
+    /// How long it took.
+    pub took: Duration,
+    /// What was not as it must be.
+    pub result: Result<()>,
+}
+
+type Scenario = fn(&mut Lab) -> Result<()>;
+
+const SCENARIOS: [(&str, Scenario); 8] = [
+    ("disk-bios", |lab| disk(lab, Firmware::Bios)),
+    ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
+    ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
+    ("iso-bios-usb", |lab| live(lab, Firmware::Bios, Medium::Usb)),
+    ("iso-bios-virtual", |lab| live(lab, Firmware::Bios, Medium::Virtual)),
+    ("iso-uefi-cd", |lab| live(lab, Firmware::Uefi, Medium::Cd)),
+    ("iso-uefi-usb", |lab| live(lab, Firmware::Uefi, Medium::Usb)),
+    ("iso-uefi-virtual", |lab| live(lab, Firmware::Uefi, Medium::Virtual)),
+];
+
+/// A flashed disk, larger than the image: starts, makes its data partition, answers, turns off, and is the same box
+/// when it is turned on again.
+fn disk(lab: &mut Lab, firmware: Firmware) -> Result<()> {
+    let medium = Medium::Disk(lab.flashed_disk(4)?);
+    for tries in ["2", "2"] {
+        // The second time too: the first start showed that the slot is well, and got its tries back.
+        let mut machine = lab.start(firmware, &medium)?;
+        machine.expect(&format!("Raven: starting slot A, tries left: {tries}"))?;
+        machine.expect("raven-init: watchdog armed")?;
+        machine.expect("raven-init: starting the root of slot A")?;
+        answers(&mut machine)?;
+        machine.screenshot("status")?;
+        machine.power_off()?;
+    }
+    Ok(())
+}
+
+/// The installation medium: runs in memory.
+fn live(lab: &mut Lab, firmware: Firmware, medium: fn(std::path::PathBuf) -> Medium) -> Result<()> {
+    let mut machine = lab.start(firmware, &medium(lab.iso()))?;
+    machine.expect("raven-init: starting the root of the medium")?;
+    answers(&mut machine)?;
+    machine.screenshot("status")?;
+    machine.power_off()
+}
+
+/// Somebody presses Enter at the serial line.
+fn answers(machine: &mut Machine) -> Result<()> {
+    machine.expect("press Enter for the status of this box")?;
+    machine.send("\r")?;
+    let status = machine.expect("press Enter for the status of this box")?;
+    for word in ["syslog", "store"] {
+        ensure!(status.contains(word), "the status says nothing of {word}:\n{status}");
+    }
+    Ok(())
+}
+
+/// Runs the named scenarios, or all, one after the other; logs and pictures go to `out`.
+///
+/// # Errors
+/// There is no scenario of a name.
+pub fn run(names: &[String], images: &Path, out: &Path) -> Result<Vec<Outcome>> {
+    if let Some(unknown) = names.iter().find(|name| !SCENARIOS.iter().any(|(known, _)| known == name)) {
+        let known: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+        bail!("there is no scenario `{unknown}`; there are {}", known.join(", "));
+    }
+    let chosen = SCENARIOS.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name));
+    let run_one = |(name, scenario): &(&'static str, Scenario)| {
+        println!("{name}");
+        let began = Instant::now();
+        let result = Lab::new(images, out, name).and_then(|mut lab| scenario(&mut lab));
+        if let Err(error) = &result {
+            println!("  FAILED: {error:#}");
+        }
+        Outcome { name, took: began.elapsed(), result }
+    };
+    Ok(chosen.map(run_one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_unknown_scenario_is_named_with_those_there_are() {
+        let error = run(&["disk-bois".to_owned()], Path::new("."), Path::new(".")).unwrap_err().to_string();
+        assert!(error.contains("disk-bois") && error.contains("disk-bios, disk-uefi"), "{error}");
+    }
+}

@@ -1,0 +1,151 @@
+//! The serial line: what the box says is read, waited for and kept.
+
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a box that is emulated on a busy machine may take for anything.
+pub const PATIENCE: Duration = Duration::from_mins(7);
+
+/// One end of a serial line.
+#[derive(Debug)]
+pub struct Serial {
+    line: UnixStream,
+    log: File,
+    /// What was said and not yet waited for.
+    heard: Vec<u8>,
+}
+
+impl Serial {
+    /// Connects to QEMU's socket; everything heard goes to `log` too.
+    pub fn connect(socket: &Path, log: &Path) -> Result<Self> {
+        let line = reached(socket)?;
+        line.set_read_timeout(Some(Duration::from_millis(500)))?;
+        let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        Ok(Self { line, log, heard: Vec::new() })
+    }
+
+    /// Waits for `what`; returns what was said before it. What comes after it stays for the next time.
+    ///
+    /// # Errors
+    /// It was not said in time, with what was said last; the line was closed; `never` was said first.
+    pub fn expect(&mut self, what: &str, never: &[&str], patience: Duration) -> Result<String> {
+        let began = Instant::now();
+        loop {
+            let text = plain(&self.heard);
+            if let Some(bad) = never.iter().find(|bad| text.split(what).next().unwrap_or_default().contains(**bad)) {
+                bail!("the box said `{bad}`:\n{}", last_lines(&text));
+            }
+            if let Some((before, after)) = text.split_once(what) {
+                self.heard = after.as_bytes().to_vec();
+                return Ok(before.to_owned());
+            }
+            if began.elapsed() > patience {
+                bail!("`{what}` was not said within {} s; last:\n{}", patience.as_secs(), last_lines(&text));
+            }
+            self.hear().with_context(|| format!("waiting for `{what}`; last:\n{}", last_lines(&text)))?;
+        }
+    }
+
+    /// Types.
+    pub fn send(&mut self, keys: &str) -> Result<()> {
+        Ok(self.line.write_all(keys.as_bytes())?)
+    }
+
+    fn hear(&mut self) -> Result<()> {
+        let mut bytes = [0; 4096];
+        match self.line.read(&mut bytes) {
+            Ok(0) => bail!("the box has gone"),
+            Ok(n) => {
+                self.log.write_all(&bytes[..n])?;
+                self.heard.extend(&bytes[..n]);
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Connects to a socket that QEMU opens soon.
+pub fn reached(socket: &Path) -> Result<UnixStream> {
+    let began = Instant::now();
+    loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if began.elapsed() > Duration::from_secs(20) => {
+                bail!("QEMU does not open {}: {error}", socket.display())
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// Text without carriage returns and without the sequences that move a cursor or choose colours (ECMA-48: CSI).
+pub fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {}
+            '\x1b' if chars.peek() == Some(&'[') => {
+                chars.next();
+                chars.by_ref().find(|c| ('@'..='~').contains(c));
+            }
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().rev().take(15).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    fn line(said: &[u8]) -> (Serial, UnixStream, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let serial = Serial::connect(&socket, &dir.path().join("log")).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        other.write_all(said).unwrap();
+        (serial, other, dir)
+    }
+
+    #[test]
+    fn what_was_waited_for_divides_what_was_said() {
+        let (mut serial, _other, dir) = line(b"a\r\n\x1b[1;31mready\x1b[0m\r\nb\n");
+        assert_eq!(serial.expect("ready", &[], PATIENCE).unwrap(), "a\n");
+        assert_eq!(serial.expect("b", &[], PATIENCE).unwrap(), "\n");
+        assert!(std::fs::read_to_string(dir.path().join("log")).unwrap().contains("\x1b[1;31mready"));
+    }
+
+    #[test]
+    fn what_must_never_be_said_ends_the_wait() {
+        let (mut serial, _other, _dir) = line(b"FAILED: no disk\nready\n");
+        let error = serial.expect("ready", &["FAILED"], PATIENCE).unwrap_err().to_string();
+        assert!(error.contains("no disk"), "{error}");
+        let (mut serial, _other, _dir) = line(b"ready\nFAILED\n");
+        assert!(serial.expect("ready", &["FAILED"], PATIENCE).is_ok());
+    }
+
+    #[test]
+    fn silence_and_an_end_are_errors_with_the_last_words() {
+        let (mut serial, other, _dir) = line(b"almost\n");
+        let error = serial.expect("ready", &[], Duration::from_secs(1)).unwrap_err().to_string();
+        assert!(error.contains("almost"), "{error}");
+        drop(other);
+        assert!(format!("{:#}", serial.expect("ready", &[], PATIENCE).unwrap_err()).contains("gone"));
+    }
+}

@@ -1,0 +1,20 @@
+//! How the box starts, from the boot loader's choice to the first process of the root, and what the image builder
+//! must lay out for that. Parts without I/O, used on both sides:
+//!
+//! * [`gpt`]: the partition table, written and read; the types and names of Raven's partitions.
+//! * [`slots`]: the boot loader's memory (GRUB's environment block), slots A and B, tries left.
+//! * [`verity`]: the hash tree of a root file system and the line that gives it to the kernel.
+//! * [`cmdline`]: what the boot loader tells `raven-init`.
+//! * [`mapper`]: messages to the device mapper.
+//!
+//! Two programs: `raven-init` is all of the initramfs that runs, `raven-slot` marks the running slot as good. Neither
+//! ever writes to a slot or to the data partition.
+
+pub mod cmdline;
+pub mod gpt;
+pub mod mapper;
+pub mod slots;
+pub mod verity;
+
+/// Bytes of a sector as the kernel and the partition table count them.
+pub const SECTOR: u64 = 512;

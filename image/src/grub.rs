@@ -1,0 +1,190 @@
+//! The boot loader: GRUB for BIOS and UEFI with one configuration. Its parts are Debian's, put together here; nothing
+//! is installed by `grub-install`, which wants devices.
+
+use crate::run;
+use anyhow::{Context, Result, ensure};
+use raven_boot::verity::Verity;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Kernel arguments of every start. Kernel messages that matter go to both consoles; a panic starts anew.
+const KERNEL_ARGUMENTS: &str = "console=tty1 console=ttyS0,115200 quiet loglevel=4 panic=10 oops=panic ro";
+
+/// What both ways of starting need.
+const MODULES: [&str; 15] = [
+    "part_gpt",
+    "part_msdos",
+    "search",
+    "search_fs_file",
+    "serial",
+    "terminal",
+    "configfile",
+    "normal",
+    "linux",
+    "test",
+    "echo",
+    "loadenv",
+    "all_video",
+    "reboot",
+    "sleep",
+];
+
+/// Where GRUB is started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// A BIOS reads it from a disk.
+    BiosDisk,
+    /// A BIOS reads it from a CD.
+    BiosCd,
+    /// A UEFI loads it as a file.
+    Efi,
+}
+
+/// Puts GRUB together so that it looks for `marker`, a file that only the right file system has, and goes on with the
+/// `grub.cfg` beside it.
+pub fn image(start: Start, marker: &str, work: &Path) -> Result<PathBuf> {
+    let (format, file, more): (_, _, &[&str]) = match start {
+        Start::BiosDisk => ("i386-pc", "core.img", &["biosdisk", "fat", "iso9660"]),
+        Start::BiosCd => ("i386-pc-eltorito", "eltorito.img", &["biosdisk", "iso9660"]),
+        Start::Efi => ("x86_64-efi", "BOOTX64.EFI", &["fat", "iso9660", "efi_gop", "efi_uga"]),
+    };
+    let parts = if format.starts_with("i386") { "/usr/lib/grub/i386-pc" } else { "/usr/lib/grub/x86_64-efi" };
+    let early = work.join("early.cfg");
+    let folder = marker.rsplit_once('/').map_or("", |(folder, _)| folder);
+    fs::write(
+        &early,
+        format!(
+            "search --no-floppy --set=root --file {marker}\nset prefix=($root){folder}\nconfigfile $prefix/grub.cfg\n"
+        ),
+    )?;
+    let image = work.join(file);
+    let mut make = Command::new("grub-mkimage");
+    make.args(["--format", format, "--directory", parts, "--prefix", folder, "--config"]).arg(&early);
+    make.arg("--output").arg(&image).args(MODULES).args(more);
+    run::must(&mut make)?;
+    Ok(image)
+}
+
+/// `grub.cfg` of an installed box: takes the first slot in `ORDER` that holds a system and has tries left, takes one
+/// from them, writes that down, and only then starts it.
+pub fn of_disk() -> String {
+    format!(
+        r#"{CONSOLES}
+load_env --file /raven/grubenv ORDER A_OK A_LEFT B_OK B_LEFT
+if [ -z "$ORDER" ]; then set ORDER="A B"; fi
+set slot=
+for s in $ORDER; do
+  if [ -z "$slot" ]; then
+    if [ "$s" = A ]; then set filled="$A_OK"; set left="$A_LEFT"; else set filled="$B_OK"; set left="$B_LEFT"; fi
+    if [ "$filled" = 1 ]; then
+      if [ "$left" = 3 ]; then set slot="$s"; set left=2
+      elif [ "$left" = 2 ]; then set slot="$s"; set left=1
+      elif [ "$left" = 1 ]; then set slot="$s"; set left=0
+      fi
+    fi
+  fi
+done
+if [ -n "$slot" ]; then
+  if [ "$slot" = A ]; then set A_LEFT="$left"; else set B_LEFT="$left"; fi
+  save_env --file /raven/grubenv A_LEFT B_LEFT
+else
+  # Every slot failed each time. A box that tries is better than one that waits for somebody.
+  if [ "$A_OK" = 1 ]; then set slot=A; else set slot=B; fi
+  set left=none
+  echo "Raven: no slot has tries left"
+fi
+echo "Raven: starting slot $slot, tries left: $left"
+source /raven/$slot/slot.cfg
+linux /raven/$slot/kernel {KERNEL_ARGUMENTS} raven.slot=$slot raven.verity=$verity
+initrd /raven/$slot/initramfs
+boot
+"#
+    )
+}
+
+/// What a slot says of itself.
+pub fn slot(verity: &Verity) -> String {
+    format!("set verity={verity}\n")
+}
+
+/// `grub.cfg` of the installation medium.
+pub fn of_medium(verity: &Verity) -> String {
+    format!(
+        "{CONSOLES}\necho \"Raven: starting from this medium\"\nlinux /raven/kernel {KERNEL_ARGUMENTS} raven.live \
+         raven.verity={verity}\ninitrd /raven/initramfs\nboot\n"
+    )
+}
+
+const CONSOLES: &str =
+    "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\nset timeout=0";
+
+/// The two parts of GRUB for a BIOS: what goes into the first 440 bytes of the disk, and what lies at `sector`.
+pub fn bios(core: &Path, sector: u64) -> Result<(Vec<u8>, Vec<u8>)> {
+    let boot = "/usr/lib/grub/i386-pc/boot.img";
+    let boot = fs::read(boot).with_context(|| format!("{boot} (package grub-pc-bin)"))?;
+    patched(boot, fs::read(core)?, sector)
+}
+
+/// The boot sector is told where the rest begins, and the rest how much follows its own first sector.
+fn patched(mut boot: Vec<u8>, mut core: Vec<u8>, sector: u64) -> Result<(Vec<u8>, Vec<u8>)> {
+    ensure!(boot.len() == 512 && core.len() > 512, "GRUB's parts have an unexpected size");
+    boot[0x5c..0x64].copy_from_slice(&sector.to_le_bytes());
+    // A check for floppy disks jumps here; disks go on.
+    boot[0x66..0x68].copy_from_slice(&[0x90, 0x90]);
+    boot.truncate(440);
+    let follow = u16::try_from(core.len().div_ceil(512) - 1).context("GRUB is too large")?;
+    core[0x1f4..0x1fc].copy_from_slice(&(sector + 1).to_le_bytes());
+    core[0x1fc..0x1fe].copy_from_slice(&follow.to_le_bytes());
+    core[0x1fe..0x200].copy_from_slice(&0x820_u16.to_le_bytes());
+    Ok((boot, core))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn verity() -> Verity {
+        Verity { root: [0xab; 32], blocks: 9, salt: vec![1] }
+    }
+
+    #[test]
+    fn what_grub_says_to_raven_init_is_understood() {
+        let cmdline = of_medium(&verity());
+        let line = cmdline.lines().find(|l| l.starts_with("linux")).unwrap();
+        let boot = raven_boot::cmdline::parse(line).unwrap();
+        assert_eq!((boot.medium, boot.verity), (raven_boot::cmdline::Medium::Live, verity()));
+        let value = slot(&verity());
+        assert_eq!(value.trim().strip_prefix("set verity=").unwrap().parse(), Ok(verity()));
+    }
+
+    #[test]
+    fn a_try_is_taken_before_the_slot_starts() {
+        let config = of_disk();
+        let at = |what: &str| config.find(what).unwrap();
+        assert!(at("save_env") < at("\nlinux ") && at("load_env") < at("save_env"));
+    }
+
+    #[test]
+    fn grub_finds_its_second_part() {
+        let (boot, core) = patched(vec![0; 512], vec![1; 1200], 2048).unwrap();
+        assert_eq!((boot.len(), &boot[0x5c..0x64]), (440, 2048_u64.to_le_bytes().as_slice()));
+        assert_eq!(core[0x1f4..0x200], [1, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0x20, 8]);
+        assert!(patched(vec![0; 100], vec![1; 1200], 2048).is_err());
+    }
+
+    #[test]
+    fn the_configuration_is_one_that_grub_reads() {
+        if Command::new("grub-script-check").arg("--version").output().is_err() {
+            println!("not run: grub-script-check is not installed");
+            return;
+        }
+        for config in [of_disk(), of_medium(&verity()), slot(&verity())] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), &config).unwrap();
+            let checked = Command::new("grub-script-check").arg(file.path()).output().unwrap();
+            assert!(checked.status.success(), "{}\n{config}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
+}

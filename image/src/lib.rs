@@ -1,0 +1,84 @@
+//! Builds the image. In the order in which things are made:
+//!
+//! 1. [`packages`]: Debian packages and the kernel, fetched once for each recipe.
+//! 2. [`tree`]: the root: packages without what [`recipe`] removes, chosen kernel modules ([`modules`]), the folder
+//!    `buildroot-overlay/`, Raven's programs.
+//! 3. [`root`]: a squashfs of it and the hash tree that the kernel will hold each block against.
+//! 4. [`initramfs`]: `raven-init` and the modules it needs.
+//! 5. [`disk`] and [`iso`]: what is flashed or burnt, both with [`grub`].
+//! 6. [`report`]: what takes how much, and whether that is too much.
+//!
+//! No loop device, no mount. Root is needed, since files of the box belong to root. The same sources and packages make
+//! the same bytes.
+
+mod cache;
+mod disk;
+mod grub;
+mod initramfs;
+mod iso;
+mod modules;
+mod packages;
+mod recipe;
+mod report;
+mod root;
+mod run;
+mod tree;
+
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What to build from.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The source tree.
+    pub sources: PathBuf,
+    /// Folder of `ravend`, `raven-worker`, `raven`, `raven-slot` and the static `raven-init`.
+    pub programs: PathBuf,
+    /// Where the results go.
+    pub out: PathBuf,
+    /// Where what was fetched and built is kept.
+    pub cache: PathBuf,
+    /// Fetch packages again.
+    pub fresh: bool,
+    /// Version as shown on the box.
+    pub version: String,
+    /// The time that all files get, in seconds since 1970.
+    pub epoch: u64,
+}
+
+/// Root file system and what starts it: all that a slot holds.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// Squashfs.
+    pub root: PathBuf,
+    /// Its hash tree.
+    pub hashes: PathBuf,
+    /// What the root must be.
+    pub verity: raven_boot::verity::Verity,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+/// Builds everything; files are in `order.out` afterwards.
+///
+/// # Errors
+/// A step failed, or the result is larger than its budget.
+pub fn build(order: &Order) -> Result<()> {
+    let recipe = recipe::Recipe::read(&order.sources.join("image/recipe"))?;
+    fs::create_dir_all(&order.out).with_context(|| format!("cannot make {}", order.out.display()))?;
+    let packages = run::step("packages", || packages::fetched(order, &recipe))?;
+    let root = run::step("root", || root::built(order, &recipe, &packages))?;
+    let initramfs = run::step("initramfs", || initramfs::built(order, &recipe, &packages))?;
+    let system = root.system(packages.kernel_image()?, initramfs);
+    run::step("raven.img", || disk::build(&system, &order.out.join("raven.img")))?;
+    run::step("raven.iso", || iso::build(&system, order, &order.out.join("raven.iso")))?;
+    report::write(order, &root, &system)
+}
+
+/// Length of a file in bytes.
+fn bytes(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).with_context(|| format!("{} is not there", path.display()))?.len())
+}

@@ -1,0 +1,63 @@
+//! `cargo xtask image`: builds what is flashed or burnt. The work is in the crate `raven-image`.
+
+use crate::args::Args;
+use crate::{apt, build};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Builds the programs and the image into `target/image`.
+pub fn run(mut args: Args) -> Result<()> {
+    let (fresh, twice) = (args.flag("--fresh"), args.flag("--twice"));
+    let profile = args.option("--profile")?.unwrap_or_else(|| "release".to_owned());
+    args.end()?;
+    apt::install(&apt::IMAGE)?;
+    let programs = build::programs(&profile)?;
+    build::boot_programs(&profile)?;
+    let order = raven_image::Order {
+        sources: build::root().to_owned(),
+        programs,
+        out: out(),
+        cache: cache()?,
+        fresh,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        epoch: epoch()?,
+    };
+    raven_image::build(&order)?;
+    if twice { again(&order) } else { Ok(()) }
+}
+
+/// Builds once more from nothing, packages too, and compares.
+fn again(order: &raven_image::Order) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let (cache, out) = (scratch.path().join("cache"), scratch.path().join("out"));
+    raven_image::build(&raven_image::Order { cache, out: out.clone(), ..order.clone() })?;
+    for name in ["raven.img", "raven.iso"] {
+        let same = build::must(Command::new("cmp").arg(order.out.join(name)).arg(out.join(name)));
+        same.with_context(|| format!("{name} is another one the second time"))?;
+        println!("{name}: the same bytes twice");
+    }
+    Ok(())
+}
+
+/// Where images go.
+pub fn out() -> PathBuf {
+    build::root().join("target/image")
+}
+
+/// Outside of the tree: a clean checkout does not fetch everything again.
+fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME says where to keep what is fetched")?.join("raven-image"))
+}
+
+/// `SOURCE_DATE_EPOCH`, else the time of the last commit: the same sources make the same image.
+fn epoch() -> Result<u64> {
+    if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
+        return epoch.to_string_lossy().parse().context("SOURCE_DATE_EPOCH is no number of seconds");
+    }
+    let output = Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(build::root()).output();
+    let output = output.context("git, or SOURCE_DATE_EPOCH, says what time the image gets")?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().context("git knows no commit; set SOURCE_DATE_EPOCH")
+}
