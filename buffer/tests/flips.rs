@@ -135,7 +135,7 @@ fn is_value(bytes: &[u8], page: usize) -> bool {
 #[test]
 fn a_bit_that_turns_costs_at_most_its_block() {
     let (template, next) = ring();
-    let ((trials, mut dice), mut sums) = (trials(24), [0_u64; 4]);
+    let ((trials, mut dice), mut sums) = (trials(25), [0_u64; 4]);
     for trial in 0..trials {
         let dir = copy_of(template.path());
         let files = segments(dir.path());
