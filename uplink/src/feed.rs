@@ -134,6 +134,15 @@ impl<S: Source> Feed<S> {
         self.standing.borrow_mut().event(self.lane, event, &self.pace);
     }
 
+    /// Where to, `host:port`, in the order in which to try them: after a failure the next one comes first.
+    pub fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<String> = self.to.to.split(',').map(|one| one.trim().to_owned()).collect();
+        let failures = self.standing.borrow().attempts[self.lane as usize].failures as usize;
+        let first = failures % addresses.len();
+        addresses.rotate_left(first);
+        addresses
+    }
+
     /// Longest wait for a connection.
     pub const fn timeout(&self) -> Duration {
         self.to.timeout.0

@@ -54,7 +54,7 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
         Ok(manager) => manager,
         Err(failure) => return failure.into(),
     };
-    let (to, within, wait) = (address(feed), feed.timeout(), feed.ack_timeout());
+    let (to, within, wait) = (feed.addresses().swap_remove(0), feed.timeout(), feed.ack_timeout());
     let opened = feed.or_stop(async move { Far::open(&to, manager, within, wait).await }).await;
     let far = match opened {
         None => return Ended::Stopped,
@@ -79,13 +79,6 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
             Err(failure) => return failure.into(),
         }
     }
-}
-
-/// After a failure it is the next one's turn.
-fn address<S: Source>(feed: &Feed<S>) -> String {
-    let failures = feed.standing.borrow().attempts[feed.lane as usize].failures as usize;
-    let addresses: Vec<&str> = feed.to.to.split(',').map(str::trim).collect();
-    addresses[failures % addresses.len()].to_owned()
 }
 
 struct Session<'a, S: Source> {

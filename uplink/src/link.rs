@@ -34,13 +34,9 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// To the destination of `feed`. After a failure the next of its addresses comes first.
+    /// To the destination of `feed`.
     pub fn of<S: Source>(feed: &Feed<S>) -> Result<Self, Failure> {
-        let mut addresses: Vec<String> = feed.to.to.split(',').map(|one| one.trim().to_owned()).collect();
-        let failures = feed.standing.borrow().attempts[feed.lane as usize].failures as usize;
-        let first = failures % addresses.len();
-        addresses.rotate_left(first);
-        Self::with(addresses, feed)
+        Self::with(feed.addresses(), feed)
     }
 
     /// To one address, `host:port`.
