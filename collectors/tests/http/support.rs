@@ -70,6 +70,7 @@ pub struct Rig {
     pub https: SocketAddr,
     storing: Option<std::thread::JoinHandle<()>>,
     sockets: [TcpListener; 2],
+    accepting: Vec<std::thread::JoinHandle<()>>,
 }
 
 static CONNECTIONS: AtomicU32 = AtomicU32::new(0);
@@ -108,6 +109,7 @@ impl Rig {
             https,
             storing: None,
             sockets,
+            accepting: Vec::new(),
         };
         rig.storing = Some(rig.store());
         rig.accept();
@@ -159,14 +161,17 @@ impl Rig {
     }
 
     /// As `ravend` does: keeps a duplicate until the role says that the connection is over.
-    fn accept(&self) {
+    fn accept(&mut self) {
         for (socket, listener) in self.sockets.iter().zip([1, 2]) {
             let (socket, said) = (socket.try_clone().unwrap(), Arc::clone(&self.said));
             let channel = Arc::downgrade(&self.channel);
-            std::thread::spawn(move || {
+            self.accepting.push(std::thread::spawn(move || {
                 let mut held = BTreeMap::new();
                 socket.set_nonblocking(true).unwrap();
                 while let Some(channel) = channel.upgrade() {
+                    if said.lock().unwrap().gone {
+                        break;
+                    }
                     for id in said.lock().unwrap().closed.drain(..) {
                         held.remove(&id);
                     }
@@ -181,7 +186,7 @@ impl Rig {
                     let _ = channel.send_json(&ToWorker::Connection(connection), &[accepted.as_fd()]);
                     held.insert(id, accepted);
                 }
-            });
+            }));
         }
     }
 
@@ -229,6 +234,10 @@ impl Rig {
         let mut child = self.child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+        // Who accepted for this one must not take a connection that is meant for the next.
+        for thread in self.accepting.drain(..) {
+            thread.join().unwrap();
+        }
         let addrs = [self.http, self.https];
         let (channel, said, next) = Self::start(self.stream, &self.config, &self.fds, &self.wake, addrs, secrets);
         *child = next;
