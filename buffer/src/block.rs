@@ -54,6 +54,8 @@ pub const VALUE_LIMIT: usize = HEAD + FILTER_MAX + RAW_LIMIT;
 
 const MAGIC: [u8; 4] = *b"RvnB";
 const VERSION: u8 = 2;
+/// An update asks whether the new system reads it.
+const _: () = assert!(VERSION as u32 == raven_model::update::FORMATS.ring);
 const CODEC_RAW: u8 = 0;
 pub(crate) const CODEC_ZSTD: u8 = 1;
 pub(crate) const CODEC_COLUMNS: u8 = 2;

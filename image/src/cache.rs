@@ -42,7 +42,7 @@ impl Key {
 
     /// Twenty hexadecimal digits.
     pub fn name(self) -> String {
-        raven_boot::verity::hex(&self.0.finalize()[..10])
+        raven_model::hex::hex(&self.0.finalize()[..10])
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::{System, grub, run};
 use anyhow::{Context, Result, ensure};
 use raven_boot::gpt::{self, Guid, Partition, TABLE_SECTORS, mib};
+use raven_boot::slot_file::{self, KERNEL_ARGUMENTS};
 use raven_boot::slots::{Env, Slot};
 use raven_boot::{SECTOR, verity};
 use std::fs::{self, File};
@@ -87,7 +88,10 @@ fn esp(system: &System, work: &Path) -> Result<PathBuf> {
         (efi, "/EFI/BOOT/BOOTX64.EFI"),
         (text("grub.cfg", grub::of_disk().as_bytes())?, "/raven/grub.cfg"),
         (text("grubenv", &Env::new().block()?)?, "/raven/grubenv"),
-        (text("slot.cfg", grub::slot(&system.verity).as_bytes())?, &format!("/raven/{}/slot.cfg", Slot::A)),
+        (
+            text("slot.cfg", slot_file::text(system.version, &system.verity, KERNEL_ARGUMENTS).as_bytes())?,
+            &format!("/raven/{}/slot.cfg", Slot::A),
+        ),
         (system.kernel.clone(), "/raven/A/kernel"),
         (system.initramfs.clone(), "/raven/A/initramfs"),
     ];
@@ -163,6 +167,7 @@ mod tests {
     #[test]
     fn identities_follow_from_the_image() {
         let system = |root| System {
+            version: raven_model::update::FLOOR,
             root: PathBuf::new(),
             hashes: PathBuf::new(),
             verity: verity::Verity { root, blocks: 1, salt: vec![] },

@@ -3,13 +3,11 @@
 
 use crate::run;
 use anyhow::{Context, Result, ensure};
+use raven_boot::slot_file::KERNEL_ARGUMENTS;
 use raven_boot::verity::Verity;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Kernel arguments of every start. Kernel messages that matter go to both consoles; a panic starts anew.
-const KERNEL_ARGUMENTS: &str = "console=tty1 console=ttyS0,115200 quiet loglevel=4 panic=10 oops=panic ro";
 
 /// What both ways of starting need.
 const MODULES: [&str; 15] = [
@@ -96,16 +94,11 @@ else
 fi
 echo "Raven: starting slot $slot, tries left: $left"
 source /raven/$slot/slot.cfg
-linux /raven/$slot/kernel {KERNEL_ARGUMENTS} raven.slot=$slot raven.verity=$verity
+linux /raven/$slot/kernel $arguments raven.slot=$slot raven.verity=$verity
 initrd /raven/$slot/initramfs
 boot
 "#
     )
-}
-
-/// What a slot says of itself.
-pub fn slot(verity: &Verity) -> String {
-    format!("set verity={verity}\n")
 }
 
 /// `grub.cfg` of the installation medium.
@@ -155,8 +148,6 @@ mod tests {
         let line = cmdline.lines().find(|l| l.starts_with("linux")).unwrap();
         let boot = raven_boot::cmdline::parse(line).unwrap();
         assert_eq!((boot.medium, boot.verity), (raven_boot::cmdline::Medium::Live, verity()));
-        let value = slot(&verity());
-        assert_eq!(value.trim().strip_prefix("set verity=").unwrap().parse(), Ok(verity()));
     }
 
     #[test]
@@ -180,7 +171,8 @@ mod tests {
             println!("not run: grub-script-check is not installed");
             return;
         }
-        for config in [of_disk(), of_medium(&verity()), slot(&verity())] {
+        let slot = raven_boot::slot_file::text(raven_model::update::FLOOR, &verity(), KERNEL_ARGUMENTS);
+        for config in [of_disk(), of_medium(&verity()), slot] {
             let file = tempfile::NamedTempFile::new().unwrap();
             fs::write(file.path(), &config).unwrap();
             let checked = Command::new("grub-script-check").arg(file.path()).output().unwrap();

@@ -17,7 +17,7 @@ pub fn build(system: &System, order: &Order, to: &Path) -> Result<()> {
     let tree = work.path().join("iso");
     fs::create_dir_all(tree.join("raven"))?;
     // Another Raven in the box must not be taken for this medium.
-    let marker = format!("/raven/{}", &raven_boot::verity::hex(&system.verity.root)[..16]);
+    let marker = format!("/raven/{}", &raven_model::hex::hex(&system.verity.root)[..16]);
     fs::write(tree.join(&marker[1..]), b"")?;
     fs::write(tree.join("raven/grub.cfg"), grub::of_medium(&system.verity))?;
     fs::copy(&system.kernel, tree.join("raven/kernel"))?;

@@ -6,25 +6,31 @@
 //! 3. [`root`]: a squashfs of it and the hash tree that the kernel will hold each block against.
 //! 4. [`initramfs`]: `raven-init` and the modules it needs.
 //! 5. [`disk`] and [`iso`]: what is flashed or burnt, both with [`grub`].
-//! 6. [`report`]: what takes how much, and whether that is too much.
+//! 6. [`bundle`]: what brings this system to a box that runs another, signed with [`key`].
+//! 7. [`sbom`]: what it consists of, for those who look for known holes.
+//! 8. [`report`]: what takes how much, and whether that is too much.
 //!
 //! No loop device, no mount. Root is needed, since files of the box belong to root. The same sources and packages make
 //! the same bytes.
 
+mod bundle;
 mod cache;
 mod disk;
 mod grub;
 mod initramfs;
 mod iso;
+pub mod key;
 mod modules;
 mod packages;
 mod recipe;
 mod report;
 mod root;
 mod run;
+mod sbom;
 mod tree;
 
 use anyhow::{Context, Result};
+use raven_model::update::Version;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,11 +51,15 @@ pub struct Order {
     pub version: String,
     /// The time that all files get, in seconds since 1970.
     pub epoch: u64,
+    /// The key that signs bundles, and whose public half the root trusts.
+    pub key: PathBuf,
 }
 
 /// Root file system and what starts it: all that a slot holds.
 #[derive(Debug, Clone)]
 pub struct System {
+    /// Its release.
+    pub version: Version,
     /// Squashfs.
     pub root: PathBuf,
     /// Its hash tree.
@@ -72,9 +82,13 @@ pub fn build(order: &Order) -> Result<()> {
     let packages = run::step("packages", || packages::fetched(order, &recipe))?;
     let root = run::step("root", || root::built(order, &recipe, &packages))?;
     let initramfs = run::step("initramfs", || initramfs::built(order, &recipe, &packages))?;
-    let system = root.system(packages.kernel_image()?, initramfs);
+    let version = order.version.parse()?;
+    let system = root.system(version, packages.kernel_image()?, initramfs);
     run::step("raven.img", || disk::build(&system, &order.out.join("raven.img")))?;
     run::step("raven.iso", || iso::build(&system, order, &order.out.join("raven.iso")))?;
+    let key = key::Key::read(&order.key)?;
+    run::step("raven.bundle", || bundle::build(&system, &key, order.epoch, &order.out.join("raven.bundle")))?;
+    run::step("sbom.json", || sbom::build(order, &root, &packages, &order.out.join("sbom.json")))?;
     report::write(order, &root, &system)
 }
 

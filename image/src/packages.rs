@@ -39,6 +39,11 @@ impl Packages {
         self.0.join("kernel")
     }
 
+    /// The package of the kernel itself.
+    pub fn kernel_package(&self) -> PathBuf {
+        self.0.join("kernel.deb")
+    }
+
     /// The kernel itself.
     pub fn kernel_image(&self) -> Result<PathBuf> {
         Ok(self.kernel().join(format!("boot/vmlinuz-{}", self.kernel_version()?)))

@@ -10,6 +10,9 @@ pub const SUITE: &str = "trixie";
 /// What makes the image too large, in bytes: the installation medium.
 pub const ISO_BUDGET: u64 = 90 << 20;
 
+/// The same of a bundle: what a box fetches over a slow line.
+pub const BUNDLE_BUDGET: u64 = 80 << 20;
+
 /// The lists.
 #[derive(Debug, Clone)]
 pub struct Recipe {

@@ -1,7 +1,7 @@
 //! `report.json`: what takes how much, and whether the whole is within its budget.
 
 use crate::cache::files;
-use crate::recipe::ISO_BUDGET;
+use crate::recipe::{BUNDLE_BUDGET, ISO_BUDGET};
 use crate::root::Root;
 use crate::tree::{Owners, Versions};
 use crate::{Order, System, bytes};
@@ -62,13 +62,14 @@ pub fn write(order: &Order, root: &Root, system: &System) -> Result<()> {
         "verity": system.verity.to_string(),
         "bytes": {
             "iso": iso,
+            "bundle": bytes(&order.out.join("raven.bundle"))?,
             "img": bytes(&order.out.join("raven.img"))?,
             "root": bytes(&system.root)?,
             "hashes": bytes(&system.hashes)?,
             "kernel": bytes(&system.kernel)?,
             "initramfs": bytes(&system.initramfs)?,
         },
-        "budget": {"iso": ISO_BUDGET},
+        "budget": {"iso": ISO_BUDGET, "bundle": BUNDLE_BUDGET},
         "root": contents,
     });
     let path = order.out.join("report.json");

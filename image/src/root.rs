@@ -6,6 +6,7 @@ use crate::recipe::Recipe;
 use crate::{Order, System, report, run, tree};
 use anyhow::{Context, Result};
 use raven_boot::verity::{self, Verity};
+use raven_model::update::Version;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -23,9 +24,9 @@ pub struct Root {
 
 impl Root {
     /// With kernel and initramfs it is a system.
-    pub fn system(&self, kernel: PathBuf, initramfs: PathBuf) -> System {
+    pub fn system(&self, version: Version, kernel: PathBuf, initramfs: PathBuf) -> System {
         let (root, hashes) = (self.folder.join("root.squashfs"), self.folder.join("root.hashes"));
-        System { root, hashes, verity: self.verity.clone(), kernel, initramfs }
+        System { version, root, hashes, verity: self.verity.clone(), kernel, initramfs }
     }
 
     /// What is in it, as JSON.
@@ -42,6 +43,7 @@ pub fn built(order: &Order, recipe: &Recipe, packages: &Packages) -> Result<Root
         key = key.file(&order.sources.join("image/src").join(source))?;
     }
     key = key.folder(&order.sources.join("buildroot-overlay"))?.file(&order.sources.join("docs/operations.md"))?;
+    key = key.add(crate::key::Key::read(&order.key)?.public_text().as_bytes());
     for program in PROGRAMS {
         key = key.file(&order.programs.join(program))?;
     }

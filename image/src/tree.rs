@@ -93,6 +93,8 @@ fn own_files(order: &Order, at: &Path) -> Result<()> {
         place(&order.sources.join(licence), &format!("usr/share/doc/raven/{licence}"), 0o644)?;
     }
     place(&order.sources.join("docs/operations.md"), "usr/share/doc/raven/operations.md", 0o644)?;
+    let public = at.join("usr/share/raven/update.pub");
+    fs::write(public, crate::key::Key::read(&order.key)?.public_text())?;
     let release = at.join("usr/lib/os-release");
     fs::write(release, os_release(&order.version))?;
     Ok(())

@@ -10,7 +10,13 @@ use std::process::Command;
 pub fn run(mut args: Args) -> Result<()> {
     let (fresh, twice) = (args.flag("--fresh"), args.flag("--twice"));
     let profile = args.option("--profile")?.unwrap_or_else(|| "release".to_owned());
+    let (key, new_key): (Option<PathBuf>, Option<PathBuf>) = (args.option("--key")?, args.option("--new-key")?);
     args.end()?;
+    if let Some(path) = new_key {
+        let key = raven_image::key::Key::make(&path)?;
+        print!("{}: a new key; boxes built with it trust {}", path.display(), key.public_text());
+        return Ok(());
+    }
     apt::install(&apt::IMAGE)?;
     let programs = build::programs(&profile)?;
     build::boot_programs(&profile)?;
@@ -22,6 +28,7 @@ pub fn run(mut args: Args) -> Result<()> {
         fresh,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         epoch: epoch()?,
+        key: signing_key(key)?,
     };
     raven_image::build(&order)?;
     if twice { again(&order) } else { Ok(()) }
@@ -32,12 +39,23 @@ fn again(order: &raven_image::Order) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let (cache, out) = (scratch.path().join("cache"), scratch.path().join("out"));
     raven_image::build(&raven_image::Order { cache, out: out.clone(), ..order.clone() })?;
-    for name in ["raven.img", "raven.iso"] {
+    for name in ["raven.img", "raven.iso", "raven.bundle", "sbom.json"] {
         let same = build::must(Command::new("cmp").arg(order.out.join(name)).arg(out.join(name)));
         same.with_context(|| format!("{name} is another one the second time"))?;
         println!("{name}: the same bytes twice");
     }
     Ok(())
+}
+
+/// The one that was given, else one of development, which is said: whoever can read this machine's cache could sign for
+/// boxes that were built with it.
+fn signing_key(given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(key) = given {
+        return Ok(key);
+    }
+    let key = raven_image::key::of_development(&cache()?)?;
+    println!("signed with the development key {}: for a box at a venue give --key", key.display());
+    Ok(key)
 }
 
 /// Where images go.

@@ -50,8 +50,8 @@ usage: cargo xtask COMMAND
         fourteen simulated days of store and uplink for each seed from N on, for
         H hours (0.1: six minutes); fails at the first seed whose account does
         not add up, and names it
-  image [--fresh] [--twice] [--profile NAME]
-        build disk image and installation medium into target/image, as root;
+  image [--fresh] [--twice] [--profile NAME] [--key FILE] [--new-key FILE]
+        build disk image, installation medium and update bundle into target/image, as root;
         --fresh: with the newest Debian packages; --twice: once more from
         nothing, which must make the same bytes; --profile: of our programs
         (release)

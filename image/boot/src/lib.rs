@@ -6,6 +6,7 @@
 //! * [`verity`]: the hash tree of a root file system and the line that gives it to the kernel.
 //! * [`cmdline`]: what the boot loader tells `raven-init`.
 //! * [`mapper`]: messages to the device mapper.
+//! * [`slot_file`]: what GRUB is told of a slot's system.
 //!
 //! Two programs: `raven-init` is all of the initramfs that runs, `raven-slot` marks the running slot as good. Neither
 //! ever writes to a slot or to the data partition.
@@ -13,6 +14,7 @@
 pub mod cmdline;
 pub mod gpt;
 pub mod mapper;
+pub mod slot_file;
 pub mod slots;
 pub mod verity;
 

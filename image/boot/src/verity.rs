@@ -3,6 +3,7 @@
 //! superblock, since everything in it comes from the boot loader's command line.
 
 use crate::SECTOR;
+use raven_model::hex::{hex, unhex};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io::{self, Read};
@@ -118,18 +119,6 @@ fn fill(data: &mut impl Read, block: &mut [u8; BLOCK]) -> io::Result<bool> {
 
 fn digest(salt: &[u8], block: &[u8]) -> [u8; DIGEST] {
     Sha256::new().chain_update(salt).chain_update(block).finalize().into()
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from_digit(u32::from(n), 16).expect("half a byte is a digit");
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let pairs = digits.then(|| text.as_bytes().chunks(2))?;
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 #[cfg(test)]

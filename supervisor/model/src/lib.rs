@@ -21,3 +21,4 @@ pub mod signature;
 pub mod stream;
 pub mod table;
 pub mod units;
+pub mod update;
