@@ -560,9 +560,10 @@ impl<K: Kind> Receiver<K> {
             | ToWorker::Mibs
             | ToWorker::Dropped(_)
             | ToWorker::Own(_)
-            | ToWorker::Report { .. } => {
-                Err(CollectorError::Setup("a message that a collector does not take".to_owned()))
-            }
+            | ToWorker::Report { .. }
+            | ToWorker::Bundle { .. }
+            | ToWorker::Slot(_)
+            | ToWorker::Staged(_) => Err(CollectorError::Setup("a message that a collector does not take".to_owned())),
         }
     }
 

@@ -69,7 +69,7 @@ pub fn image(start: Start, marker: &str, work: &Path) -> Result<PathBuf> {
 pub fn of_disk() -> String {
     format!(
         r#"{CONSOLES}
-load_env --file /raven/grubenv ORDER A_OK A_LEFT B_OK B_LEFT
+load_env --file /raven/grubenv ORDER A_OK A_LEFT B_OK B_LEFT TRIAL
 if [ -z "$ORDER" ]; then set ORDER="A B"; fi
 set slot=
 for s in $ORDER; do
@@ -92,9 +92,11 @@ else
   set left=none
   echo "Raven: no slot has tries left"
 fi
+set trial=
+if [ "$TRIAL" = "$slot" ]; then set trial=raven.trial; fi
 echo "Raven: starting slot $slot, tries left: $left"
 source /raven/$slot/slot.cfg
-linux /raven/$slot/kernel $arguments raven.slot=$slot raven.verity=$verity
+linux /raven/$slot/kernel $arguments raven.slot=$slot $trial raven.verity=$verity
 initrd /raven/$slot/initramfs
 boot
 "#

@@ -15,6 +15,7 @@ mod listeners;
 mod log;
 mod operator;
 mod secrets;
+mod slots;
 mod status;
 mod supervisor;
 mod worker;
@@ -29,14 +30,22 @@ pub struct Args {
     pub config: PathBuf,
     /// The data directory.
     pub data: PathBuf,
+    /// Where the slots of an installed box are: `A`, `A-hashes`, `B`, `B-hashes`, `esp`.
+    pub slots: PathBuf,
+    /// Public keys of update bundles.
+    pub update_keys: PathBuf,
 }
 
 const USAGE: &str = "usage: ravend --config FILE --data DIR
+              [--slots DIR] [--update-keys FILE]
   Runs the appliance in the foreground, as root or not. Prints `ready` when every listener is bound and every
-  worker is jailed. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops.";
+  worker is jailed. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops.
+  --slots: where A, A-hashes, B, B-hashes and esp of an installed box are (/dev/raven); --update-keys: whose update
+  bundles are taken (/usr/share/raven/update.pub).";
 
 fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
     let (mut config, mut data) = (None, None);
+    let (mut slots, mut update_keys) = (PathBuf::from("/dev/raven"), PathBuf::from("/usr/share/raven/update.pub"));
     while let Some(arg) = args.next() {
         let (name, value) = match arg.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -47,6 +56,8 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
         match name.as_str() {
             "--config" => config = Some(PathBuf::from(value()?)),
             "--data" => data = Some(PathBuf::from(value()?)),
+            "--slots" => slots = std::path::absolute(value()?)?,
+            "--update-keys" => update_keys = std::path::absolute(value()?)?,
             "--version" => {
                 println!("ravend {}", env!("CARGO_PKG_VERSION"));
                 std::process::exit(0);
@@ -60,7 +71,7 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
     }
     let config = config.with_context(|| format!("--config is missing\n{USAGE}"))?;
     let data = data.with_context(|| format!("--data is missing\n{USAGE}"))?;
-    Ok(Args { config: std::path::absolute(config)?, data: std::path::absolute(data)? })
+    Ok(Args { config: std::path::absolute(config)?, data: std::path::absolute(data)?, slots, update_keys })
 }
 
 fn main() {
@@ -83,7 +94,10 @@ mod tests {
 
     #[test]
     fn both_forms_of_an_option_are_taken() {
-        assert_eq!(args("--config /a --data=/b").unwrap(), Args { config: "/a".into(), data: "/b".into() });
+        let taken = args("--config /a --data=/b --slots /c --update-keys=/d").unwrap();
+        let Args { config, data, slots, update_keys } = taken;
+        assert_eq!([config, data, slots, update_keys], ["/a", "/b", "/c", "/d"].map(PathBuf::from));
+        assert_eq!(args("--config /a --data=/b").unwrap().slots, PathBuf::from("/dev/raven"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub fn status(supervisor: &Supervisor) -> RawStatus {
         processes: processes(supervisor),
         listeners: supervisor.listeners.status(),
         kernel: kernel_udp(),
+        slots: supervisor.slots.known.clone(),
         alerts: supervisor.secrets.alerts.iter().cloned().chain(small_buffers(supervisor)).collect(),
         ..Status::default()
     };

@@ -7,6 +7,7 @@ mod operators;
 mod reload;
 mod restore;
 mod sealed;
+mod slots;
 mod workers;
 
 use crate::connections::Connections;
@@ -15,6 +16,7 @@ use crate::fdstore;
 use crate::listeners::Listeners;
 use crate::operator::{self, Client};
 use crate::secrets::Secrets;
+use crate::slots::{Job, SlotKeeper};
 use crate::worker::{State, Worker};
 use crate::{Args, configure, status};
 use anyhow::Context;
@@ -39,6 +41,8 @@ use std::time::{Duration, Instant};
 const READERS: [Role; 3] = [Role::Decode, Role::Uplink, Role::Import];
 /// Longest wait for an event: heartbeats are looked at so often.
 const TICK: Duration = Duration::from_millis(500);
+/// The same while `raven-slot` runs.
+const SLOT_TICK: Duration = Duration::from_millis(20);
 /// How often the store is told of drops.
 const DROPS: Duration = Duration::from_secs(1);
 /// A client that has said nothing for so long is let go.
@@ -108,6 +112,8 @@ pub struct Supervisor {
     held: Held,
     boot_id: String,
     clients: HashMap<u32, Client>,
+    /// Clients that wait for what `raven-slot` says.
+    asked_slots: Vec<u32>,
     last_client: u32,
     connections: BTreeMap<Stream, Connections>,
     /// In force.
@@ -122,6 +128,8 @@ pub struct Supervisor {
     pub config: Box<Config>,
     /// What it kept of root's capabilities.
     pub capabilities: Vec<String>,
+    /// Slots of an installed box.
+    pub slots: SlotKeeper,
     /// Bound sockets.
     pub listeners: Listeners,
     /// One per role but `config`.
@@ -157,6 +165,10 @@ impl Supervisor {
             worker
         });
         let workers = workers.collect();
+        let mut slots = SlotKeeper::new(&args.slots, &args.update_keys);
+        if slots.has_slots() {
+            slots.order(Job::Show);
+        }
         let mut this = Self {
             args,
             dirs,
@@ -167,6 +179,8 @@ impl Supervisor {
             held,
             boot_id: boot_id(),
             clients: HashMap::new(),
+            asked_slots: Vec::new(),
+            slots,
             last_client: 0,
             connections,
             stopping: false,
@@ -213,7 +227,8 @@ impl Supervisor {
             State::Waiting(at) => Some(at.saturating_duration_since(now) + Duration::from_millis(1)),
             _ => None,
         });
-        EpollTimeout::try_from(starts.min().unwrap_or(TICK).min(TICK)).unwrap_or(EpollTimeout::ZERO)
+        let tick = if self.slots.is_busy() { SLOT_TICK } else { TICK };
+        EpollTimeout::try_from(starts.min().unwrap_or(tick).min(tick)).unwrap_or(EpollTimeout::ZERO)
     }
 
     fn handle(&mut self, token: Token) -> anyhow::Result<()> {
@@ -246,7 +261,10 @@ impl Supervisor {
     /// What is done however busy the loop is.
     fn tend(&mut self) {
         self.workers.iter_mut().for_each(Worker::kill_if_hung);
-        self.clients.retain(|_, client| client.is_answering() || client.since.elapsed() < SILENT_CLIENT);
+        self.tend_slots();
+        let waiting = &self.asked_slots;
+        self.clients
+            .retain(|n, client| client.is_answering() || waiting.contains(n) || client.since.elapsed() < SILENT_CLIENT);
         let now = Instant::now();
         if now >= self.next_drops {
             self.next_drops = now + DROPS;

@@ -123,7 +123,10 @@ impl<I: Intake> Control<I> {
             | ToWorker::Mibs
             | ToWorker::Dropped(_)
             | ToWorker::Own(_)
-            | ToWorker::Report { .. } => {
+            | ToWorker::Report { .. }
+            | ToWorker::Bundle { .. }
+            | ToWorker::Slot(_)
+            | ToWorker::Staged(_) => {
                 return Err(CollectorError::Setup("a message that a collector does not take".to_owned()));
             }
         }

@@ -3,19 +3,24 @@
 //!
 //! * [`gpt`]: the partition table, written and read; the types and names of Raven's partitions.
 //! * [`slots`]: the boot loader's memory (GRUB's environment block), slots A and B, tries left.
+//! * [`handed`]: what an update hands over to be started, and whether it is signed.
+//! * [`verdict`]: what follows from how well the running system is.
 //! * [`verity`]: the hash tree of a root file system and the line that gives it to the kernel.
 //! * [`cmdline`]: what the boot loader tells `raven-init`.
 //! * [`mapper`]: messages to the device mapper.
 //! * [`slot_file`]: what GRUB is told of a slot's system.
 //!
-//! Two programs: `raven-init` is all of the initramfs that runs, `raven-slot` marks the running slot as good. Neither
-//! ever writes to a slot or to the data partition.
+//! Two programs: `raven-init` is all of the initramfs that runs; `raven-slot` does all that is done on the EFI system
+//! partition ([`esp`]). Neither ever writes to a slot or to the data partition.
 
 pub mod cmdline;
+pub mod esp;
 pub mod gpt;
+pub mod handed;
 pub mod mapper;
 pub mod slot_file;
 pub mod slots;
+pub mod verdict;
 pub mod verity;
 
 /// Bytes of a sector as the kernel and the partition table count them.

@@ -12,6 +12,9 @@ use std::str::FromStr;
 /// Tries that a slot has until it must have shown that it is well.
 pub const TRIES: u8 = 3;
 
+/// Tries of a system that was just brought by an update: one of them may end by a power cut.
+pub const TRIAL_TRIES: u8 = 2;
+
 /// Bytes of the environment block.
 pub const ENV_SIZE: usize = 1024;
 
@@ -27,6 +30,20 @@ pub enum Slot {
     A,
     /// The second.
     B,
+}
+
+impl Slot {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::A, Self::B];
+
+    /// The one beside it.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
 }
 
 impl fmt::Display for Slot {
@@ -136,9 +153,36 @@ impl Env {
         self.set(&format!("{slot}_LEFT"), &state.tries.to_string());
     }
 
-    /// `slot` is well: it has all its tries again.
+    /// `slot` runs and is well: it has all its tries again, it is the one to start, and no trial goes on.
     pub fn good(&mut self, slot: Slot) {
         self.put(slot, State { filled: true, tries: TRIES });
+        self.first(slot);
+        self.0.remove("TRIAL");
+    }
+
+    /// `slot` is about to be written to: nothing is started from it, whatever happens meanwhile.
+    pub fn empty(&mut self, slot: Slot) {
+        self.put(slot, State { filled: false, tries: 0 });
+        self.first(slot.other());
+        if self.trial() == Some(slot) {
+            self.0.remove("TRIAL");
+        }
+    }
+
+    /// `slot` holds a new system, which is started next and has to show that it is well.
+    pub fn stage(&mut self, slot: Slot) {
+        self.put(slot, State { filled: true, tries: TRIAL_TRIES });
+        self.first(slot);
+        self.set("TRIAL", &slot.to_string());
+    }
+
+    /// The slot whose system is new and has not shown that it is well.
+    pub fn trial(&self) -> Option<Slot> {
+        self.0.get("TRIAL")?.parse().ok()
+    }
+
+    fn first(&mut self, slot: Slot) {
+        self.set("ORDER", &format!("{slot} {}", slot.other()));
     }
 
     /// The slot that GRUB starts next, by the same rule as `grub.cfg`.
@@ -191,6 +235,38 @@ mod tests {
         assert_eq!(started, [Slot::B, Slot::B, Slot::B, Slot::A]);
         env.good(Slot::B);
         assert_eq!(env.next(), Some(Slot::B));
+    }
+
+    #[test]
+    fn an_update_never_leaves_the_box_without_the_slot_that_runs() {
+        let mut env = Env::new();
+        env.empty(Slot::B);
+        assert_eq!((env.next(), env.state(Slot::B).filled), (Some(Slot::A), false));
+        env.stage(Slot::B);
+        assert_eq!((env.next(), env.trial()), (Some(Slot::B), Some(Slot::B)));
+        let mut started = Vec::new();
+        for _ in 0..3 {
+            let slot = env.next().unwrap();
+            let state = env.state(slot);
+            env.put(slot, State { tries: state.tries - 1, ..state });
+            started.push(slot);
+        }
+        assert_eq!(started, [Slot::B, Slot::B, Slot::A]);
+        // A is back, and what is next in B has nothing to do with it.
+        env.good(Slot::A);
+        assert_eq!((env.next(), env.trial(), env.order()[0]), (Some(Slot::A), None, Slot::A));
+    }
+
+    #[test]
+    fn a_new_system_that_is_well_stays() {
+        let mut env = Env::new();
+        env.stage(Slot::B);
+        env.good(Slot::B);
+        assert_eq!((env.next(), env.trial(), env.state(Slot::B).tries), (Some(Slot::B), None, TRIES));
+        // The other way round, over what runs no more.
+        env.empty(Slot::A);
+        env.stage(Slot::A);
+        assert_eq!(Env::parse(&env.block().unwrap()).unwrap().next(), Some(Slot::A));
     }
 
     #[test]

@@ -57,6 +57,16 @@ pub enum ToWorker {
     Dropped(Vec<Dropped>),
     /// Finish: make durable what was received, then exit 0.
     Stop,
+    /// For the `update` role: who brings a bundle, with the descriptor of the connection ([`crate::update`]).
+    Bundle {
+        /// An older release may be taken too.
+        downgrade: bool,
+    },
+    /// For the `update` role, to [`SlotOrder::Open`]: the slot that it may write to, with the descriptors of its root,
+    /// of its hash tree, and of memory for header, kernel and initramfs; or why there is none.
+    Slot(Result<String, String>),
+    /// For the `update` role, to [`SlotOrder::Stage`]: done, or why not.
+    Staged(Result<(), String>),
 }
 
 /// From a worker to `ravend`.
@@ -94,6 +104,18 @@ pub enum FromWorker {
     },
     /// The `sign` role's answer.
     Signed(Signature),
+    /// The `update` role's: something that only root can do.
+    Slot(SlotOrder),
+}
+
+/// What the `update` role asks of `ravend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotOrder {
+    /// A bundle is signed and may be taken: have the other slot started no more, and give it to me.
+    Open,
+    /// All is written: have it started next. What is in the memory is looked at by `raven-slot` once more.
+    Stage,
 }
 
 /// All that a worker needs to begin.
@@ -151,6 +173,8 @@ pub enum Fd {
     DeviceKey,
     /// SHA-256 in hex digits (memfd), for the `sign` role.
     Digest,
+    /// Public keys of bundles (memfd), for the `update` role.
+    UpdateKeys,
 }
 
 /// Identifies a listener within one life of the receive memory; never given twice in it.
@@ -276,6 +300,13 @@ pub enum Request {
         /// SHA-256 of the document, 64 hex digits.
         sha256: String,
     },
+    /// A connection to the `update` role: see [`crate::update`].
+    Update {
+        /// Take an older release too.
+        downgrade: bool,
+    },
+    /// What the boot loader knows of the slots.
+    Slots,
 }
 
 impl Request {
@@ -290,6 +321,9 @@ impl Request {
             Self::Apply => "apply",
             Self::Diff => "diff",
             Self::Sign { .. } => "sign",
+            Self::Update { downgrade: false } => "update",
+            Self::Update { downgrade: true } => "downgrade",
+            Self::Slots => "slots",
         }
     }
 }
@@ -302,7 +336,8 @@ pub enum Response {
     Status(Box<RawStatus>),
     /// To [`Request::Show`].
     Config(Box<Config>),
-    /// To [`Request::Query`], [`Request::Deliver`] and [`Request::Import`]: the descriptor beside this line is the connection.
+    /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`] and [`Request::Update`]: the descriptor beside
+    /// this line is the connection.
     Query,
     /// To [`Request::Apply`]: what was changed, a line each.
     Applied(Vec<String>),
@@ -317,6 +352,13 @@ pub enum Response {
     Signed(Signature),
     /// Nothing was done; why, a line each.
     Refused(Vec<String>),
+    /// To [`Request::Slots`].
+    Slots {
+        /// What the boot loader knows.
+        slots: Box<crate::update::Slots>,
+        /// The uplink's report as it was when the newest update was staged.
+        before: Option<Box<RawValue>>,
+    },
 }
 
 /// What `ravend` itself knows, and the roles' reports as they came.

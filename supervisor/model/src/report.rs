@@ -37,6 +37,9 @@ pub struct Status {
     /// Alerts that were raised and are not over: see `raven alerts`.
     #[serde(default)]
     pub firing: Vec<crate::alert::Firing>,
+    /// What the boot loader knew when it was asked last; null where there are no slots.
+    #[serde(default)]
+    pub slots: Option<crate::update::Slots>,
 }
 
 /// One process.

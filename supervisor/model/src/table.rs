@@ -38,11 +38,13 @@ pub enum Role {
     Keygen,
     /// Makes the device key or signs with it, answers once, ends.
     Sign,
+    /// Takes an update bundle from an operator and writes it into the slot that does not run. Runs while it is needed.
+    Update,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -57,6 +59,7 @@ impl Role {
         Self::Config,
         Self::Keygen,
         Self::Sign,
+        Self::Update,
     ];
 
     /// As in the process table and on the command line.
@@ -76,6 +79,7 @@ impl Role {
             Self::Config => "config",
             Self::Keygen => "keygen",
             Self::Sign => "sign",
+            Self::Update => "update",
         }
     }
 
@@ -91,7 +95,7 @@ impl Role {
 
     /// True when it is started for an operator's order, and ends when that is done.
     pub const fn is_on_demand(self) -> bool {
-        matches!(self, Self::Import)
+        matches!(self, Self::Import | Self::Update)
     }
 
     /// The role of that name.

@@ -86,6 +86,11 @@ impl Supervisor {
                 fds.push(dup(reader_end)?);
             }
         }
+        if role == Role::Update {
+            let (name, keys) = self.update_keys()?;
+            names.push(name);
+            fds.push(keys);
+        }
         Ok((names, fds))
     }
 
@@ -130,6 +135,7 @@ impl Supervisor {
             match message {
                 FromWorker::Ready { missing } => self.workers[n].ready(missing),
                 FromWorker::Heartbeat { report } => self.workers[n].alive(report),
+                FromWorker::Slot(order) => self.order_slot(order),
                 FromWorker::Closed { connection } => {
                     if let Some(stream) = self.workers[n].role.stream() {
                         self.forget_connection(stream, connection);

@@ -15,6 +15,7 @@ mod sources;
 mod store;
 mod text;
 mod top;
+mod update;
 
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
@@ -107,6 +108,11 @@ fn run(role: Role) -> anyhow::Result<()> {
             let missing = enter(&start)?;
             channel.send_json(&FromWorker::Ready { missing }, &[])?;
             archive::import::Import::new(&start, fds, channel)?.run()?;
+        }
+        Role::Update => {
+            let missing = enter(&start)?;
+            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            update::Update::new(&start, fds, channel)?.run()?;
         }
         Role::Config => {
             enter(&start)?;

@@ -1,27 +1,50 @@
-//! `raven-slot good | show`: what the boot loader remembers of the slots.
+//! `raven-slot`: all that is done with slots and what the boot loader remembers of them. `ravend` runs it for updates,
+//! systemd runs it when the box starts. See [`raven_boot::esp`] for what lies where.
 //!
-//! `good` gives the running slot its tries back; systemd runs it when the appliance is up. The EFI system partition is
-//! mounted in a mount namespace of its own, for as long as that takes.
+//! The EFI system partition is mounted in a mount namespace of its own, for as long as that takes.
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use raven_boot::cmdline::{self, Medium};
-use raven_boot::slots::{Env, Slot};
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::process::ExitCode;
+use raven_boot::esp::Esp;
+use raven_boot::handed::{self, Handed};
+use raven_boot::slots::Slot;
+use raven_boot::verdict::{Health, Verdict, verdict};
+use raven_model::update::{BOOT_MAX, FIXED, FORMATS, MANIFEST_MAX, Slots};
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-const ESP: &str = "/dev/raven/esp";
+const USAGE: &str = "usage: raven-slot [--slots DIR] [--key FILE] VERB
+  show     what the boot loader knows, as JSON
+  empty    nothing is started from the other slot any more: it is about to be written to
+  stage    takes a bundle's header, kernel and initramfs on standard input: the other slot is started next
+  started  notes that services begin, while the running slot is on trial
+  judge    asks `raven health` and gives the running slot its tries back, or starts the box anew when it is on trial
+  good     gives the running slot its tries back";
+
 const MOUNTED: &str = "/run/raven-esp";
+/// How long the box has for being well, after `raven.service` was started.
+const HEALTH_PATIENCE: &str = "90";
+/// Another `raven-slot` has the partition mounted the other way.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(20);
+/// `raven` exits so when `ravend` cannot be reached.
+const UNREACHABLE: i32 = 3;
+/// `WDIOF_CARDRESET` (linux/watchdog.h): the last restart was the watchdog's.
+const CARD_RESET: u32 = 0x20;
+
+struct Args {
+    slots: PathBuf,
+    key: PathBuf,
+    verb: String,
+}
 
 fn main() -> ExitCode {
-    let verb = std::env::args().nth(1);
-    let done = match verb.as_deref() {
-        Some("good") => with_env(true),
-        Some("show") => with_env(false),
-        _ => Err("usage: raven-slot good | show".to_owned()),
-    };
-    match done {
+    match parse(std::env::args().skip(1)).ok_or_else(|| USAGE.to_owned()).and_then(|args| run(&args)) {
         Ok(said) => {
             println!("{said}");
             ExitCode::SUCCESS
@@ -33,43 +56,128 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_env(good: bool) -> Result<String, String> {
-    let cmdline = fs::read_to_string("/proc/cmdline").map_err(|e| format!("/proc/cmdline: {e}"))?;
-    let running = match cmdline::medium(&cmdline).map_err(|e| e.to_string())? {
-        Medium::Live => return Ok("live: no slot is running".to_owned()),
-        Medium::Slot(slot) => slot,
-    };
-    mount_esp(good)?;
-    let path = format!("{MOUNTED}/raven/grubenv");
-    let wrong = |e: std::io::Error| format!("{path}: {e}");
-    let mut file = OpenOptions::new().read(true).write(good).open(&path).map_err(wrong)?;
-    let mut block = Vec::new();
-    file.read_to_end(&mut block).map_err(wrong)?;
-    let mut env = Env::parse(&block).map_err(|e| e.to_string())?;
-    if good {
-        env.good(running);
-        let block = env.block().map_err(|e| e.to_string())?;
-        // In place: the file keeps its clusters, and all that changes is in one sector.
-        file.rewind().and_then(|()| file.write_all(&block)).and_then(|()| file.sync_all()).map_err(wrong)?;
+fn parse(mut words: impl Iterator<Item = String>) -> Option<Args> {
+    let mut args = Args { slots: "/dev/raven".into(), key: "/usr/share/raven/update.pub".into(), verb: String::new() };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--slots" => args.slots = words.next()?.into(),
+            "--key" => args.key = words.next()?.into(),
+            _ if args.verb.is_empty() => args.verb = word,
+            _ => return None,
+        }
     }
-    Ok(shown(&env, running))
+    (!args.verb.is_empty()).then_some(args)
 }
 
-fn mount_esp(writable: bool) -> Result<(), String> {
+fn run(args: &Args) -> Result<String, String> {
+    let running = running(&args.slots)?;
+    let open = |write| esp(&args.slots, write).map(|root| Esp::new(&root, running));
+    let view = match args.verb.as_str() {
+        "show" => open(false)?.show(),
+        "empty" => open(true)?.empty(),
+        "started" => open(true)?.started(),
+        "good" => open(true)?.good(watchdog_restarted()),
+        "stage" => return stage(args, &open(true)?),
+        "judge" => return judge(&open(true)?),
+        _ => return Err(USAGE.to_owned()),
+    };
+    view.map_err(|e| e.to_string()).and_then(json)
+}
+
+fn json(view: Slots) -> Result<String, String> {
+    serde_json::to_string(&view).map_err(|e| e.to_string())
+}
+
+/// The slot that runs: what the boot loader told the kernel. For tests a file `running` beside the slots stands in.
+fn running(slots: &Path) -> Result<Slot, String> {
+    if let Ok(text) = fs::read_to_string(slots.join("running")) {
+        return text.trim().parse().map_err(|e: raven_boot::slots::EnvError| e.to_string());
+    }
+    let text = fs::read_to_string("/proc/cmdline").map_err(|e| format!("/proc/cmdline: {e}"))?;
+    match cmdline::medium(&text) {
+        Ok(Medium::Slot(slot)) => Ok(slot),
+        Ok(Medium::Live) => Err("this box runs from the installation medium: it has no slots".to_owned()),
+        Err(_) => Err("this is no installed box: it was not started from a slot".to_owned()),
+    }
+}
+
+/// Where the EFI system partition can be looked into. A folder of that name is taken as it is.
+fn esp(slots: &Path, write: bool) -> Result<PathBuf, String> {
+    let device = slots.join("esp");
+    if device.is_dir() {
+        return Ok(device);
+    }
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("a mount namespace: {e}"))?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).map_err(|e| format!("private mounts: {e}"))?;
     fs::create_dir_all(MOUNTED).map_err(|e| format!("{MOUNTED}: {e}"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let flags = if writable { flags | MsFlags::MS_SYNCHRONOUS } else { flags | MsFlags::MS_RDONLY };
-    mount(Some(ESP), MOUNTED, Some("vfat"), flags, none).map_err(|e| format!("{ESP}: {e}"))
+    let flags = if write { flags | MsFlags::MS_SYNCHRONOUS } else { flags | MsFlags::MS_RDONLY };
+    let began = Instant::now();
+    loop {
+        match mount(Some(&device), MOUNTED, Some("vfat"), flags, none) {
+            Ok(()) => return Ok(MOUNTED.into()),
+            Err(Errno::EBUSY) if began.elapsed() < MOUNT_PATIENCE => sleep(Duration::from_millis(100)),
+            Err(error) => return Err(format!("{}: {error}", device.display())),
+        }
+    }
 }
 
-fn shown(env: &Env, running: Slot) -> String {
-    let slot = |slot: Slot| {
-        let state = env.state(slot);
-        let held = if state.filled { format!("{} tries left", state.tries) } else { "empty".to_owned() };
-        format!("slot {slot}: {held}{}", if slot == running { ", running" } else { "" })
+fn stage(args: &Args, esp: &Esp) -> Result<String, String> {
+    let keys = fs::read_to_string(&args.key).map_err(|e| format!("{}: {e}", args.key.display()))?;
+    let most = BOOT_MAX + (FIXED + MANIFEST_MAX) as u64;
+    let mut bytes = Vec::new();
+    std::io::stdin().take(most + 1).read_to_end(&mut bytes).map_err(|e| format!("standard input: {e}"))?;
+    let handed = Handed::read(&bytes, &handed::keys(&keys), FORMATS).map_err(|e| e.to_string())?;
+    esp.stage(&handed).map_err(|e| e.to_string()).and_then(json)
+}
+
+/// Asks how well this system is, and does what follows.
+fn judge(esp: &Esp) -> Result<String, String> {
+    let on_trial = esp.on_trial().map_err(|e| e.to_string())?;
+    let good = || esp.good(watchdog_restarted()).map_err(|e| e.to_string());
+    match verdict(on_trial, health()) {
+        Verdict::Good => good().map(|view| format!("Raven: slot {} is well", view.running)),
+        Verdict::GoodButIll(why) => {
+            let view = good()?;
+            Err(format!("Raven: slot {} stays, but is not well: {why}", view.running))
+        }
+        Verdict::Leave(why) => Err(format!("Raven: this slot is not well, and one of its tries stays spent: {why}")),
+        Verdict::Restart(why) => {
+            let view = esp.failed(&why).map_err(|e| e.to_string())?;
+            eprintln!("Raven: the new system in slot {} is not well, starting anew: {why}", view.running);
+            restart()
+        }
+    }
+}
+
+fn health() -> Health {
+    let asked = Command::new("/usr/bin/raven").args(["health", "--wait", HEALTH_PATIENCE]).output();
+    let output = match asked {
+        Ok(output) => output,
+        Err(error) => return Health::Silent(format!("/usr/bin/raven: {error}")),
     };
-    format!("{}; {}", slot(Slot::A), slot(Slot::B))
+    let text = [output.stdout, output.stderr].concat();
+    let why = String::from_utf8_lossy(&text).lines().filter(|l| !l.starts_with("ok")).collect::<Vec<_>>().join("; ");
+    match output.status.code() {
+        Some(0) => Health::Well,
+        Some(UNREACHABLE) | None => Health::Silent(why),
+        Some(_) => Health::Ill(why),
+    }
+}
+
+fn restart() -> Result<String, String> {
+    let asked = Command::new("systemctl").args(["--no-block", "reboot"]).status();
+    if asked.is_ok_and(|status| status.success()) {
+        return Ok("Raven: starting anew".to_owned());
+    }
+    // Whoever should do it does not answer.
+    nix::unistd::sync();
+    let never = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT);
+    Err(format!("restart: {never:?}"))
+}
+
+fn watchdog_restarted() -> bool {
+    let text = fs::read_to_string("/sys/class/watchdog/watchdog0/bootstatus").unwrap_or_default();
+    text.trim().parse::<u32>().is_ok_and(|status| status & CARD_RESET != 0)
 }

@@ -2,6 +2,7 @@
 
 use raven_model::archive::ArchiveLine;
 use raven_model::query::{LossView, RecordView, Reply, SourceView, TopView, VerifyView};
+use raven_model::update::UpdateLine;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -22,6 +23,8 @@ pub enum Line<'a> {
     Verify(&'a VerifyView),
     /// A part of an archive.
     Archive(&'a ArchiveLine),
+    /// How far an update is.
+    Update(&'a UpdateLine),
 }
 
 /// Lines of an answer that were not sent yet.
@@ -43,6 +46,7 @@ impl Lines {
             Line::Loss(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Verify(view) => serde_json::to_writer(&mut self.bytes, view),
             Line::Archive(line) => serde_json::to_writer(&mut self.bytes, line),
+            Line::Update(line) => serde_json::to_writer(&mut self.bytes, line),
         };
         self.bytes.push(b'\n');
         self.written += 1;
