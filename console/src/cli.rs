@@ -4,8 +4,8 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, export, flows, import, inbox, load, ring, search, sources, status, tail,
-    traps, uplink,
+    alerts, archive, audit, config, dead, export, flows, health, import, inbox, load, ring, search, sources, status,
+    tail, traps, update, uplink,
 };
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
@@ -95,6 +95,10 @@ pub enum Command {
     Audit(audit::AuditArgs),
     /// Version of this program
     Version,
+    /// Bring a new release into the slot that does not run; `status`: what the slots hold
+    Update(update::UpdateArgs),
+    /// Whether this box does what it must: configuration, listeners, ring, a record all the way, uplink (exit 1 when not)
+    Health(health::HealthArgs),
 }
 
 /// `raven ring …`.
@@ -187,6 +191,8 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, &client, output),
         Command::Version => version(output),
+        Command::Update(args) => update::run(&args, &client, output),
+        Command::Health(args) => health::run(args, &client, output),
     }
 }
 

@@ -57,7 +57,19 @@ impl Client {
         self.converse("import", &Request::Import, order)
     }
 
+    /// Brings the update role a bundle's header; the rest goes [its way](Answer::way) when it was asked for.
+    pub fn update(&self, downgrade: bool, header: &[u8]) -> Result<Answer, Failure> {
+        self.hand("update", &Request::Update { downgrade }, header)
+    }
+
     fn converse(&self, role: &'static str, way: &Request, words: &impl serde::Serialize) -> Result<Answer, Failure> {
+        let mut line = serde_json::to_vec(words).map_err(|error| Failure::Protocol(error.to_string()))?;
+        line.push(b'\n');
+        self.hand(role, way, &line)
+    }
+
+    /// Gets a connection to a role, and says the first words there.
+    fn hand(&self, role: &'static str, way: &Request, words: &[u8]) -> Result<Answer, Failure> {
         let (response, fd) = self.exchange(way)?;
         let stream = match (response, fd) {
             (Response::Query, Some(fd)) => UnixStream::from(fd),
@@ -68,7 +80,7 @@ impl Client {
             (other, _) => return Err(unexpected(&other)),
         };
         // Who is refused at the door finds it closed before having asked; the reason lies there all the same.
-        let asked = send_line(&stream, words);
+        let asked = (&stream).write_all(words);
         let mut reader = BufReader::with_capacity(256 << 10, stream);
         let reply = match (first_line(role, &mut reader), asked) {
             (Err(_), Err(error)) => return Err(Failure::Protocol(format!("the {role} role went away: {error}"))),
@@ -195,6 +207,7 @@ pub fn unexpected(response: &Response) -> Failure {
         Response::Diff { .. } => "a difference",
         Response::Signed(_) => "a signature",
         Response::Refused(_) => "refused",
+        Response::Slots { .. } => "slots",
     };
     Failure::Protocol(format!("it answered with {name}, which was not asked for"))
 }

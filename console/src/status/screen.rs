@@ -98,10 +98,24 @@ fn alerts(status: &Status) -> Section {
     let jail = (!status.jail_missing.is_empty())
         .then(|| format!("the jail is not complete: {}", status.jail_missing.join(", ")));
     let raised = raised(&status.firing);
-    let rows: Vec<String> =
-        raised.iter().chain(&status.alerts).chain(&jail).flat_map(|alert| wrapped(&escape::text(alert))).collect();
+    let given_up = given_up(status);
+    let rows: Vec<String> = raised
+        .iter()
+        .chain(&given_up)
+        .chain(&status.alerts)
+        .chain(&jail)
+        .flat_map(|alert| wrapped(&escape::text(alert)))
+        .collect();
     let head = if rows.is_empty() { "ALERTS     none" } else { ALERTS };
     Section { head: vec![head.to_owned()], rows, left_out: 0 }
+}
+
+/// Why an update was taken back.
+fn given_up(status: &Status) -> Option<String> {
+    let slots = status.slots.iter().flat_map(|slots| &slots.slots);
+    let mut told =
+        slots.filter_map(|slot| Some(format!("slot {} was given up: {}", slot.name, slot.given_up.as_ref()?)));
+    told.next()
 }
 
 /// How many alerts were raised and are not over.
@@ -433,6 +447,7 @@ mod tests {
             ..StreamStatus::default()
         };
         Status {
+            slots: None,
             version: "0.1.0".into(),
             device: "arena-north".into(),
             now_ns: UnixNanos(1_763_771_400_000_000_000),
