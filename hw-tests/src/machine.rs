@@ -2,6 +2,7 @@
 
 use crate::monitor::Monitor;
 use crate::serial::{PATIENCE, Serial};
+use crate::variants::Built;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct Lab {
     pub images: PathBuf,
     /// Where logs and pictures go.
     pub out: PathBuf,
+    /// Signs the bundles of changed systems, as it did the built one.
+    key: PathBuf,
     name: String,
     work: tempfile::TempDir,
     starts: u32,
@@ -50,16 +53,22 @@ pub struct Lab {
 
 impl Lab {
     /// For the scenario `name`.
-    pub fn new(images: &Path, out: &Path, name: &str) -> Result<Self> {
+    pub fn new(images: &Path, key: &Path, out: &Path, name: &str) -> Result<Self> {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let work = tempfile::tempdir()?;
-        Ok(Self { images: images.to_owned(), out: out.to_owned(), name: name.to_owned(), work, starts: 0 })
+        let key = key.to_owned();
+        Ok(Self { images: images.to_owned(), key, out: out.to_owned(), name: name.to_owned(), work, starts: 0 })
     }
 
     /// A disk of so many GiB with the built image on it.
     pub fn flashed_disk(&self, gib: u64) -> Result<PathBuf> {
-        let (from, to) = (self.images.join("raven.img"), self.work.path().join("disk"));
-        let copied = Command::new("cp").arg("--sparse=always").args([&from, &to]).status()?;
+        self.flashed(&self.images.join("raven.img"), gib)
+    }
+
+    /// A disk of so many GiB with `image` on it.
+    pub fn flashed(&self, from: &Path, gib: u64) -> Result<PathBuf> {
+        let to = self.work.path().join("disk");
+        let copied = Command::new("cp").arg("--sparse=always").args([from, &to]).status()?;
         ensure!(copied.success(), "{} could not be copied; build it: cargo xtask image", from.display());
         OpenOptions::new().write(true).open(&to)?.set_len(gib << 30)?;
         Ok(to)
@@ -70,8 +79,20 @@ impl Lab {
         self.images.join("raven.iso")
     }
 
+    /// The built system, to be changed.
+    pub fn built(&self) -> Result<Built> {
+        let work = self.work.path().join("built");
+        fs::create_dir_all(&work)?;
+        Built::of(&self.images.join("raven.bundle"), &self.key, &work)
+    }
+
     /// Turns a box on.
     pub fn start(&mut self, firmware: Firmware, medium: &Medium) -> Result<Machine> {
+        self.start_with(firmware, medium, &[])
+    }
+
+    /// Turns a box on that has more disks, to read only.
+    pub fn start_with(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf]) -> Result<Machine> {
         self.starts += 1;
         let work = self.work.path();
         let log = self.out.join(format!("{}-{}.log", self.name, self.starts));
@@ -81,6 +102,10 @@ impl Lab {
         }
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(arguments(&accelerator(), firmware, medium, work)?);
+        for (n, disk) in more.iter().enumerate() {
+            qemu.arg("-drive").arg(format!("if=none,id=more{n},format=raw,readonly=on,file={}", disk.display()));
+            qemu.arg("-device").arg(format!("virtio-blk-pci,drive=more{n}"));
+        }
         qemu.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=on", serial.display()));
         qemu.args(["-serial", "chardev:line", "-qmp"]).arg(format!("unix:{},server=on,wait=off", monitor.display()));
         let process = qemu.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("qemu-system-x86_64")?;
@@ -117,6 +142,13 @@ impl Machine {
     /// Waits until the serial line says `what`; returns what it said before.
     pub fn expect(&mut self, what: &str) -> Result<String> {
         let before = self.serial.expect(what, &NEVER, PATIENCE)?;
+        println!("  {:6.1} s  {what}", self.began.elapsed().as_secs_f64());
+        Ok(before)
+    }
+
+    /// The same while the box may fail on the way.
+    pub fn expect_despite(&mut self, what: &str) -> Result<String> {
+        let before = self.serial.expect(what, &[], PATIENCE)?;
         println!("  {:6.1} s  {what}", self.began.elapsed().as_secs_f64());
         Ok(before)
     }

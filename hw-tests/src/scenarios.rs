@@ -1,6 +1,8 @@
 //! What is done at the box, and what must then be seen.
 
 use crate::machine::{Firmware, Lab, Machine, Medium};
+use crate::updates;
+use crate::variants::Broken;
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ pub struct Outcome {
 
 type Scenario = fn(&mut Lab) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 8] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("disk-bios", |lab| disk(lab, Firmware::Bios)),
     ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
     ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
@@ -27,6 +29,12 @@ const SCENARIOS: [(&str, Scenario); 8] = [
     ("iso-uefi-cd", |lab| live(lab, Firmware::Uefi, Medium::Cd)),
     ("iso-uefi-usb", |lab| live(lab, Firmware::Uefi, Medium::Usb)),
     ("iso-uefi-virtual", |lab| live(lab, Firmware::Uefi, Medium::Virtual)),
+    ("update", updates::good),
+    ("update-altered", updates::altered),
+    ("update-init", |lab| updates::broken(lab, Broken::Init, "before any service started")),
+    ("update-hang", |lab| updates::broken(lab, Broken::Hang, "the watchdog ended the last of these starts")),
+    ("update-ravend", |lab| updates::broken(lab, Broken::Ravend, "cannot reach ravend")),
+    ("update-collector", |lab| updates::broken(lab, Broken::Collector, "syslog")),
 ];
 
 /// A flashed disk, larger than the image: starts, makes its data partition, answers, turns off, and is the same box
@@ -55,22 +63,22 @@ fn live(lab: &mut Lab, firmware: Firmware, medium: fn(std::path::PathBuf) -> Med
     machine.power_off()
 }
 
-/// Somebody presses Enter at the serial line.
-fn answers(machine: &mut Machine) -> Result<()> {
+/// Somebody presses Enter at the serial line; what is shown.
+pub fn answers(machine: &mut Machine) -> Result<String> {
     machine.expect("press Enter for the status of this box")?;
     machine.send("\r")?;
     let status = machine.expect("press Enter for the status of this box")?;
     for word in ["syslog", "store"] {
         ensure!(status.contains(word), "the status says nothing of {word}:\n{status}");
     }
-    Ok(())
+    Ok(status)
 }
 
 /// Runs the named scenarios, or all, one after the other; logs and pictures go to `out`.
 ///
 /// # Errors
 /// There is no scenario of a name.
-pub fn run(names: &[String], images: &Path, out: &Path) -> Result<Vec<Outcome>> {
+pub fn run(names: &[String], images: &Path, key: &Path, out: &Path) -> Result<Vec<Outcome>> {
     if let Some(unknown) = names.iter().find(|name| !SCENARIOS.iter().any(|(known, _)| known == name)) {
         let known: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
         bail!("there is no scenario `{unknown}`; there are {}", known.join(", "));
@@ -79,7 +87,7 @@ pub fn run(names: &[String], images: &Path, out: &Path) -> Result<Vec<Outcome>> 
     let run_one = |(name, scenario): &(&'static str, Scenario)| {
         println!("{name}");
         let began = Instant::now();
-        let result = Lab::new(images, out, name).and_then(|mut lab| scenario(&mut lab));
+        let result = Lab::new(images, key, out, name).and_then(|mut lab| scenario(&mut lab));
         if let Err(error) = &result {
             println!("  FAILED: {error:#}");
         }
@@ -95,7 +103,8 @@ mod tests {
 
     #[test]
     fn an_unknown_scenario_is_named_with_those_there_are() {
-        let error = run(&["disk-bois".to_owned()], Path::new("."), Path::new(".")).unwrap_err().to_string();
+        let error =
+            run(&["disk-bois".to_owned()], Path::new("."), Path::new("key"), Path::new(".")).unwrap_err().to_string();
         assert!(error.contains("disk-bois") && error.contains("disk-bios, disk-uefi"), "{error}");
     }
 }

@@ -13,9 +13,9 @@
 //! No loop device, no mount. Root is needed, since files of the box belong to root. The same sources and packages make
 //! the same bytes.
 
-mod bundle;
+pub mod bundle;
 mod cache;
-mod disk;
+pub mod disk;
 mod grub;
 mod initramfs;
 mod iso;

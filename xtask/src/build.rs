@@ -28,14 +28,15 @@ pub fn programs(profile: &str) -> Result<PathBuf> {
     build.args(["build", "--quiet", "--profile", profile, "--bins"]);
     build.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
     must(&mut build)?;
+    // `ravend` runs it for updates.
+    must(cargo().args(["build", "--quiet", "--profile", profile, "--package", "raven-boot", "--bin", "raven-slot"]))?;
     in_folder(&target_dir()?.join(profile))
 }
 
-/// Builds what starts the box, beside the programs. `raven-init` has no libraries to look for in an initramfs, so it is
+/// Builds what starts the box, beside the programs (`raven-slot` is one of those). `raven-init` has no libraries to look for in an initramfs, so it is
 /// linked without any.
 pub fn boot_programs(profile: &str) -> Result<()> {
     let package = ["--quiet", "--profile", profile, "--package", "raven-boot"];
-    must(cargo().arg("build").args(package).args(["--bin", "raven-slot"]))?;
     must(cargo().arg("rustc").args(package).args(["--bin", "raven-init", "--", "-C", "target-feature=+crt-static"]))
 }
 

@@ -8,12 +8,15 @@ use serde_json::json;
 /// Runs the named scenarios or all.
 pub fn run(mut args: Args) -> Result<()> {
     let (all, json) = (args.flag("--all"), args.flag("--json"));
+    let key = args.option("--key")?;
     let names: Vec<String> = std::iter::from_fn(|| args.word()).collect();
     args.end()?;
     ensure!(all == names.is_empty(), "name scenarios, or say --all");
     apt::install(&apt::QEMU)?;
+    // Scenarios of updates make systems that are not well.
+    apt::install(&apt::IMAGE)?;
     let out = build::root().join("target/hw-test");
-    let outcomes = raven_hw_tests::run(&names, &image::out(), &out)?;
+    let outcomes = raven_hw_tests::run(&names, &image::out(), &image::signing_key(key)?, &out)?;
     let failed = outcomes.iter().filter(|o| o.result.is_err()).count();
     if json {
         let lines: Vec<_> = outcomes

@@ -49,7 +49,7 @@ fn again(order: &raven_image::Order) -> Result<()> {
 
 /// The one that was given, else one of development, which is said: whoever can read this machine's cache could sign for
 /// boxes that were built with it.
-fn signing_key(given: Option<PathBuf>) -> Result<PathBuf> {
+pub fn signing_key(given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(key) = given {
         return Ok(key);
     }

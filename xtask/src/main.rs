@@ -55,8 +55,9 @@ usage: cargo xtask COMMAND
         --fresh: with the newest Debian packages; --twice: once more from
         nothing, which must make the same bytes; --profile: of our programs
         (release)
-  hw-test NAME... | --all [--json]
+  hw-test NAME... | --all [--json] [--key FILE]
         start the built image in QEMU and work at its serial line and screen;
+        --key: the one that image was given;
         logs and pictures in target/hw-test
 ";
 

@@ -27,6 +27,7 @@ mod sender;
 mod systemd;
 mod tcp;
 mod trap;
+mod update;
 
 use std::time::{Duration, Instant};
 

@@ -211,7 +211,8 @@ fn name_partitions(disk: &str) -> Outcome<()> {
         )
     };
     let this = format!("SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", KERNEL==\"{disk}\", SYMLINK+=\"raven/disk\"\n");
-    let rules = [this, rule("esp"), rule("data")].concat();
+    let parts = ["esp", "data", "A", "A-hashes", "B", "B-hashes"].map(rule);
+    let rules = this + &parts.concat();
     fs::create_dir_all("/run/udev/rules.d").map_err(|e| e.to_string())?;
     fs::write("/run/udev/rules.d/61-raven.rules", rules).map_err(|e| e.to_string())
 }

@@ -25,6 +25,7 @@ const USAGE: &str = "usage: raven-slot [--slots DIR] [--key FILE] VERB
   stage    takes a bundle's header, kernel and initramfs on standard input: the other slot is started next
   started  notes that services begin, while the running slot is on trial
   judge    asks `raven health` and gives the running slot its tries back, or starts the box anew when it is on trial
+  overdue  the running slot is still on trial after too long: keeps that as the reason, and starts the box anew
   good     gives the running slot its tries back";
 
 const MOUNTED: &str = "/run/raven-esp";
@@ -78,7 +79,12 @@ fn run(args: &Args) -> Result<String, String> {
         "started" => open(true)?.started(),
         "good" => open(true)?.good(watchdog_restarted()),
         "stage" => return stage(args, &open(true)?),
-        "judge" => return judge(&open(true)?),
+        "judge" => {
+            // Before the partition is mounted: `ravend` wants to look at it meanwhile.
+            let health = health();
+            return judge(&open(true)?, health);
+        }
+        "overdue" => return overdue(&open(true)?),
         _ => return Err(USAGE.to_owned()),
     };
     view.map_err(|e| e.to_string()).and_then(json)
@@ -132,12 +138,16 @@ fn stage(args: &Args, esp: &Esp) -> Result<String, String> {
     esp.stage(&handed).map_err(|e| e.to_string()).and_then(json)
 }
 
-/// Asks how well this system is, and does what follows.
-fn judge(esp: &Esp) -> Result<String, String> {
+/// Does what follows from how well this system is.
+fn judge(esp: &Esp, health: Health) -> Result<String, String> {
     let on_trial = esp.on_trial().map_err(|e| e.to_string())?;
     let good = || esp.good(watchdog_restarted()).map_err(|e| e.to_string());
-    match verdict(on_trial, health()) {
-        Verdict::Good => good().map(|view| format!("Raven: slot {} is well", view.running)),
+    match verdict(on_trial, health) {
+        Verdict::Good => good().map(|view| {
+            let gone = view.slots.iter().filter_map(|slot| Some((&slot.name, slot.given_up.as_ref()?)));
+            let gone = gone.map(|(name, why)| format!("; slot {name} was given up: {why}")).collect::<String>();
+            format!("Raven: slot {} is well{gone}", view.running)
+        }),
         Verdict::GoodButIll(why) => {
             let view = good()?;
             Err(format!("Raven: slot {} stays, but is not well: {why}", view.running))
@@ -149,6 +159,16 @@ fn judge(esp: &Esp) -> Result<String, String> {
             restart()
         }
     }
+}
+
+/// Something never ended starting, so that nobody looked whether the system is well.
+fn overdue(esp: &Esp) -> Result<String, String> {
+    if !esp.on_trial().map_err(|e| e.to_string())? {
+        return Ok("this system was judged".to_owned());
+    }
+    esp.failed("it did not come so far in a quarter of an hour that anything looked whether it is well")
+        .map_err(|e| e.to_string())?;
+    restart()
 }
 
 fn health() -> Health {

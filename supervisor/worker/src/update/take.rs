@@ -192,7 +192,8 @@ impl Take {
         if hex(hash.finish().as_ref()) == self.manifest.part(part).sha256 {
             return Ok(());
         }
-        // The next one begins at its beginning.
+        // The next one begins at its beginning; nothing of this one is noted any more.
+        self.offset = 0;
         self.note(0)?;
         let wrong = BundleError::Digest(part.name());
         Err(if more.is_empty() { wrong.into() } else { anyhow::anyhow!("{wrong}; {more}") })

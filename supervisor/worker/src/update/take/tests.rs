@@ -123,6 +123,7 @@ fn one_changed_bit_is_found_in_each_part() {
         let mut take = begin(dir.path()).unwrap();
         let error = take.push(&changed).unwrap_err().to_string();
         assert!(error.contains("another SHA-256"), "{error}");
+        take.settle().unwrap();
         // Nothing of it is taken for there.
         assert_eq!(begin(dir.path()).unwrap().offset(), 0);
     }
