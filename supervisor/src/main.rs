@@ -10,9 +10,12 @@
 mod configure;
 mod connections;
 mod dirs;
+mod durable;
 mod fdstore;
+mod history;
 mod listeners;
 mod log;
+mod logins;
 mod operator;
 mod secrets;
 mod status;

@@ -12,7 +12,9 @@ mod workers;
 use crate::connections::Connections;
 use crate::dirs::Dirs;
 use crate::fdstore;
+use crate::history::History;
 use crate::listeners::Listeners;
+use crate::logins::Logins;
 use crate::operator::{self, Client};
 use crate::secrets::Secrets;
 use crate::worker::{State, Worker};
@@ -112,6 +114,12 @@ pub struct Supervisor {
     connections: BTreeMap<Stream, Connections>,
     /// In force.
     pub secrets: Secrets,
+    /// What was in force.
+    history: History,
+    /// Who is logged in.
+    logins: Logins,
+    /// Comes back unless it is confirmed.
+    pub unconfirmed: Option<reload::Unconfirmed>,
     stopping: bool,
     announced: bool,
     next_watchdog: Instant,
@@ -142,11 +150,18 @@ impl Supervisor {
         let program = open_worker()?;
         let dirs = Dirs::prepare(&args.data)?;
         let capabilities = keep_capabilities()?;
-        let config = configure::read(&program, &args.data, &args.config)?
+        let history = History::open(&args.data);
+        history.take_back(&args.config)?;
+        let text = configure::text(&args.config)?;
+        let config = configure::parse(&program, &args.data, &args.config, &text)?
             .map_err(|errors| anyhow::anyhow!("the configuration is not valid\n{}", errors.join("\n")))?;
         let (held, listeners, connections) = restore::restore(stored)?;
         let control = operator::listen_at(&dirs.control())
             .with_context(|| format!("cannot listen on {}", dirs.control().display()))?;
+        if let Err(error) = history.keep(&text, "start") {
+            tracing::warn!("no history of the configuration is kept: {error:#}");
+        }
+        let logins = Logins::open(&args.data);
         let now = Instant::now();
         let secrets = Secrets::read_or_tell(&program, &args, &config);
         let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
@@ -169,6 +184,9 @@ impl Supervisor {
             clients: HashMap::new(),
             last_client: 0,
             connections,
+            history,
+            logins,
+            unconfirmed: None,
             stopping: false,
             announced: false,
             next_watchdog: now,
@@ -231,7 +249,7 @@ impl Supervisor {
     fn signal(&mut self) -> anyhow::Result<()> {
         while let Some(signal) = self.signals.next()? {
             if signal == signals::SIGHUP {
-                match self.apply() {
+                match self.apply("SIGHUP", None) {
                     Ok(changes) => tracing::info!("configuration applied: {}", changes.join("; ")),
                     Err(errors) => tracing::error!("the configuration was not applied: {}", errors.join("; ")),
                 }
@@ -245,6 +263,7 @@ impl Supervisor {
 
     /// What is done however busy the loop is.
     fn tend(&mut self) {
+        self.revert_in_time();
         self.workers.iter_mut().for_each(Worker::kill_if_hung);
         self.clients.retain(|_, client| client.is_answering() || client.since.elapsed() < SILENT_CLIENT);
         let now = Instant::now();

@@ -2,11 +2,11 @@
 
 use super::{Supervisor, Token, event};
 use crate::operator::{CLIENTS_MAX, Client};
-use crate::{secrets, status};
+use crate::{configure, secrets, status};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use raven_jail::channel::stream_pair;
 use raven_model::control::{Request, Response, ToWorker};
-use raven_model::table::Role;
+use raven_model::table::{OperatorRole, Role, table};
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Supervisor {
@@ -25,7 +25,7 @@ impl Supervisor {
         let Some(mut client) = self.clients.remove(&n) else { return };
         if !client.is_answering() {
             let (response, pass) = match client.read() {
-                Ok(Some(Ok(request))) => self.respond(&request),
+                Ok(Some(Ok(request))) => self.respond(&request, &client),
                 Ok(Some(Err(refusal))) => (Response::Refused(vec![refusal]), None),
                 Ok(None) => {
                     self.clients.insert(n, client);
@@ -42,32 +42,66 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn respond(&mut self, request: &Request) -> (Response, Option<OwnedFd>) {
-        let response = match request {
-            Request::Status => Response::Status(Box::new(status::status(self))),
-            Request::Show => Response::Config(self.config.clone()),
-            Request::Apply => match self.apply() {
-                Ok(changes) => Response::Applied(changes),
-                Err(errors) => Response::Refused(errors),
-            },
-            Request::Diff => match self.read_config() {
-                Ok(file) => Response::Diff { running: self.config.clone(), file },
-                Err(errors) => Response::Refused(errors),
-            },
-            Request::Sign { sha256 } => {
-                match secrets::sign(&self.program, &self.args, &self.config.site.name, sha256) {
-                    Ok(signature) => Response::Signed(signature),
-                    Err(error) => Response::Refused(vec![format!("nothing was signed: {error:#}")]),
-                }
-            }
+    /// What a client may say: by its user, by a login, or because the box is not set up.
+    fn role_of(&mut self, client: &Client) -> Option<OperatorRole> {
+        let login = client.session.as_deref().and_then(|token| self.logins.role(token, client.who.uid));
+        let first = (client.who.console && !self.logins.has_admin()).then_some(OperatorRole::Admin);
+        client.who.role.max(login).max(first)
+    }
+
+    fn respond(&mut self, request: &Request, client: &Client) -> (Response, Option<OwnedFd>) {
+        let (role, verb) = (self.role_of(client), request.verb());
+        let Some(role) = role.filter(|role| table().operator.may(*role, verb)) else {
+            let who = role.map_or_else(|| format!("user {}", client.who.uid), |role| format!("a {role}"));
+            return (Response::Refused(vec![format!("{who} may not say `{verb}`")]), None);
+        };
+        match request {
             Request::Query => return self.connect(Role::Decode),
             Request::Deliver => return self.connect(Role::Uplink),
             Request::Import => match self.start_on_demand(Role::Import) {
                 Ok(()) => return self.connect(Role::Import),
-                Err(error) => Response::Refused(vec![format!("the import role cannot be started: {error:#}")]),
+                Err(error) => (refused(&error.context("the import role cannot be started")), None),
             },
+            Request::Status => (Response::Status(Box::new(status::status(self))), None),
+            Request::Show => (Response::Config(self.config.clone()), None),
+            Request::Sign { sha256 } => {
+                let signed = secrets::sign(&self.program, &self.args, &self.config.site.name, sha256);
+                (signed.map_or_else(|e| refused(&e.context("nothing was signed")), Response::Signed), None)
+            }
+            Request::Login { role, password } => {
+                let outcome = self.logins.log_in(&self.program, *role, password, client.who.uid);
+                (outcome.map_or_else(|e| refused(&e), |token| Response::LoggedIn { token }), None)
+            }
+            Request::SetPassword { role, password } => {
+                let outcome = self.logins.set(&self.program, *role, password);
+                (outcome.map_or_else(|e| refused(&e), |()| Response::Done), None)
+            }
+            // It stands before a request and is none.
+            Request::Session { .. } => (Response::Done, None),
+            request => (self.configure(request, role.name()), None),
+        }
+    }
+
+    /// The requests about the configuration.
+    fn configure(&mut self, request: &Request, by: &str) -> Response {
+        let changed = match request {
+            Request::Apply { confirm } => self.apply(by, *confirm),
+            Request::Put { text, confirm } => self.put(text.as_bytes(), by, *confirm),
+            Request::Confirm => self.confirm(),
+            Request::Revert { number, confirm } => self.revert(*number, by, *confirm),
+            Request::Diff => {
+                let file = self.read_config();
+                return file
+                    .map_or_else(Response::Refused, |file| Response::Diff { running: self.config.clone(), file });
+            }
+            Request::Text => return text(configure::text(&self.args.config)),
+            Request::Version { number } => return text(self.history.text(*number)),
+            Request::History => {
+                return self.history.versions().map_or_else(|e| refused(&e), Response::History);
+            }
+            other => Err(vec![format!("`{}` is not about the configuration", other.verb())]),
         };
-        (response, None)
+        changed.map_or_else(Response::Refused, Response::Applied)
     }
 
     /// A connection between a role and an operator's program.
@@ -79,5 +113,16 @@ impl Supervisor {
             }
             Err(error) => (Response::Refused(vec![format!("no descriptor left for the {role} role: {error}")]), None),
         }
+    }
+}
+
+fn refused(error: &anyhow::Error) -> Response {
+    Response::Refused(vec![format!("{error:#}")])
+}
+
+fn text(bytes: anyhow::Result<Vec<u8>>) -> Response {
+    match bytes {
+        Ok(bytes) => Response::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => refused(&error),
     }
 }

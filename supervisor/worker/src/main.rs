@@ -9,6 +9,7 @@ mod config;
 mod decode;
 mod decoder;
 mod flows;
+mod login;
 mod select;
 mod sign;
 mod sources;
@@ -69,6 +70,10 @@ fn run(role: Role) -> anyhow::Result<()> {
         Role::Sign => {
             enter(&start)?;
             channel.send_json(&sign::answer(&start, fds)?, &[])?;
+        }
+        Role::Login => {
+            enter(&start)?;
+            channel.send_json(&login::answer(&start, fds)?, &[])?;
         }
         Role::Winevent => {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;
