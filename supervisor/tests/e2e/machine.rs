@@ -2,7 +2,7 @@
 //! namespaces of its own, which go with the test.
 
 use crate::appliance::{Appliance, Plan, Running, programs};
-use crate::root_only;
+use crate::{eventually, root_only};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -44,7 +44,11 @@ impl Cable {
 
     /// Does it at the far end of the cable.
     fn outside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        let place = File::open(Path::new("/run/netns").join(&self.names[1])).unwrap();
+        Self::at(&self.names[1], work)
+    }
+
+    fn at<R: Send>(name: &str, work: impl FnOnce() -> R + Send) -> R {
+        let place = File::open(Path::new("/run/netns").join(name)).unwrap();
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -192,4 +196,32 @@ fn addresses_clock_and_keys_of_the_machine_are_files_for_its_services() {
     let said = raven.ask(&[serde_json::json!({ "put": { "text": text.replace("Berlin", "Nowhere") } })]);
     assert_eq!(said["refused"][0], "system.timezone: there is no time zone `Europe/Nowhere`");
     assert_eq!(std::fs::read_to_string(raven.plan.config()).unwrap(), text);
+}
+
+#[test]
+fn links_are_watched_as_the_kernel_tells_of_them() {
+    root_only!();
+    let cable = Cable::new("links");
+    let raven = cable.start(Plan::new());
+    let [near, far] = &cable.names;
+    let link = || raven.status()["links"][0].clone();
+    let is = |state: &str, cause: &str| {
+        eventually(&format!("eth0: {state}, {cause}"), || {
+            let link = link();
+            link["name"] == "eth0" && link["state"] == state && link["cause"] == cause
+        })
+    };
+    is("up", "");
+    assert!(link()["addresses"].to_string().contains("192.0.2.1/24"));
+    ip(&format!("-n {far} link set eth0 down"));
+    is("no_link", "no link on eth0: is the cable in, and its other end on?");
+    ip(&format!("-n {far} link set eth0 up"));
+    is("up", "");
+    ip(&format!("-n {near} route add default via 192.0.2.9"));
+    eventually("the route is seen", || link()["gateways"][0] == "192.0.2.9");
+    Cable::at(near, || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", "203.0.113.1:9").unwrap());
+    is("trouble", "gateway 192.0.2.9 does not answer ARP");
+    assert!(raven.status()["alerts"].to_string().contains("eth0: gateway 192.0.2.9 does not answer ARP"));
+    ip(&format!("-n {near} addr flush dev eth0"));
+    eventually("eth0 waits", || link()["state"] == "waiting");
 }
