@@ -205,7 +205,11 @@ pub fn unexpected(response: &Response) -> Failure {
         Response::Query => "a query connection",
         Response::Applied(_) => "applied",
         Response::Diff { .. } => "a difference",
+        Response::Text(_) => "a text",
+        Response::History(_) => "a history",
         Response::Signed(_) => "a signature",
+        Response::LoggedIn { .. } => "a login",
+        Response::Done => "done",
         Response::Refused(_) => "refused",
         Response::Slots { .. } => "slots",
     };

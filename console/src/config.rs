@@ -32,7 +32,7 @@ pub fn run(command: &ConfigCommand, client: &Client, output: &mut Output) -> Res
         ConfigCommand::Check { file: None } => check_running(client, output),
         ConfigCommand::Show => show(client, output),
         ConfigCommand::Diff => changes(&diff(client)?, "nothing would change", output),
-        ConfigCommand::Apply => match client.ask(&Request::Apply)? {
+        ConfigCommand::Apply => match client.ask(&Request::Apply { confirm: None })? {
             Response::Applied(lines) => changes(&lines, "nothing to change", output),
             other => Err(unexpected(&other)),
         },

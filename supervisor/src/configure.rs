@@ -17,21 +17,31 @@ use std::time::{Duration, Instant};
 /// A configuration is read in milliseconds; this is for a machine under heavy load.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Larger files are refused unread.
-const TEXT_MAX: u64 = 1 << 20;
+pub const TEXT_MAX: u64 = 1 << 20;
 
-/// Reads, parses and checks the file. The errors of the file itself are the inner `Err`, a line each with file, line
-/// and column.
-pub fn read(program: &OwnedFd, data: &Path, file: &Path) -> anyhow::Result<Result<Box<Config>, Vec<String>>> {
-    let size = fs::metadata(file).with_context(|| format!("cannot read the configuration {}", file.display()))?.len();
+/// The text of the configuration file.
+pub fn text(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let context = || format!("cannot read the configuration {}", file.display());
+    let size = fs::metadata(file).with_context(context)?.len();
     if size > TEXT_MAX {
         bail!("{} has {size} bytes; a configuration has at most {TEXT_MAX}", file.display());
     }
-    let text = fs::read(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+    fs::read(file).with_context(context)
+}
+
+/// Parses and checks a text; `file` is its name in messages. The errors of the text itself are the inner `Err`, a line
+/// each with file, line and column.
+pub fn parse(
+    program: &OwnedFd,
+    data: &Path,
+    file: &Path,
+    text: &[u8],
+) -> anyhow::Result<Result<Box<Config>, Vec<String>>> {
     let environment: BTreeMap<String, String> =
         std::env::vars().filter(|(name, _)| name.starts_with("RAVEN_") && name != "RAVEN_LOG").collect();
     let fds = vec![Fd::ConfigText { name: file.display().to_string() }];
     let start = Start { environment, fds, ..start_once(Role::Config, "") };
-    match ask(program, data, start, vec![memfd_of("raven-config", &text)?])? {
+    match ask(program, data, start, vec![memfd_of("raven-config", text)?])? {
         FromWorker::Config(result) => Ok(result),
         _ => bail!("the config worker gave another answer than a configuration"),
     }
@@ -74,7 +84,12 @@ fn answer(worker: &mut Worker) -> anyhow::Result<FromWorker> {
         while let Some(message) = worker.receive(&mut packet) {
             if matches!(
                 message,
-                FromWorker::Config(_) | FromWorker::Keys { .. } | FromWorker::DeviceKey { .. } | FromWorker::Signed(_)
+                FromWorker::Config(_)
+                    | FromWorker::Keys { .. }
+                    | FromWorker::DeviceKey { .. }
+                    | FromWorker::Signed(_)
+                    | FromWorker::Hashed(_)
+                    | FromWorker::Verified(_)
             ) {
                 return Ok(message);
             }

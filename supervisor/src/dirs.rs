@@ -28,6 +28,7 @@ impl Dirs {
         make(&data.join("ring"), 0o750, owner(Role::Store))?;
         make(&data.join("cursors"), 0o700, owner(Role::Uplink))?;
         make(&data.join("secrets"), 0o700, root.then_some(0))?;
+        make(&data.join("history"), 0o700, root.then_some(0))?;
         Ok(Self { data: data.to_owned(), _lock: lock })
     }
 

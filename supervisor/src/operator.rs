@@ -5,22 +5,52 @@ use nix::unistd::Uid;
 use raven_jail::channel::recv;
 use raven_jail::socket::Peer;
 use raven_model::control::{Request, Response};
-use raven_model::table::{Operators, table};
+use raven_model::table::{OperatorRole, Operators, table};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-/// Longest request, bytes.
-const REQUEST_MAX: usize = 4096;
+/// Longest request of who may send configurations (1 MiB of text, escaped), and of others; bytes.
+const REQUEST_MAX: usize = 4 << 20;
+const SHORT_MAX: usize = 4096;
+/// Bytes read at a time.
+const READ: usize = 64 << 10;
 /// Clients at a time; more wait in the socket's queue.
 pub const CLIENTS_MAX: usize = 64;
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    /// Its user.
+    pub uid: u32,
+    /// By its user and groups alone.
+    pub role: Option<OperatorRole>,
+    /// The console, whose rights depend on who is logged in.
+    pub console: bool,
+}
+
+impl Who {
+    fn of(peer: &Peer, operators: &Operators) -> Self {
+        let is_owner = peer.uid == 0 || peer.uid == Uid::effective().as_raw();
+        let has = |role: &OperatorRole| {
+            let operator = operators.of(*role);
+            *role == OperatorRole::Admin && is_owner || peer.uid == operator.uid || peer.in_group(operator.gid)
+        };
+        let console = peer.uid == operators.console;
+        let role = OperatorRole::ALL.into_iter().rev().find(has);
+        Self { uid: peer.uid, role: role.or(console.then_some(OperatorRole::Viewer)), console }
+    }
+}
 
 /// A connected operator's program.
 #[derive(Debug)]
 pub struct Client {
     socket: OwnedFd,
-    peer: Peer,
+    /// Who it is.
+    pub who: Who,
+    /// The login by which it says its request.
+    pub session: Option<String>,
     request: Vec<u8>,
     answer: Vec<u8>,
     sent: usize,
@@ -45,21 +75,14 @@ pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// What the table lets `peer` say.
-fn may(peer: &Peer, verb: &str, operators: &Operators) -> bool {
-    let admin = peer.uid == 0 || peer.uid == Uid::effective().as_raw();
-    let viewer = operators.viewer.gid.is_some_and(|gid| peer.in_group(gid));
-    let allows = |verbs: &[String]| verbs.iter().any(|v| v == verb);
-    admin && allows(&operators.admin.verbs) || viewer && allows(&operators.viewer.verbs)
-}
-
 impl Client {
     /// The next client that waits.
     pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Self> {
         let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
         let socket = raven_jail::channel::inherited(fd)?;
-        let peer = Peer::of(socket.as_fd())?;
-        Ok(Self { socket, peer, request: Vec::new(), answer: Vec::new(), sent: 0, pass: None, since: Instant::now() })
+        let who = Who::of(&Peer::of(socket.as_fd())?, &table().operator);
+        let (request, answer) = (Vec::new(), Vec::new());
+        Ok(Self { socket, who, session: None, request, answer, sent: 0, pass: None, since: Instant::now() })
     }
 
     /// To poll.
@@ -72,31 +95,37 @@ impl Client {
         !self.answer.is_empty()
     }
 
-    /// Reads what is there. `Ok(Some(request))` when the line is whole and allowed; `Err` when the client is done
-    /// with or to be let go.
+    /// Reads what is there. `Ok(Some(request))` when the line is whole; `Err` when the client is done with or to be
+    /// let go.
     pub fn read(&mut self) -> io::Result<Option<Result<Request, String>>> {
-        let mut buffer = [0; REQUEST_MAX];
-        let mut fds = Vec::new();
-        let n = recv(self.socket.as_fd(), &mut buffer, &mut fds, nix::libc::MSG_DONTWAIT);
-        match n {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(n) => self.request.extend_from_slice(&buffer[..n]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        if self.request.len() > REQUEST_MAX {
-            return Err(ErrorKind::InvalidData.into());
-        }
-        let Some(end) = self.request.iter().position(|&b| b == b'\n') else { return Ok(None) };
-        let request: Result<Request, String> = serde_json::from_slice(&self.request[..end])
-            .map_err(|e| format!("not a request that this ravend knows: {e}"));
-        Ok(Some(request.and_then(|request| {
-            if may(&self.peer, request.verb(), &table().operator) {
-                Ok(request)
-            } else {
-                Err(format!("user {} may not say `{}`", self.peer.uid, request.verb()))
+        let mut buffer = vec![0; READ];
+        loop {
+            let mut fds = Vec::new();
+            match recv(self.socket.as_fd(), &mut buffer, &mut fds, nix::libc::MSG_DONTWAIT) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => self.request.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
             }
-        })))
+            // The console can be an admin.
+            let is_admin = self.who.console || self.who.role == Some(OperatorRole::Admin);
+            if self.request.len() > if is_admin { REQUEST_MAX } else { SHORT_MAX } {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            while let Some(line) = self.line() {
+                match serde_json::from_slice(&line) {
+                    Ok(Request::Session { token }) => self.session = Some(token),
+                    Ok(request) => return Ok(Some(Ok(request))),
+                    Err(error) => return Ok(Some(Err(format!("not a request that this ravend knows: {error}")))),
+                }
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<Vec<u8>> {
+        let end = self.request.iter().position(|&b| b == b'\n')?;
+        let rest = self.request.split_off(end + 1);
+        Some(std::mem::replace(&mut self.request, rest))
     }
 
     /// Begins the answer; a descriptor goes with its first byte.

@@ -4,7 +4,7 @@
 //! TLS listeners without an operator's certificate use the appliance's own, made by the `keygen` role at the first
 //! start and kept in `DIR/secrets`. So is the device key, which the `sign` role makes and uses.
 
-use crate::{Args, configure};
+use crate::{Args, configure, durable};
 use anyhow::{Context, bail};
 use nix::unistd::{Uid, dup};
 use raven_jail::memory::memfd_of;
@@ -14,10 +14,10 @@ use raven_model::hex::unhex;
 use raven_model::signature::Signature;
 use raven_model::table::Role;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A longer one is refused unread.
@@ -97,7 +97,8 @@ fn beside(config: &Path, name: &str) -> std::path::PathBuf {
     config.with_file_name(name)
 }
 
-fn read_secret(path: &Path) -> anyhow::Result<OwnedFd> {
+/// A file that only its owner can read.
+pub fn read_secret(path: &Path) -> anyhow::Result<OwnedFd> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("cannot read the secret {shown}"))?;
     let meta = file.metadata()?;
@@ -120,8 +121,8 @@ fn own(program: &OwnedFd, args: &Args, device: &str) -> anyhow::Result<(OwnedFd,
         let start = configure::start_once(Role::Keygen, device);
         match configure::ask(program, &args.data, start, Vec::new())? {
             FromWorker::Keys { certificate: text, key: secret } => {
-                write_private(&key, &secret)?;
-                write_private(&certificate, &text)?;
+                durable::write_private(&key, &secret)?;
+                durable::write_private(&certificate, &text)?;
             }
             _ => bail!("the keygen worker gave no keys"),
         }
@@ -134,7 +135,7 @@ pub fn sign(program: &OwnedFd, args: &Args, device: &str, sha256: &str) -> anyho
     let path = args.data.join("secrets/device.key");
     if !path.is_file() {
         match configure::ask(program, &args.data, configure::start_once(Role::Sign, device), Vec::new())? {
-            FromWorker::DeviceKey { key } => write_private(&path, unhex(&key).context("no key")?)?,
+            FromWorker::DeviceKey { key } => durable::write_private(&path, unhex(&key).context("no key")?)?,
             _ => bail!("the sign worker gave no key"),
         }
     }
@@ -144,18 +145,6 @@ pub fn sign(program: &OwnedFd, args: &Args, device: &str, sha256: &str) -> anyho
         FromWorker::Signed(signature) => Ok(signature),
         _ => bail!("the sign worker gave no signature"),
     }
-}
-
-/// Whole or not at all.
-fn write_private(path: &Path, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let context = || format!("cannot write {}", path.display());
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).with_context(context)?;
-    file.write_all(text.as_ref()).and_then(|()| file.sync_all()).with_context(context)?;
-    fs::rename(&new, path).with_context(context)?;
-    // A name that a power cut takes would cost the appliance its identity.
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()).with_context(context)
 }
 
 /// The operator's MIB modules, in the directory `mibs` beside the configuration: `{ name_len u16, name, text_len u32,

@@ -10,10 +10,13 @@ mod sealed;
 mod slots;
 mod workers;
 
+use crate::appliance::Appliance;
 use crate::connections::Connections;
 use crate::dirs::Dirs;
 use crate::fdstore;
+use crate::history::History;
 use crate::listeners::Listeners;
+use crate::logins::Logins;
 use crate::operator::{self, Client};
 use crate::secrets::Secrets;
 use crate::slots::{Job, SlotKeeper};
@@ -118,6 +121,16 @@ pub struct Supervisor {
     connections: BTreeMap<Stream, Connections>,
     /// In force.
     pub secrets: Secrets,
+    /// The machine, where it is the image's.
+    appliance: Option<Appliance>,
+    /// What of the machine could not be put into force.
+    pub box_alerts: Vec<String>,
+    /// What was in force.
+    history: History,
+    /// Who is logged in.
+    logins: Logins,
+    /// Comes back unless it is confirmed.
+    pub unconfirmed: Option<reload::Unconfirmed>,
     stopping: bool,
     announced: bool,
     next_watchdog: Instant,
@@ -150,11 +163,21 @@ impl Supervisor {
         let program = open_worker()?;
         let dirs = Dirs::prepare(&args.data)?;
         let capabilities = keep_capabilities()?;
-        let config = configure::read(&program, &args.data, &args.config)?
+        let history = History::open(&args.data);
+        history.take_back(&args.config)?;
+        let text = configure::text(&args.config)?;
+        let config = configure::parse(&program, &args.data, &args.config, &text)?
             .map_err(|errors| anyhow::anyhow!("the configuration is not valid\n{}", errors.join("\n")))?;
         let (held, listeners, connections) = restore::restore(stored)?;
         let control = operator::listen_at(&dirs.control())
             .with_context(|| format!("cannot listen on {}", dirs.control().display()))?;
+        if let Err(error) = history.keep(&text, "start") {
+            tracing::warn!("no history of the configuration is kept: {error:#}");
+        }
+        let logins = Logins::open(&args.data);
+        let appliance = args.box_run.as_deref().map(Appliance::new);
+        // Nothing may come in that the firewall would not let in.
+        let box_alerts = appliance.as_ref().map_or_else(Vec::new, |appliance| appliance.put(&config));
         let now = Instant::now();
         let secrets = Secrets::read_or_tell(&program, &args, &config);
         let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
@@ -183,6 +206,11 @@ impl Supervisor {
             slots,
             last_client: 0,
             connections,
+            appliance,
+            box_alerts,
+            history,
+            logins,
+            unconfirmed: None,
             stopping: false,
             announced: false,
             next_watchdog: now,
@@ -246,7 +274,7 @@ impl Supervisor {
     fn signal(&mut self) -> anyhow::Result<()> {
         while let Some(signal) = self.signals.next()? {
             if signal == signals::SIGHUP {
-                match self.apply() {
+                match self.apply("SIGHUP", None) {
                     Ok(changes) => tracing::info!("configuration applied: {}", changes.join("; ")),
                     Err(errors) => tracing::error!("the configuration was not applied: {}", errors.join("; ")),
                 }
@@ -260,6 +288,7 @@ impl Supervisor {
 
     /// What is done however busy the loop is.
     fn tend(&mut self) {
+        self.revert_in_time();
         self.workers.iter_mut().for_each(Worker::kill_if_hung);
         self.tend_slots();
         let waiting = &self.asked_slots;

@@ -11,7 +11,9 @@ mod destination;
 mod diff;
 mod error;
 mod layers;
+mod network;
 mod shape;
+mod system;
 
 pub use alert::{Alert, Settings, Silence, Tuning};
 pub use backfill::{Backfill, Rate};
@@ -19,6 +21,8 @@ pub use collect::{
     Collect, CollectFlow, CollectHost, CollectMetrics, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted,
 };
 pub use error::{ConfigError, Flaw, Place};
+pub use network::{Address, Dhcp, Link, Mac, Network};
+pub use system::{Access, Keys, System};
 
 use crate::stream::Stream;
 use crate::units::{ByteCount, Span, TextOrNumber, text_or_number};
@@ -38,6 +42,15 @@ pub struct Config {
     /// Where this box stands.
     #[serde(default)]
     pub site: Site,
+    /// Clock of the box.
+    #[serde(default)]
+    pub system: System,
+    /// Addresses of the box.
+    #[serde(default)]
+    pub network: Network,
+    /// Whose SSH keys are taken.
+    #[serde(default)]
+    pub access: Access,
     /// What is received.
     #[serde(default)]
     pub collect: Collect,
@@ -58,6 +71,9 @@ impl Default for Config {
         Self {
             schema: 1,
             site: Site::default(),
+            system: System::default(),
+            network: Network::default(),
+            access: Access::default(),
             collect: Collect::default(),
             alert: Alert::default(),
             buffer: Buffer::default(),

@@ -1,17 +1,19 @@
 //! What `ravend`, its workers and its operators say to each other.
 //!
 //! * `ravend` and a worker: one JSON value per packet on a SOCK_SEQPACKET pair, descriptors beside it (SCM_RIGHTS).
-//! * operator and `ravend`: one [`Request`] per connection to `DIR/run/control`, a line of JSON; one [`Response`]
-//!   line back; for [`Request::Query`], [`Request::Deliver`] and [`Request::Import`] the response carries a stream
+//! * operator and `ravend`: one [`Request`] per connection to `DIR/run/control`, a line of JSON ([`Request::Session`] may
+//!   stand before it); one [`Response`] line back; for [`Request::Query`], [`Request::Deliver`] and [`Request::Import`] the response carries a stream
 //!   socket to the role.
 
 use crate::config::Config;
 use crate::signature::Signature;
 use crate::stream::Stream;
-use crate::table::Role;
+use crate::table::{OperatorRole, Role};
+use crate::units::UnixNanos;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -106,6 +108,10 @@ pub enum FromWorker {
     Signed(Signature),
     /// The `update` role's: something that only root can do.
     Slot(SlotOrder),
+    /// The `login` role's answer when it was given no hash: that of the new password (a PHC string).
+    Hashed(String),
+    /// The `login` role's answer: whether it is the password.
+    Verified(bool),
 }
 
 /// What the `update` role asks of `ravend`.
@@ -175,6 +181,10 @@ pub enum Fd {
     Digest,
     /// Public keys of bundles (memfd), for the `update` role.
     UpdateKeys,
+    /// What somebody typed (memfd), for the `login` role.
+    Password,
+    /// The hash against which it is held (memfd), for the `login` role.
+    Hash,
 }
 
 /// Identifies a listener within one life of the receive memory; never given twice in it.
@@ -292,9 +302,41 @@ pub enum Request {
     /// A connection to the `import` role: see [`crate::archive`].
     Import,
     /// Read the configuration file again and put it into force, whole or not at all.
-    Apply,
+    Apply {
+        /// As in [`Request::Put`].
+        #[serde(default)]
+        confirm: Option<u64>,
+    },
     /// Read and check the configuration file, change nothing.
     Diff,
+    /// The configuration file as it is written.
+    Text,
+    /// Put this configuration into force and into the file, whole or not at all.
+    Put {
+        /// The file's new content, at most 1 MiB.
+        text: String,
+        /// Seconds, 10 to 3600, within which [`Request::Confirm`] must follow: the configuration before comes back
+        /// otherwise.
+        #[serde(default)]
+        confirm: Option<u64>,
+    },
+    /// Keep what was put into force with a time to confirm it.
+    Confirm,
+    /// The configurations that were in force.
+    History,
+    /// The text of one of them.
+    Version {
+        /// As in the history.
+        number: u32,
+    },
+    /// Put one of them into force again.
+    Revert {
+        /// As in the history.
+        number: u32,
+        /// As in [`Request::Put`].
+        #[serde(default)]
+        confirm: Option<u64>,
+    },
     /// The appliance's signature of a document.
     Sign {
         /// SHA-256 of the document, 64 hex digits.
@@ -307,6 +349,40 @@ pub enum Request {
     },
     /// What the boot loader knows of the slots.
     Slots,
+    /// Who knows the password of an operator role may say what it may, for a while.
+    Login {
+        /// Which.
+        role: OperatorRole,
+        /// Its password.
+        password: Password,
+    },
+    /// On a line of its own before the request: says that request by the rights of a login. It has no answer.
+    Session {
+        /// From [`Response::LoggedIn`].
+        token: String,
+    },
+    /// Gives an operator role a password for the console.
+    SetPassword {
+        /// Which.
+        role: OperatorRole,
+        /// 8 to 1024 bytes.
+        password: Password,
+    },
+    /// On a box: start it anew or turn it off.
+    Power {
+        /// Which.
+        action: PowerAction,
+    },
+}
+
+/// What can be done with the power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerAction {
+    /// Start anew.
+    Reboot,
+    /// Turn off.
+    Off,
 }
 
 impl Request {
@@ -318,14 +394,48 @@ impl Request {
             Self::Query => "query",
             Self::Deliver => "deliver",
             Self::Import => "import",
-            Self::Apply => "apply",
+            Self::Apply { .. } => "apply",
             Self::Diff => "diff",
+            Self::Text => "text",
+            Self::Put { .. } => "put",
+            Self::Confirm => "confirm",
+            Self::History => "history",
+            Self::Version { .. } => "version",
+            Self::Revert { .. } => "revert",
             Self::Sign { .. } => "sign",
             Self::Update { downgrade: false } => "update",
             Self::Update { downgrade: true } => "downgrade",
             Self::Slots => "slots",
+            Self::Login { .. } => "login",
+            Self::Session { .. } => "session",
+            Self::SetPassword { .. } => "set_password",
+            Self::Power { .. } => "power",
         }
     }
+}
+
+/// A password, which no log and no message of an error shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Password(pub String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(password)")
+    }
+}
+
+/// A configuration that was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Counts up by one from 1.
+    pub number: u32,
+    /// When it was put into force, by the clock of that moment.
+    pub time_ns: UnixNanos,
+    /// By whom: an operator role, or `start` for a file that was found changed when `ravend` started.
+    pub by: String,
+    /// It is in force.
+    pub current: bool,
 }
 
 /// From `ravend` to an operator's program.
@@ -339,7 +449,7 @@ pub enum Response {
     /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`] and [`Request::Update`]: the descriptor beside
     /// this line is the connection.
     Query,
-    /// To [`Request::Apply`]: what was changed, a line each.
+    /// To [`Request::Apply`], [`Request::Put`], [`Request::Confirm`] and [`Request::Revert`]: what was changed, a line each.
     Applied(Vec<String>),
     /// To [`Request::Diff`]: the running configuration and the one in the file.
     Diff {
@@ -348,8 +458,19 @@ pub enum Response {
         /// In the file.
         file: Box<Config>,
     },
+    /// To [`Request::Text`] and [`Request::Version`].
+    Text(String),
+    /// To [`Request::History`], the newest first.
+    History(Vec<Version>),
     /// To [`Request::Sign`].
     Signed(Signature),
+    /// To [`Request::Login`].
+    LoggedIn {
+        /// For [`Request::Session`]; of no use after 15 minutes in which it was not used.
+        token: String,
+    },
+    /// To requests that have nothing to tell.
+    Done,
     /// Nothing was done; why, a line each.
     Refused(Vec<String>),
     /// To [`Request::Slots`].

@@ -40,11 +40,15 @@ pub enum Role {
     Sign,
     /// Takes an update bundle from an operator and writes it into the slot that does not run. Runs while it is needed.
     Update,
+    /// Holds a password against its hash or makes one, answers once, ends.
+    Login,
+    /// Watches the links of the machine.
+    Net,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -60,6 +64,8 @@ impl Role {
         Self::Keygen,
         Self::Sign,
         Self::Update,
+        Self::Login,
+        Self::Net,
     ];
 
     /// As in the process table and on the command line.
@@ -80,6 +86,8 @@ impl Role {
             Self::Keygen => "keygen",
             Self::Sign => "sign",
             Self::Update => "update",
+            Self::Login => "login",
+            Self::Net => "net",
         }
     }
 
@@ -90,7 +98,7 @@ impl Role {
 
     /// True when it answers once and ends, false when it is kept running.
     pub const fn answers_once(self) -> bool {
-        matches!(self, Self::Config | Self::Keygen | Self::Sign)
+        matches!(self, Self::Config | Self::Keygen | Self::Sign | Self::Login)
     }
 
     /// True when it is started for an operator's order, and ends when that is done.
@@ -192,24 +200,79 @@ pub enum Access {
     Write,
 }
 
-/// Who may use the control socket.
+/// What a person may do with the box; each may also what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorRole {
+    /// Looks.
+    Viewer,
+    /// Also acts on what is under way, and changes nothing that stays.
+    Operator,
+    /// Also changes the box.
+    Admin,
+}
+
+impl OperatorRole {
+    /// All of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// As in the process table and as a user of the box.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for OperatorRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who may use the control socket. Root and the user of `ravend` are admins.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operators {
-    /// Root and the user of `ravend`.
-    pub admin: Operator,
-    /// Members of the group.
+    /// The user as whom the console runs: a viewer until somebody logs in, an admin while the box has no password for
+    /// admins.
+    pub console: u32,
+    /// Looks.
     pub viewer: Operator,
+    /// Acts.
+    pub operator: Operator,
+    /// Changes.
+    pub admin: Operator,
 }
 
 /// One operator role.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operator {
+    /// The user of the box that has the role.
+    pub uid: u32,
     /// Members of this group have the role.
-    pub gid: Option<u32>,
-    /// Names of [`crate::control::Request`]s.
+    pub gid: u32,
+    /// Names of [`crate::control::Request`]s that it may beside those of the roles before it.
     pub verbs: Vec<String>,
+}
+
+impl Operators {
+    /// The entry of a role.
+    pub const fn of(&self, role: OperatorRole) -> &Operator {
+        match role {
+            OperatorRole::Viewer => &self.viewer,
+            OperatorRole::Operator => &self.operator,
+            OperatorRole::Admin => &self.admin,
+        }
+    }
+
+    /// Whether `role` may say `verb`.
+    pub fn may(&self, role: OperatorRole, verb: &str) -> bool {
+        OperatorRole::ALL.into_iter().filter(|r| *r <= role).any(|r| self.of(r).verbs.iter().any(|v| v == verb))
+    }
 }
 
 /// The text of the table.

@@ -3,16 +3,19 @@
 use super::{Supervisor, Token, event};
 use crate::operator::{CLIENTS_MAX, Client};
 use crate::slots::Job;
-use crate::{secrets, status};
+use crate::{configure, secrets, status};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use raven_jail::channel::stream_pair;
 use raven_model::control::{Request, Response, ToWorker};
-use raven_model::table::Role;
+use raven_model::table::{OperatorRole, Role, table};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// To who asks for slots where there are none.
 const NO_SLOTS: &str = "this is no installed box (it runs from the medium, or ravend was started by hand): there are no \
                         slots to update";
+
+/// To those who mean the machine where `ravend` is a program among others.
+const NO_BOX: &str = "this machine is not a Raven box: it is for its own operator to do that";
 
 impl Supervisor {
     pub(super) fn accept_client(&mut self) {
@@ -30,14 +33,17 @@ impl Supervisor {
         let Some(mut client) = self.clients.remove(&n) else { return };
         if !client.is_answering() {
             let (response, pass) = match client.read() {
-                Ok(Some(Ok(Request::Slots))) if self.slots.has_slots() => {
-                    // The answer comes when `raven-slot` has ended.
-                    self.slots.order(Job::Show);
-                    self.asked_slots.push(n);
-                    self.clients.insert(n, client);
-                    return;
-                }
-                Ok(Some(Ok(request))) => self.respond(&request),
+                Ok(Some(Ok(request))) => match self.role_for(&request, &client) {
+                    Ok(_) if matches!(request, Request::Slots) && self.slots.has_slots() => {
+                        // The answer comes when `raven-slot` has ended.
+                        self.slots.order(Job::Show);
+                        self.asked_slots.push(n);
+                        self.clients.insert(n, client);
+                        return;
+                    }
+                    Ok(role) => self.respond(&request, role, client.who.uid),
+                    Err(refusal) => (Response::Refused(vec![refusal]), None),
+                },
                 Ok(Some(Err(refusal))) => (Response::Refused(vec![refusal]), None),
                 Ok(None) => {
                     self.clients.insert(n, client);
@@ -59,38 +65,83 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn respond(&mut self, request: &Request) -> (Response, Option<OwnedFd>) {
-        let response = match request {
-            Request::Slots => Response::Refused(vec![NO_SLOTS.to_owned()]),
-            Request::Update { .. } if !self.slots.has_slots() => Response::Refused(vec![NO_SLOTS.to_owned()]),
-            Request::Update { downgrade } => match self.start_on_demand(Role::Update) {
-                Ok(()) => return self.connect(Role::Update, &ToWorker::Bundle { downgrade: *downgrade }),
-                Err(error) => Response::Refused(vec![format!("the update role cannot be started: {error:#}")]),
-            },
-            Request::Status => Response::Status(Box::new(status::status(self))),
-            Request::Show => Response::Config(self.config.clone()),
-            Request::Apply => match self.apply() {
-                Ok(changes) => Response::Applied(changes),
-                Err(errors) => Response::Refused(errors),
-            },
-            Request::Diff => match self.read_config() {
-                Ok(file) => Response::Diff { running: self.config.clone(), file },
-                Err(errors) => Response::Refused(errors),
-            },
-            Request::Sign { sha256 } => {
-                match secrets::sign(&self.program, &self.args, &self.config.site.name, sha256) {
-                    Ok(signature) => Response::Signed(signature),
-                    Err(error) => Response::Refused(vec![format!("nothing was signed: {error:#}")]),
-                }
-            }
-            Request::Query => return self.connect(Role::Decode, &ToWorker::Client),
-            Request::Deliver => return self.connect(Role::Uplink, &ToWorker::Client),
+    /// What a client may say: by its user, by a login, or because the box is not set up.
+    fn role_of(&mut self, client: &Client) -> Option<OperatorRole> {
+        let login = client.session.as_deref().and_then(|token| self.logins.role(token, client.who.uid));
+        let first = (client.who.console && !self.logins.has_admin()).then_some(OperatorRole::Admin);
+        client.who.role.max(login).max(first)
+    }
+
+    /// By which role a client may say this, or why it may not.
+    fn role_for(&mut self, request: &Request, client: &Client) -> Result<OperatorRole, String> {
+        let (role, verb) = (self.role_of(client), request.verb());
+        role.filter(|role| table().operator.may(*role, verb)).ok_or_else(|| {
+            let who = role.map_or_else(|| format!("user {}", client.who.uid), |role| format!("a {role}"));
+            format!("{who} may not say `{verb}`")
+        })
+    }
+
+    fn respond(&mut self, request: &Request, role: OperatorRole, uid: u32) -> (Response, Option<OwnedFd>) {
+        match request {
+            Request::Query => self.connect(Role::Decode, &ToWorker::Client),
+            Request::Deliver => self.connect(Role::Uplink, &ToWorker::Client),
             Request::Import => match self.start_on_demand(Role::Import) {
-                Ok(()) => return self.connect(Role::Import, &ToWorker::Client),
-                Err(error) => Response::Refused(vec![format!("the import role cannot be started: {error:#}")]),
+                Ok(()) => self.connect(Role::Import, &ToWorker::Client),
+                Err(error) => (refused(&error.context("the import role cannot be started")), None),
             },
+            Request::Slots => (Response::Refused(vec![NO_SLOTS.to_owned()]), None),
+            Request::Update { .. } if !self.slots.has_slots() => (Response::Refused(vec![NO_SLOTS.to_owned()]), None),
+            Request::Update { downgrade } => match self.start_on_demand(Role::Update) {
+                Ok(()) => self.connect(Role::Update, &ToWorker::Bundle { downgrade: *downgrade }),
+                Err(error) => (refused(&error.context("the update role cannot be started")), None),
+            },
+            Request::Status => (Response::Status(Box::new(status::status(self))), None),
+            Request::Show => (Response::Config(self.config.clone()), None),
+            Request::Sign { sha256 } => {
+                let signed = secrets::sign(&self.program, &self.args, &self.config.site.name, sha256);
+                (signed.map_or_else(|e| refused(&e.context("nothing was signed")), Response::Signed), None)
+            }
+            Request::Login { role, password } => {
+                let outcome = self.logins.log_in(&self.program, *role, password, uid);
+                (outcome.map_or_else(|e| refused(&e), |token| Response::LoggedIn { token }), None)
+            }
+            Request::SetPassword { role, password } => {
+                let outcome = self.logins.set(&self.program, *role, password);
+                (outcome.map_or_else(|e| refused(&e), |()| Response::Done), None)
+            }
+            Request::Power { action } => {
+                let Some(appliance) = &self.appliance else {
+                    return (Response::Refused(vec![NO_BOX.to_owned()]), None);
+                };
+                tracing::warn!(by = %role, "{action:?}");
+                (appliance.power(*action).map_or_else(|e| refused(&e), |()| Response::Done), None)
+            }
+            // It stands before a request and is none.
+            Request::Session { .. } => (Response::Done, None),
+            request => (self.configure(request, role.name()), None),
+        }
+    }
+
+    /// The requests about the configuration.
+    fn configure(&mut self, request: &Request, by: &str) -> Response {
+        let changed = match request {
+            Request::Apply { confirm } => self.apply(by, *confirm),
+            Request::Put { text, confirm } => self.put(text.as_bytes(), by, *confirm),
+            Request::Confirm => self.confirm(),
+            Request::Revert { number, confirm } => self.revert(*number, by, *confirm),
+            Request::Diff => {
+                let file = self.read_config();
+                return file
+                    .map_or_else(Response::Refused, |file| Response::Diff { running: self.config.clone(), file });
+            }
+            Request::Text => return text(configure::text(&self.args.config)),
+            Request::Version { number } => return text(self.history.text(*number)),
+            Request::History => {
+                return self.history.versions().map_or_else(|e| refused(&e), Response::History);
+            }
+            other => Err(vec![format!("`{}` is not about the configuration", other.verb())]),
         };
-        (response, None)
+        changed.map_or_else(Response::Refused, Response::Applied)
     }
 
     /// A connection between a role and an operator's program.
@@ -102,5 +153,16 @@ impl Supervisor {
             }
             Err(error) => (Response::Refused(vec![format!("no descriptor left for the {role} role: {error}")]), None),
         }
+    }
+}
+
+fn refused(error: &anyhow::Error) -> Response {
+    Response::Refused(vec![format!("{error:#}")])
+}
+
+fn text(bytes: anyhow::Result<Vec<u8>>) -> Response {
+    match bytes {
+        Ok(bytes) => Response::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => refused(&error),
     }
 }

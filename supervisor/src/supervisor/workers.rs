@@ -145,7 +145,9 @@ impl Supervisor {
                 FromWorker::Config(_)
                 | FromWorker::Keys { .. }
                 | FromWorker::DeviceKey { .. }
-                | FromWorker::Signed(_) => {}
+                | FromWorker::Signed(_)
+                | FromWorker::Hashed(_)
+                | FromWorker::Verified(_) => {}
             }
         }
         self.want_write(n);

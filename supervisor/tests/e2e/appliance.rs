@@ -5,8 +5,9 @@ use raven_model::query::RecordView;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -230,6 +231,16 @@ impl Appliance {
     /// The operator's program.
     pub fn raven(&self, arguments: &[&str]) -> Output {
         raven(&self.programs, &self.plan.data(), arguments)
+    }
+
+    /// Says requests on one connection of the control socket, a line each, and returns the one answer.
+    pub fn ask(&self, requests: &[Value]) -> Value {
+        let mut socket = UnixStream::connect(self.plan.data().join("run/control")).unwrap();
+        let lines: String = requests.iter().map(|request| format!("{request}\n")).collect();
+        socket.write_all(lines.as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(socket).read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
     }
 
     pub fn status(&self) -> Value {

@@ -9,6 +9,7 @@ mod config;
 mod decode;
 mod decoder;
 mod flows;
+mod login;
 mod select;
 mod sign;
 mod sources;
@@ -70,6 +71,14 @@ fn run(role: Role) -> anyhow::Result<()> {
         Role::Sign => {
             enter(&start)?;
             channel.send_json(&sign::answer(&start, fds)?, &[])?;
+        }
+        Role::Login => {
+            enter(&start)?;
+            channel.send_json(&login::answer(&start, fds)?, &[])?;
+        }
+        Role::Net => {
+            let net = raven_network::Net::new(&start, channel)?;
+            jail(&start, |ready| net.ready(ready))?.run()?;
         }
         Role::Winevent => {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;

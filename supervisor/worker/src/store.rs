@@ -383,7 +383,8 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
                 let (server, waiting, pieces) = (TailServer::new(fd), VecDeque::new(), Pieces::default());
                 readers.push(Reader { role: *peer, server, waiting, pieces });
             }
-            Fd::ConfigText { .. } | Fd::DeviceKey | Fd::Digest | Fd::UpdateKeys => {}
+            // Of roles that answer once, and of the update role.
+            Fd::ConfigText { .. } | Fd::DeviceKey | Fd::Digest | Fd::Password | Fd::Hash | Fd::UpdateKeys => {}
         }
     }
     let mut inputs = Vec::new();

@@ -4,10 +4,11 @@
 //! The types in `config.rs` decide what a value may be; a test holds the keys here against theirs.
 
 use super::error::{Flaw, key_text};
-use super::{AckClass, Backfill, BodyForm, Compression, Disk, Format, Kind, Listen, Rate, Secret};
+use super::{AckClass, Address, Backfill, BodyForm, Compression, Dhcp, Disk, Format, Kind, Listen, Mac, Rate, Secret};
 use crate::alert::Severity;
 use crate::units::{ByteCount, Span};
 use serde::de::DeserializeOwned;
+use std::net::IpAddr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
@@ -206,10 +207,34 @@ const ALERT: Shape = Shape::Table(&[
     ("clock", COUNTED),
 ]);
 
+const ADDRESS: Shape = text::<IpAddr>("an address such as `\"192.0.2.1\"`");
+
+const LINK: Shape = Shape::Table(&[
+    ("mac", text::<Mac>("a hardware address such as `\"02:00:5e:10:00:01\"`")),
+    ("vlan", number("a number from 1 to 4094")),
+    ("parent", text::<String>("the name of a link such as `\"eth0\"`")),
+    ("dhcp", choice::<Dhcp>("`\"both\"`, `\"ipv4\"`, `\"ipv6\"` or `\"none\"`", &["both", "ipv4", "ipv6", "none"])),
+    ("addresses", Shape::List(&text::<Address>("an address with its prefix such as `\"192.0.2.7/24\"`"))),
+    ("gateways", Shape::List(&ADDRESS)),
+    ("dns", Shape::List(&ADDRESS)),
+    ("mtu", number("a number from 1280 to 9216")),
+]);
+
+const KEYS: Shape = Shape::Table(&[("ssh_keys", Shape::List(&TEXT))]);
+
 /// The whole file.
 pub(super) const CONFIG: Shape = Shape::Table(&[
     ("schema", number("`schema = 1`")),
     ("site", Shape::Table(&[("name", text::<String>("a name such as `\"arena-north\"`"))])),
+    (
+        "system",
+        Shape::Table(&[
+            ("timezone", text::<String>("a name such as `\"Europe/Berlin\"`")),
+            ("ntp", Shape::List(&TEXT)),
+        ]),
+    ),
+    ("network", Shape::Table(&[("dns", Shape::List(&ADDRESS)), ("link", Shape::Each(&LINK))])),
+    ("access", Shape::Table(&[("viewer", KEYS), ("operator", KEYS), ("admin", KEYS)])),
     (
         "collect",
         Shape::Table(&[
@@ -332,7 +357,7 @@ impl Shape {
                 "a table with the keys {}",
                 keys.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ")
             ),
-            Self::Each(_) => "a table such as `[uplink.noc]`".to_owned(),
+            Self::Each(_) => "a table such as `[uplink.noc]` or `[network.link.eth0]`".to_owned(),
             Self::List(Self::Leaf(leaf)) => format!("a list in brackets, each {}", leaf.expected),
             Self::List(_) => "a list in brackets".to_owned(),
             Self::Leaf(leaf) => leaf.expected.to_owned(),
@@ -442,6 +467,8 @@ mod tests {
         (metrics.certificate, metrics.key, metrics.client_ca) = (secret(), secret(), secret());
         metrics.credentials = secret();
         collect.flow.sampling.insert("noc".to_owned(), 100);
+        let text = "mac = '02:00:5e:10:00:01'\nvlan = 2\nparent = 'eth0'\ndhcp = 'none'\nmtu = 1500";
+        config.network.link.insert("noc".to_owned(), toml::from_str(text).expect("valid"));
         let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'\npace = '9records/s'";
         let mut noc: Destination = toml::from_str(text).expect("valid");
         (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());

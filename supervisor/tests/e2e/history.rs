@@ -1,0 +1,86 @@
+//! Configurations that come over the control socket, what was in force before, and changes that nobody confirms.
+
+use crate::appliance::{Appliance, Plan, free_port};
+use crate::{eventually, pause};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+fn file(raven: &Appliance) -> String {
+    std::fs::read_to_string(raven.plan.config()).unwrap()
+}
+
+/// The configuration with another name of the box.
+fn named(plan: &Plan, name: &str) -> String {
+    plan.text().replace("name = \"test\"", &format!("name = \"{name}\" # by hand"))
+}
+
+fn device(raven: &Appliance) -> String {
+    raven.status()["device"].as_str().unwrap().to_owned()
+}
+
+fn put(raven: &Appliance, text: &str, confirm: Option<u64>) -> Value {
+    raven.ask(&[json!({ "put": { "text": text, "confirm": confirm } })])
+}
+
+/// Number and author, the newest first.
+fn versions(raven: &Appliance) -> Vec<(u64, String)> {
+    let history = raven.ask(&[json!("history")]);
+    let version = |v: &Value| (v["number"].as_u64().unwrap(), v["by"].as_str().unwrap().to_owned());
+    history["history"].as_array().unwrap().iter().map(version).collect()
+}
+
+fn of(versions: &[(u64, &str)]) -> Vec<(u64, String)> {
+    versions.iter().map(|(number, by)| (*number, (*by).to_owned())).collect()
+}
+
+#[test]
+fn a_configuration_that_is_put_is_in_force_in_the_file_and_in_the_history() {
+    let raven = Appliance::start();
+    let (first, second) = (file(&raven), named(&raven.plan, "north"));
+    assert_eq!(put(&raven, &second, None), json!({ "applied": ["site.name: test → north"] }));
+    assert_eq!((device(&raven), file(&raven)), ("north".to_owned(), second.clone()));
+    assert_eq!(versions(&raven), of(&[(2, "admin"), (1, "start")]));
+
+    let refused = put(&raven, "schema = 1\n[site]\nnmae = \"x\"\n", None);
+    assert!(refused["refused"][0].as_str().unwrap().contains(":3:1: "), "{refused}");
+    assert_eq!((device(&raven), file(&raven)), ("north".to_owned(), second.clone()));
+
+    assert_eq!(raven.ask(&[json!({ "version": { "number": 1 } })]), json!({ "text": first }));
+    assert_eq!(raven.ask(&[json!({ "revert": { "number": 1 } })]), json!({ "applied": ["site.name: north → test"] }));
+    assert_eq!((device(&raven), file(&raven)), ("test".to_owned(), first));
+    let raven = raven.restart();
+    assert_eq!(versions(&raven), of(&[(3, "admin"), (2, "admin"), (1, "start")]));
+    assert_eq!(raven.ask(&[json!("text")])["text"], file(&raven));
+}
+
+#[test]
+fn a_change_that_nobody_confirms_is_taken_back() {
+    let raven = Appliance::start();
+    let port = free_port();
+    let changed = raven.plan.text().replacen("udp = [", &format!("udp = [{port}, "), 1);
+    let said = put(&raven, &changed, Some(10));
+    assert!(said["applied"].to_string().contains("taken back in 10 s"), "{said}");
+    let second = put(&raven, &named(&raven.plan, "other"), None);
+    assert!(second["refused"].to_string().contains("raven config confirm"), "{second}");
+    eventually("the change is taken back", || file(&raven) == raven.plan.text());
+    assert!(!raven.status()["listeners"].to_string().contains(&port.to_string()));
+    assert!(raven.ask(&[json!("confirm")])["refused"].is_array());
+
+    put(&raven, &changed, Some(10));
+    assert_eq!(raven.ask(&[json!("confirm")]), json!({ "applied": ["confirmed"] }));
+    pause(11_000);
+    assert_eq!(file(&raven), changed);
+}
+
+#[test]
+fn a_change_that_nobody_confirms_does_not_outlive_a_power_cut() {
+    let mut raven = Appliance::start();
+    let first = file(&raven);
+    put(&raven, &named(&raven.plan, "north"), Some(3600));
+    assert_eq!(device(&raven), "north");
+    raven.running.signal(Signal::KILL);
+    raven.running.wait();
+    let raven = raven.plan.start_again();
+    assert_eq!((device(&raven), file(&raven)), ("test".to_owned(), first));
+    assert_eq!(versions(&raven), of(&[(3, "revert"), (2, "admin"), (1, "start")]));
+}
