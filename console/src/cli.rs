@@ -4,8 +4,8 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, export, flows, import, inbox, load, ring, search, sources, status, tail,
-    traps, uplink,
+    alerts, archive, audit, config, dead, export, flows, import, inbox, load, manual, ring, search, sources, status,
+    tail, traps, tui, uplink,
 };
 use clap::{Args, Parser, Subcommand};
 use raven_model::stream;
@@ -52,6 +52,8 @@ pub struct Cli {
 pub enum Command {
     /// One screen: processes, listeners, what is kept, destinations, and what needs attention
     Status(status::StatusArgs),
+    /// The console: what this box does, on all of the screen, and its set-up
+    Console(tui::ConsoleArgs),
     /// Show stored messages, newest last
     #[command(after_help = TIMES)]
     Tail(tail::TailArgs),
@@ -85,7 +87,7 @@ pub enum Command {
     /// Records that a destination refuses: list, show, retry, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
-    /// The configuration: check, show, diff, apply
+    /// The configuration: check, show, diff, apply, put, confirm, history, version, revert
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Generate load, to test a receiver
@@ -93,6 +95,10 @@ pub enum Command {
     Gen(load::GenCommand),
     /// Prove from what a receiver wrote that nothing is missing; `report`: the appliance's own account
     Audit(audit::AuditArgs),
+    /// What a shell needs to complete this program's words
+    Completions(manual::CompletionsArgs),
+    /// The manual page, for `man -l -`
+    Man(manual::ManArgs),
     /// Version of this program
     Version,
 }
@@ -153,7 +159,7 @@ pub fn read_stream(name: &str) -> Result<stream::Stream, String> {
 /// Runs the command; the exit code.
 pub fn main(cli: Cli) -> u8 {
     let mut output = Output::stdout(cli.json);
-    let done = run(cli, &mut output).and_then(|code| output.flush().map(|()| code));
+    let done = run(cli, &mut output).and_then(|code| output.finish().map(|()| code));
     match done {
         Ok(code) => code,
         Err(failure) if failure.is_closed_pipe() => OK,
@@ -168,6 +174,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let client = Client::new(&cli.data);
     match cli.command {
         Command::Status(args) => status::run(&args, &client, output),
+        Command::Console(args) => tui::run(&args, client, output),
         Command::Tail(args) | Command::Ring(RingCommand::Tail(args)) => tail::run(&args, &client, output),
         Command::Export(args) => export::run(&args, &client, output),
         Command::Search(args) => search::run(&args, &client, output),
@@ -186,6 +193,8 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, &client, output),
+        Command::Completions(args) => manual::completions(&args, output),
+        Command::Man(args) => manual::man(&args, output),
         Command::Version => version(output),
     }
 }
