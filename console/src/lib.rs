@@ -34,3 +34,4 @@ pub mod time;
 pub mod traps;
 pub mod tui;
 pub mod uplink;
+mod words;

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use terminal::{Input, Size, Terminal};
 
 /// `raven console`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ConsoleArgs {
     /// Lines and numbers in place of the full screen: for screen readers, terminals that can do nothing, and scripts
     #[arg(long)]

@@ -110,8 +110,8 @@ fn has_links() -> bool {
 #[test]
 fn the_whole_wizard_is_answered_in_lines_and_the_box_keeps_what_was_put() {
     let (fake, held) = box_with(None, FACTORY);
-    let network = ["1", "3", "10.0.0.2/24", "", "2001:db8::2/64", "fe80::1", "20", "10.0.0.53", "ntp.example.org"];
-    let network = if has_links() { &network[..] } else { &[] };
+    let network = ["1", "4", "10.0.0.2/24", "", "2001:db8::2/64", "fe80::1", "20", "10.0.0.53", "ntp.example.org"];
+    let network = if has_links() { &network[..] } else { &["1"] };
     let before = ["1", "1", "arena", "UTC"];
     let after = ["2", "noc.example.org:2514", "correct horse", "correct horse", "", "", "1", "7", "0"];
     let shown = plain(&fake, &[&before[..], network, &after[..]].concat());
@@ -139,7 +139,7 @@ fn a_box_with_a_password_shows_its_front_page_and_nothing_else_without_it() {
         "{shown}"
     );
     assert!(!shown.contains("Raven arena: Status"), "{shown}");
-    let shown = plain(&fake, &["", "correct horse", "2", "6", "0", "6", "0"]);
+    let shown = plain(&fake, &["", "correct horse", "2", "6", "0", "4", "0"]);
     for page in ["Status", "Network", "System"] {
         assert!(shown.contains(&format!("== Raven arena: {page} ==")), "{shown}");
     }
@@ -165,7 +165,7 @@ fn pages_are_drawn_by_their_differences_and_come_out_as_if_drawn_whole() {
     pty.send(b"correct horse");
     pty.shows("*************");
     pty.send(b"\r");
-    pty.shows("1-7, Tab: page");
+    pty.shows("0: menu");
     for (key, title) in [
         (&b"2"[..], ": Network"),
         (b"\t", ": Inputs"),

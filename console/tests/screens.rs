@@ -12,6 +12,7 @@ use raven_console::tui::facts::Facts;
 use raven_console::tui::keys::Key;
 use raven_console::tui::paint::{Look, difference};
 use raven_console::tui::screen::Screen;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -61,7 +62,7 @@ fn holds(name: &str, facts: &Facts, fake: impl Fn() -> Fake, words: &[&str]) {
     let mut text = String::new();
     for (columns, rows, look, title) in SHAPES {
         let shown = drawn(facts, &mut fake(), &keys(words), (columns, rows, look));
-        text.push_str(&format!("=== {name}, {title}\n{shown}\n"));
+        let _ = writeln!(text, "=== {name}, {title}\n{shown}");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/screens").join(format!("{name}.expected"));
     if std::env::var_os("RAVEN_ACCEPT").is_some() {
@@ -95,9 +96,9 @@ fn every_dialog_is_drawn() {
     holds("login", &quiet(), Fake::owned, &["Enter", "secret"]);
     holds("login-wrong", &quiet(), Fake::owned, &["Enter", "secret", "Enter"]);
     holds("menu", &quiet(), Fake::owned, &[&login[..], &["0", "Down"]].concat());
-    holds("sure", &quiet(), Fake::owned, &[&login[..], &["0", "4", "Enter"]].concat());
+    holds("sure", &quiet(), Fake::owned, &[&login[..], &["0", "5", "Enter"]].concat());
     holds("password", &quiet(), Fake::owned, &[&login[..], &["0", "3", "Enter", "new words"]].concat());
-    holds("noticed", &quiet(), Fake::owned, &[&login[..], &["0", "5", "Enter", "2", "Enter"]].concat());
+    holds("noticed", &quiet(), Fake::owned, &[&login[..], &["0", "6", "Enter", "2", "Enter"]].concat());
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn every_question_of_the_wizard_is_drawn() {
         ("name", &["arena", "Enter"]),
         ("zone", &["UTC", "Enter"]),
         ("link", &["1", "Enter"]),
-        ("method", &["3", "Enter"]),
+        ("method", &["4", "Enter"]),
         ("address4", &["10.0.0.2/24", "Enter"]),
         ("gateway4", &["Enter"]),
         ("address6", &["2001:db8::2/64", "Enter"]),

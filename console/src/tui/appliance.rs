@@ -41,6 +41,8 @@ pub trait Appliance {
     fn revert(&mut self, number: u32) -> Result<(), Failure>;
     /// Sets the administrator's password.
     fn set_password(&mut self, password: &str) -> Result<(), Failure>;
+    /// Whether it can be switched off and on from here; without that it is not offered.
+    fn has_power(&self) -> bool;
     /// Reboot or off.
     fn power(&mut self, power: Power) -> Result<(), Failure>;
 }

@@ -120,9 +120,9 @@ impl Console {
     }
 
     /// The menu of what can be done.
-    pub fn actions(&mut self) {
+    pub fn actions(&mut self, appliance: &dyn Appliance) {
         self.notice = None;
-        self.dialog = Some(Dialog::Actions);
+        self.dialog = Some(Dialog::Actions { has_power: appliance.has_power() });
     }
 
     /// Back to the front page.

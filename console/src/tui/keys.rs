@@ -9,6 +9,8 @@ pub const ESCAPE: Duration = Duration::from_millis(50);
 pub const QUIET: Duration = Duration::from_secs(1);
 /// Senseless bytes without such a pause that make a line noisy.
 const NOISE: u32 = 4;
+/// Bytes without such a pause that nobody types or pastes: a long SSH key has 800.
+const FLOOD: usize = 4096;
 /// Longest sequence that is held: longer ones are no key.
 const SEQUENCE_MAX: usize = 32;
 
@@ -78,6 +80,7 @@ pub struct Keys {
     begun: Begun,
     after_cr: bool,
     senseless: u32,
+    heard: usize,
     last: Option<Instant>,
 }
 
@@ -85,9 +88,10 @@ impl Keys {
     /// What was pressed; nothing of it while the line is noisy.
     pub fn read(&mut self, bytes: &[u8], now: Instant) -> Vec<Key> {
         if self.last.is_none_or(|last| now.duration_since(last) >= QUIET) {
-            self.senseless = 0;
+            (self.senseless, self.heard) = (0, 0);
         }
         self.last = Some(now);
+        self.heard = self.heard.saturating_add(bytes.len());
         let mut keys = Vec::new();
         for byte in bytes {
             self.byte(*byte, &mut keys);
@@ -100,7 +104,7 @@ impl Keys {
 
     /// Whether keys are withheld.
     pub fn is_noisy(&self) -> bool {
-        self.senseless >= NOISE
+        self.senseless >= NOISE || self.heard > FLOOD
     }
 
     /// Whether a sequence was begun, so that [`Keys::lapse`] is to be called after [`ESCAPE`] without input.
@@ -277,6 +281,14 @@ mod tests {
         assert!(keys.read(b"1\r\xff\xfe\x80\x00y\r", start).is_empty());
         assert!(keys.read(b"\r", start + QUIET / 2).is_empty());
         assert_eq!(keys.read(b"\r", start + QUIET * 2), [Key::Enter]);
+    }
+
+    #[test]
+    fn a_file_that_is_sent_by_mistake_is_heard_no_longer_than_anybody_types() {
+        let (mut keys, start) = (Keys::default(), Instant::now());
+        let pressed: usize = (0..1000).map(|_| keys.read(&[b'1'; 64], start).len()).sum();
+        assert_eq!(pressed, FLOOD);
+        assert_eq!(keys.read(b"1", start + QUIET), [Key::Char('1')]);
     }
 
     proptest! {

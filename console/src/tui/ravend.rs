@@ -81,6 +81,10 @@ impl Appliance for Ravend {
         self.done(&Request::SetPassword { role: OperatorRole::Admin, password })
     }
 
+    fn has_power(&self) -> bool {
+        false
+    }
+
     fn power(&mut self, _power: Power) -> Result<(), Failure> {
         Err(Failure::Refused(vec!["this ravend cannot switch the box off or on".to_owned()]))
     }

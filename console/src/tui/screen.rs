@@ -89,8 +89,9 @@ impl Screen {
             (Key::End, _) => self.console.scroll = usize::MAX / 2,
             (Key::Enter, View::Front) => self.console.enter(facts, appliance, now),
             (Key::Leave, View::Front) => self.console.is_over = true,
-            (Key::Esc | Key::Leave, View::Tab(_)) => self.console.log_out(appliance),
-            (Key::Char('0') | Key::Enter, View::Tab(_)) => self.console.actions(),
+            (Key::Leave, View::Tab(_)) => self.console.log_out(appliance),
+            (Key::Esc, _) => self.console.notice = None,
+            (Key::Char('0') | Key::Enter, View::Tab(_)) => self.console.actions(appliance),
             (Key::Tab | Key::Right, View::Tab(_)) => self.console.turn(1),
             (Key::BackTab | Key::Left, View::Tab(_)) => self.console.turn(Tab::ALL.len() - 1),
             (Key::Char(c), View::Tab(_)) => {
@@ -256,7 +257,7 @@ impl Screen {
             (Some(Kind::Choice { .. }), _) => "number or arrows: choose   Enter: take   Esc: back",
             (Some(Kind::Line { .. }), _) => "Enter: take   Esc: back   Ctrl-U: empty the line",
             (None, View::Front) => self.console.invitation(),
-            (None, View::Tab(_)) => "1-7, Tab: page   0: menu   arrows: scroll   Esc: log out",
+            (None, View::Tab(_)) => "1-7, Tab: page   0: menu   arrows: scroll   Ctrl-C: log out",
         };
         match &self.console.notice {
             Some(notice) => canvas.row(1, last, notice),

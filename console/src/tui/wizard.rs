@@ -6,7 +6,7 @@ pub mod check;
 
 use super::facts::Link;
 use super::question::Answer;
-use answers::{Answers, Method, Secret, UPLINK};
+use answers::{Answers, Method, Network, Secret, UPLINK};
 
 /// What the wizard knows before the first question.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +105,10 @@ impl Wizard {
         if answers.name.is_empty() {
             "raven".clone_into(&mut answers.name);
         }
-        answers.link = around.links.get(first_link(&around.links)).map(|link| link.name.clone()).unwrap_or_default();
+        let first = first_link(&around.links);
+        if let Some(link) = around.links.get(first) {
+            answers.take_link(&link.name, &around.text);
+        }
         Self { around, answers, at: Step::Begin, before: Vec::new(), is_fixing: false, error: None }
     }
 
@@ -170,13 +173,13 @@ impl Wizard {
 
     /// The step behind this one. While one answer is changed, what hangs on it is asked too, and then the review.
     fn next(&self) -> Step {
-        let is_static = self.answers.method == Method::Static;
-        let has = |is_v6: bool| self.answers.addresses.iter().any(|address| address.contains(':') == is_v6);
+        let is_static = self.answers.network.method == Method::Static;
+        let has = |is_v6: bool| self.answers.network.addresses.iter().any(|address| address.contains(':') == is_v6);
         let (next, is_part) = match self.at {
             Step::Begin => (Step::Name, false),
             Step::Name => (Step::Zone, false),
-            Step::Zone if self.around.links.is_empty() => (Step::Uplink, false),
             Step::Zone => (Step::Link, false),
+            Step::Link if self.around.links.is_empty() => (Step::Uplink, false),
             Step::Link => (Step::Method, true),
             Step::Method if is_static => (Step::Address4, true),
             Step::Address4 if has(false) => (Step::Gateway4, true),
@@ -208,14 +211,16 @@ impl Wizard {
         match self.at {
             Step::Begin => return Ok(if option == 0 { Taken::Next } else { Taken::To(Step::Review) }),
             Step::Link => {
-                let link = self.around.links.get(option).ok_or("there is no such interface")?;
-                self.answers.link.clone_from(&link.name);
+                let Some(link) = self.around.links.get(option) else { return Ok(Taken::Next) };
+                if link.name != self.answers.link {
+                    self.answers.take_link(&link.name, &self.around.text);
+                }
             }
             Step::Method => {
-                self.answers.method = *Method::ALL.get(option).ok_or("there is no such way")?;
-                if self.answers.method != Method::Static {
-                    self.answers.addresses.clear();
-                    self.answers.gateways.clear();
+                self.answers.network.method = *Method::ALL.get(option).ok_or("there is no such way")?;
+                if self.answers.network.method != Method::Static {
+                    self.answers.network.addresses.clear();
+                    self.answers.network.gateways.clear();
                 }
             }
             Step::Uplink => {
@@ -244,17 +249,17 @@ impl Wizard {
         match self.at {
             Step::Name => answers.name = check::name(line)?,
             Step::Zone => answers.timezone = check::timezone(line, &self.around.zones)?,
-            Step::Address4 => answers.set_address(false, check::address(line, false)?),
+            Step::Address4 => answers.network.set_address(false, check::address(line, false)?),
             Step::Address6 => {
                 let address = check::address(line, true)?;
-                if address.is_none() && answers.address(false).is_none() {
+                if address.is_none() && answers.network.address(false).is_none() {
                     return Err("an IPv4 or an IPv6 address is needed; `<` goes back".to_owned());
                 }
-                answers.set_address(true, address);
+                answers.network.set_address(true, address);
             }
-            Step::Gateway4 => answers.set_gateway(false, line)?,
-            Step::Gateway6 => answers.set_gateway(true, line)?,
-            Step::Vlan => answers.vlan = check::vlan(line)?,
+            Step::Gateway4 => answers.network.set_gateway(false, line)?,
+            Step::Gateway6 => answers.network.set_gateway(true, line)?,
+            Step::Vlan => answers.network.vlan = check::vlan(line)?,
             Step::Dns => answers.dns = check::addresses(line)?,
             Step::Ntp => answers.ntp = check::hosts(line)?,
             Step::UplinkTo => {
@@ -290,7 +295,7 @@ fn first_link(links: &[Link]) -> usize {
     links.iter().position(|link| link.carrier == Some(true)).unwrap_or(0)
 }
 
-impl Answers {
+impl Network {
     fn address(&self, is_v6: bool) -> Option<&String> {
         self.addresses.iter().find(|address| address.contains(':') == is_v6)
     }

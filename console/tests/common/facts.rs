@@ -70,6 +70,9 @@ impl Appliance for Fake {
         self.password = Some(password.to_owned());
         Ok(())
     }
+    fn has_power(&self) -> bool {
+        true
+    }
     fn power(&mut self, _power: Power) -> Result<(), Failure> {
         self.may()
     }

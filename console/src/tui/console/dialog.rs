@@ -33,7 +33,10 @@ pub enum Dialog {
         password: Secret,
     },
     /// What can be done.
-    Actions,
+    Actions {
+        /// The power can be switched.
+        has_power: bool,
+    },
     /// A new password, and the same again.
     Password {
         /// The first of the two.
@@ -59,10 +62,15 @@ const ACTIONS: [(Action, &str); 6] = [
     (Action::Back, "Back"),
     (Action::SetUp, "Set up: name, network, uplink, accounts"),
     (Action::Password, "Change the administrator's password"),
+    (Action::LogOut, "Log out"),
     (Action::Power(Power::Reboot), "Reboot"),
     (Action::Power(Power::Off), "Power off"),
-    (Action::LogOut, "Log out"),
 ];
+
+/// Those that this box has: what has to do with power stands at the end.
+fn offered(has_power: bool) -> &'static [(Action, &'static str)] {
+    if has_power { &ACTIONS } else { &ACTIONS[..4] }
+}
 
 /// What an answer may touch.
 pub(super) struct Act<'a> {
@@ -91,7 +99,10 @@ impl Dialog {
                 let text: Vec<&str> = text.iter().map(String::as_str).collect();
                 Question::choice("Keep these settings?", &text, &["Keep them", "Take them back now"])
             }
-            Self::Actions => Question::choice("What is to be done?", &[], &ACTIONS.map(|(_, words)| words)),
+            Self::Actions { has_power } => {
+                let words: Vec<&str> = offered(*has_power).iter().map(|(_, words)| *words).collect();
+                Question::choice("What is to be done?", &[], &words)
+            }
             Self::Password { first, error } => {
                 let title = if first.is_some() { "The new password again" } else { "New administrator's password" };
                 let text = "At least 8 characters; it is not shown. Enter alone leaves the old one.";
@@ -113,14 +124,14 @@ impl Dialog {
             (Self::Wizard(wizard), answer) => set_up(wizard, answer, act),
             (Self::Keep { until, before, password }, answer) => keep(until, before, password, answer, act),
             (Self::Login { .. }, Answer::Line(line)) => act.log_in(line),
-            (Self::Actions, Answer::Option(option)) => act.begin(ACTIONS.get(*option)?.0),
+            (Self::Actions { has_power }, Answer::Option(option)) => act.begin(offered(has_power).get(*option)?.0),
             (Self::Password { first, .. }, Answer::Line(line)) => act.password(first, line),
             (Self::Sure(power), Answer::Option(1)) => {
                 act.done(|appliance| appliance.power(power), "it goes down now");
                 None
             }
             // The way back.
-            (Self::Login { .. } | Self::Password { .. } | Self::Actions | Self::Sure(_), _) => None,
+            (Self::Login { .. } | Self::Password { .. } | Self::Actions { .. } | Self::Sure(_), _) => None,
         }
     }
 }

@@ -69,6 +69,9 @@ impl Appliance for Fake {
         self.password = Some(password.to_owned());
         Ok(())
     }
+    fn has_power(&self) -> bool {
+        true
+    }
     fn power(&mut self, power: Power) -> Result<(), Failure> {
         self.does(&format!("{power:?}"))
     }
@@ -105,7 +108,7 @@ fn a_new_box_is_set_up_without_a_login_and_asks_for_its_password_from_then_on() 
     let mut console = Console::new(&mut fake, now);
     assert_eq!(console.invitation(), "Enter: set up this box");
     console.enter(&facts(), &mut fake, now);
-    say(&mut console, &mut fake, now, &["1", "arena", "UTC", "1", "correct horse", "correct horse", "", "1"]);
+    say(&mut console, &mut fake, now, &["1", "arena", "UTC", "1", "1", "correct horse", "correct horse", "", "1"]);
     assert_eq!(fake.done, ["put, Some(60)"]);
     let question = console.question(now + Duration::from_secs(3)).unwrap();
     assert!(question.text.last().unwrap().ends_with("57 s"), "{question:?}");
@@ -163,7 +166,7 @@ fn who_is_idle_for_ten_minutes_is_logged_out() {
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
-    console.actions();
+    console.actions(&fake);
     console.tick(&mut fake, now + IDLE / 2);
     assert!(fake.is_in);
     console.tick(&mut fake, now + IDLE);
@@ -176,13 +179,13 @@ fn nothing_goes_down_by_enter_alone() {
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
-    for lines in [["4", ""], ["5", ""], ["", ""]] {
-        console.actions();
+    for lines in [["5", ""], ["6", ""], ["", ""]] {
+        console.actions(&fake);
         say(&mut console, &mut fake, now, &lines[..if lines[0].is_empty() { 1 } else { 2 }]);
     }
     assert!(fake.done.is_empty(), "{:?}", fake.done);
-    console.actions();
-    say(&mut console, &mut fake, now, &["4", "2"]);
+    console.actions(&fake);
+    say(&mut console, &mut fake, now, &["5", "2"]);
     assert_eq!((fake.done.as_slice(), notice(&console)), (["Reboot".to_owned()].as_slice(), "it goes down now"));
 }
 
@@ -192,7 +195,7 @@ fn the_password_is_changed_when_it_was_typed_twice_the_same() {
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
-    console.actions();
+    console.actions(&fake);
     say(
         &mut console,
         &mut fake,

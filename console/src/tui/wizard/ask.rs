@@ -1,6 +1,6 @@
 //! The wizard's questions in words.
 
-use super::{Answers, Method, Step, UPLINK, UPLINKS, Wizard, answers, check, first_link};
+use super::{Answers, Method, Network, Step, UPLINK, UPLINKS, Wizard, answers, check, first_link};
 use crate::escape;
 use crate::tui::facts::Link;
 use crate::tui::question::{Kind, Question};
@@ -41,7 +41,7 @@ impl Wizard {
             Step::Vlan => {
                 let text =
                     ["Number 1 to 4094 when the addresses belong to a tagged VLAN on this interface; else nothing."];
-                Question::line("VLAN", &text, &answers.vlan.map_or_else(String::new, |id| id.to_string()))
+                Question::line("VLAN", &text, &answers.network.vlan.map_or_else(String::new, |id| id.to_string()))
             }
             Step::Dns => {
                 let text =
@@ -78,6 +78,9 @@ impl Wizard {
     }
 
     fn link(&self) -> Question {
+        if self.around.links.is_empty() {
+            return Question::choice("Interface", &["There is none."], &["Go on without"]);
+        }
         let options: Vec<String> = self.around.links.iter().map(link).collect();
         let at = self.around.links.iter().position(|link| link.name == self.answers.link);
         let mut question = Question::choice("Interface", &["Which one is to be set up?"], &[]);
@@ -87,10 +90,10 @@ impl Wizard {
 
     fn method(&self) -> Question {
         let text = format!("How does {} get its addresses?", self.answers.link);
-        let options = ["DHCP, IPv4 and IPv6", "DHCP, IPv4 alone", "Addresses that I give"];
+        let options = ["DHCP, IPv4 and IPv6", "DHCP, IPv4 alone", "DHCP, IPv6 alone", "Addresses that I give"];
         let mut question = Question::choice("Addresses", &[&text], &options);
         if let Kind::Choice { preferred, .. } = &mut question.kind {
-            *preferred = Method::ALL.iter().position(|method| *method == self.answers.method).unwrap_or(0);
+            *preferred = Method::ALL.iter().position(|method| *method == self.answers.network.method).unwrap_or(0);
         }
         question
     }
@@ -99,13 +102,13 @@ impl Wizard {
         let (title, example) =
             if is_v6 { ("IPv6 address", "2001:db8::2/64") } else { ("IPv4 address", "192.0.2.7/24") };
         let text = format!("With its prefix, such as `{example}`; `none` for none.");
-        Question::line(title, &[&text], self.answers.address(is_v6).map_or("", String::as_str))
+        Question::line(title, &[&text], self.answers.network.address(is_v6).map_or("", String::as_str))
     }
 
     fn gateway(&self, is_v6: bool) -> Question {
         let title = if is_v6 { "IPv6 gateway" } else { "IPv4 gateway" };
-        let known = self.answers.gateways.iter().find(|gateway| gateway.contains(':') == is_v6).cloned();
-        let own = self.answers.address(is_v6).cloned().unwrap_or_default();
+        let known = self.answers.network.gateways.iter().find(|gateway| gateway.contains(':') == is_v6).cloned();
+        let own = self.answers.network.address(is_v6).cloned().unwrap_or_default();
         let preset = known.unwrap_or_else(|| check::usual_gateway(&own));
         Question::line(title, &["Where everything else is reached; `none` for none."], &preset)
     }
@@ -145,7 +148,7 @@ impl Wizard {
     pub(super) fn items(&self) -> Vec<(Step, String)> {
         let answers = &self.answers;
         let or = |list: &[String], none: &str| if list.is_empty() { none.to_owned() } else { list.join(" ") };
-        let is_static = answers.method == Method::Static;
+        let is_static = answers.network.method == Method::Static;
         let brought = if is_static { "none" } else { "from DHCP" };
         let uplink = answers.uplink.as_ref().map(|(kind, to)| format!("{kind} {to}"));
         let known = answers::destinations(&self.around.text);
@@ -153,15 +156,14 @@ impl Wizard {
             (Step::Name, format!("Name        {}", answers.name)),
             (Step::Zone, format!("Time zone   {}", answers.timezone)),
         ];
-        if !answers.link.is_empty() {
-            items.push((Step::Link, format!("Interface   {}: {}", answers.link, network(answers))));
-        }
+        let link = if answers.link.is_empty() { "none".to_owned() } else { addressed(answers) };
+        items.push((Step::Link, format!("Interface   {link}")));
         let password = if answers.password.0.is_empty() { "none: open to whoever stands at it" } else { "(not shown)" };
         let key = if answers.ssh_key.is_empty() { "none" } else { &answers.ssh_key };
         items.extend([
             (
                 Step::Vlan,
-                format!("VLAN        {}", answers.vlan.map_or_else(|| "none".to_owned(), |id| id.to_string())),
+                format!("VLAN        {}", answers.network.vlan.map_or_else(|| "none".to_owned(), |id| id.to_string())),
             ),
             (Step::Dns, format!("DNS         {}", or(&answers.dns, brought))),
             (Step::Ntp, format!("NTP         {}", or(&answers.ntp, if is_static { "as shipped" } else { brought }))),
@@ -173,14 +175,17 @@ impl Wizard {
     }
 }
 
-fn network(answers: &Answers) -> String {
-    let gateways = answers.gateways.join(" ");
-    match answers.method {
+fn addressed(answers: &Answers) -> String {
+    let Network { method, addresses, gateways, .. } = &answers.network;
+    let gateways =
+        if gateways.is_empty() { "no gateway".to_owned() } else { format!("gateway {}", gateways.join(" ")) };
+    let how = match method {
         Method::Both => "DHCP, IPv4 and IPv6".to_owned(),
         Method::Ipv4 => "DHCP, IPv4".to_owned(),
-        Method::Static if gateways.is_empty() => format!("{}, no gateway", answers.addresses.join(" ")),
-        Method::Static => format!("{}, gateway {gateways}", answers.addresses.join(" ")),
-    }
+        Method::Ipv6 => "DHCP, IPv6".to_owned(),
+        Method::Static => format!("{}, {gateways}", addresses.join(" ")),
+    };
+    format!("{}: {how}", answers.link)
 }
 
 fn link(link: &Link) -> String {

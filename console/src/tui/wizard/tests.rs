@@ -71,7 +71,7 @@ fn every_question_of_a_static_box_is_asked_and_every_answer_written() {
         "arena",
         "berlin",
         "1",
-        "3",
+        "4",
         "10.0.0.2/24",
         "",
         "2001:db8::2/64",
@@ -133,7 +133,7 @@ fn a_single_answer_is_changed_from_the_review_and_the_review_comes_back() {
     say(&mut wizard, &["2", "stadium"]);
     assert_eq!(wizard.step(), Step::Review);
     // What hangs on the interface is asked with it.
-    say(&mut wizard, &["4", "1", "3", "192.0.2.7/24", "none", "none", "", "192.0.2.53"]);
+    say(&mut wizard, &["4", "1", "4", "192.0.2.7/24", "none", "none", "", "192.0.2.53"]);
     assert_eq!(wizard.step(), Step::Review);
     let (text, _) = applied(say(&mut wizard, &[""]));
     assert!(text.contains("name = \"stadium\"") && text.contains("addresses = [\"192.0.2.7/24\"]"), "{text}");
@@ -152,7 +152,7 @@ fn back_leads_to_the_question_before_and_out_of_the_first() {
 #[test]
 fn a_box_without_addresses_is_not_to_be_had_by_the_static_way() {
     let mut wizard = wizard();
-    say(&mut wizard, &["1", "", "", "1", "3", "none", "none"]);
+    say(&mut wizard, &["1", "", "", "1", "4", "none", "none"]);
     assert_eq!(wizard.step(), Step::Address6);
     assert!(wizard.question().error.unwrap().contains("an IPv4 or an IPv6 address is needed"));
 }
@@ -163,6 +163,17 @@ fn what_ravend_refuses_is_said_at_the_review() {
     say(&mut wizard, &["1", ""]);
     wizard.refused("line 3: no such key");
     assert_eq!((wizard.step(), wizard.question().error.as_deref()), (Step::Review, Some("line 3: no such key")));
+}
+
+#[test]
+fn a_box_that_was_set_up_is_asked_with_what_it_has() {
+    let text = "schema = 1\n[site]\nname = \"arena\"\n[network.link.eth1]\naddresses = [\"192.0.2.7/24\"]\ngateways = [\"192.0.2.1\"]\n";
+    let mut wizard = Wizard::new(Surroundings { links: links(), zones: Vec::new(), text: text.into() });
+    let (new, _) = applied(say(&mut wizard, &["2", "1"]));
+    assert!(new.starts_with(text.strip_suffix('\n').unwrap()), "{new}");
+    let mut wizard = Wizard::new(Surroundings { links: Vec::new(), zones: Vec::new(), text: text.into() });
+    let (new, _) = applied(say(&mut wizard, &["1", "", "", "", "", "", "", ""]));
+    assert!(new.contains("addresses = [\"192.0.2.7/24\"]"), "{new}");
 }
 
 proptest! {
