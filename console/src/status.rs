@@ -11,8 +11,8 @@ use clap::Args;
 use raven_model::alert::AlertReport;
 use raven_model::control::{RawStatus, Request, Response};
 use raven_model::report::{
-    CollectorReport, DestinationStatus, ListenerCount, ListenerStatus, RingStatus, Status, StoreReport, StreamStatus,
-    UplinkReport,
+    CollectorReport, DestinationStatus, LinkState, ListenerCount, ListenerStatus, NetReport, RingStatus, Status,
+    StoreReport, StreamStatus, UplinkReport,
 };
 use raven_model::stream::Stream;
 use raven_model::table::Role;
@@ -100,6 +100,12 @@ pub fn merge(raw: &RawStatus) -> Status {
     }
     if let Some(uplink) = report::<UplinkReport>(raw, Role::Uplink, "what is delivered is not known", &mut missing) {
         status.destinations = uplink.destinations;
+    }
+    if let Some(Ok(net)) = raw.reports.get(&Role::Net).map(|report| serde_json::from_str::<NetReport>(report.get())) {
+        // A socket that nobody plugged anything in is nothing to act on.
+        let troubled = net.links.iter().filter(|link| link.state == LinkState::Trouble);
+        status.alerts.extend(troubled.map(|link| format!("{}: {}", link.name, link.cause)));
+        status.links = net.links;
     }
     if let Some(Ok(told)) =
         raw.reports.get(&Role::Alert).map(|report| serde_json::from_str::<AlertReport>(report.get()))

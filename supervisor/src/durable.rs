@@ -16,9 +16,7 @@ pub struct Prepared {
 /// Writes the new content of a file beside it, with the mode that the file has (0600 where there is none).
 pub fn prepare(path: &Path, content: &[u8]) -> anyhow::Result<Prepared> {
     let mode = fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let (new, context) = (path.with_file_name(name), || format!("cannot write {}", path.display()));
+    let (new, context) = (beside(path), || format!("cannot write {}", path.display()));
     let _ = fs::remove_file(&new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).with_context(context)?;
     file.write_all(content)
@@ -41,6 +39,22 @@ impl Prepared {
 /// A file that only its owner can read.
 pub fn write_private(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
     prepare(path, content.as_ref())?.commit()
+}
+
+/// A file that everybody may read, whole or not at all, in memory: it is not synced.
+pub fn write_public(path: &Path, content: &str) -> anyhow::Result<()> {
+    let (new, context) = (beside(path), || format!("cannot write {}", path.display()));
+    fs::write(&new, content)
+        .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o644)))
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(context)
+}
+
+/// Where the new content of a file is written.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
 }
 
 /// Removes a file for good; one that is not there is fine.

@@ -7,6 +7,7 @@
 //! Start with [`supervisor`], the event loop; [`worker`] is one child and the restart law; [`listeners`],
 //! [`connections`] and [`fdstore`] hold what outlives a child.
 
+mod appliance;
 mod configure;
 mod connections;
 mod dirs;
@@ -32,14 +33,17 @@ pub struct Args {
     pub config: PathBuf,
     /// The data directory.
     pub data: PathBuf,
+    /// On the image: where files for the rest of the system go (`/run`).
+    pub box_run: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: ravend --config FILE --data DIR
+const USAGE: &str = "usage: ravend --config FILE --data DIR [--box RUN]
   Runs the appliance in the foreground, as root or not. Prints `ready` when every listener is bound and every
-  worker is jailed. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops.";
+  worker is jailed. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops. With --box
+  addresses, firewall, name, clock and SSH keys of the machine are put into force too: on Raven's image, RUN is /run.";
 
 fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
-    let (mut config, mut data) = (None, None);
+    let (mut config, mut data, mut box_run) = (None, None, None);
     while let Some(arg) = args.next() {
         let (name, value) = match arg.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -50,6 +54,7 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
         match name.as_str() {
             "--config" => config = Some(PathBuf::from(value()?)),
             "--data" => data = Some(PathBuf::from(value()?)),
+            "--box" => box_run = Some(std::path::absolute(value()?)?),
             "--version" => {
                 println!("ravend {}", env!("CARGO_PKG_VERSION"));
                 std::process::exit(0);
@@ -63,7 +68,7 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
     }
     let config = config.with_context(|| format!("--config is missing\n{USAGE}"))?;
     let data = data.with_context(|| format!("--data is missing\n{USAGE}"))?;
-    Ok(Args { config: std::path::absolute(config)?, data: std::path::absolute(data)? })
+    Ok(Args { config: std::path::absolute(config)?, data: std::path::absolute(data)?, box_run })
 }
 
 fn main() {
@@ -86,7 +91,10 @@ mod tests {
 
     #[test]
     fn both_forms_of_an_option_are_taken() {
-        assert_eq!(args("--config /a --data=/b").unwrap(), Args { config: "/a".into(), data: "/b".into() });
+        assert_eq!(
+            args("--config /a --data=/b").unwrap(),
+            Args { config: "/a".into(), data: "/b".into(), box_run: None }
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn status(supervisor: &Supervisor) -> RawStatus {
         processes: processes(supervisor),
         listeners: supervisor.listeners.status(),
         kernel: kernel_udp(),
-        alerts: supervisor.secrets.alerts.iter().cloned().chain(small_buffers(supervisor)).collect(),
+        alerts: alerts(supervisor),
         ..Status::default()
     };
     let reports = supervisor.workers.iter().filter_map(|w| Some((w.role, w.report.clone()?))).collect();
@@ -42,6 +42,16 @@ fn processes(supervisor: &Supervisor) -> Vec<Process> {
     // A collector that nothing is configured for is no process.
     let wanted = supervisor.workers.iter().filter(|worker| worker.state != State::Unwanted);
     std::iter::once(ravend).chain(wanted.map(|worker| worker.process(uid))).collect()
+}
+
+/// What an operator should act on, as far as it is known here.
+fn alerts(supervisor: &Supervisor) -> Vec<String> {
+    let told = supervisor.box_alerts.iter().chain(&supervisor.secrets.alerts).cloned();
+    let unconfirmed = supervisor.unconfirmed.as_ref().map(|waits| {
+        let left = waits.until.saturating_duration_since(std::time::Instant::now()).as_secs();
+        format!("the configuration is taken back in {left} s: `raven config confirm` keeps it")
+    });
+    unconfirmed.into_iter().chain(told).chain(small_buffers(supervisor)).collect()
 }
 
 /// Listeners whose buffer is smaller than configured: without root the kernel stops at `net.core.rmem_max`.

@@ -9,6 +9,7 @@ mod restore;
 mod sealed;
 mod workers;
 
+use crate::appliance::Appliance;
 use crate::connections::Connections;
 use crate::dirs::Dirs;
 use crate::fdstore;
@@ -114,6 +115,10 @@ pub struct Supervisor {
     connections: BTreeMap<Stream, Connections>,
     /// In force.
     pub secrets: Secrets,
+    /// The machine, where it is the image's.
+    appliance: Option<Appliance>,
+    /// What of the machine could not be put into force.
+    pub box_alerts: Vec<String>,
     /// What was in force.
     history: History,
     /// Who is logged in.
@@ -162,6 +167,9 @@ impl Supervisor {
             tracing::warn!("no history of the configuration is kept: {error:#}");
         }
         let logins = Logins::open(&args.data);
+        let appliance = args.box_run.as_deref().map(Appliance::new);
+        // Nothing may come in that the firewall would not let in.
+        let box_alerts = appliance.as_ref().map_or_else(Vec::new, |appliance| appliance.put(&config));
         let now = Instant::now();
         let secrets = Secrets::read_or_tell(&program, &args, &config);
         let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
@@ -184,6 +192,8 @@ impl Supervisor {
             clients: HashMap::new(),
             last_client: 0,
             connections,
+            appliance,
+            box_alerts,
             history,
             logins,
             unconfirmed: None,

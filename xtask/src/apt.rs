@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 27] = [
+pub const TESTS: [Need; 29] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -46,6 +46,8 @@ pub const TESTS: [Need; 27] = [
     Need { what: "imrelp.so", package: "rsyslog-relp" },
     Need { what: "tinyproxy", package: "tinyproxy" },
     Need { what: "ip", package: "iproute2" },
+    Need { what: "nft", package: "nftables" },
+    Need { what: "zoneinfo/Europe/Berlin", package: "tzdata" },
     Need { what: "ethtool", package: "ethtool" },
     Need { what: "python3", package: "python3" },
     Need { what: "setpriv", package: "util-linux" },
@@ -84,7 +86,7 @@ const UNPACKED: &str = "/usr/local/lib/raven-tests";
 /// loggen. Its package would remove rsyslog.
 const LOGGEN: Need = Need { what: "syslog-ng-core/usr/bin/loggen", package: "syslog-ng-core" };
 
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "/usr/sbin",
     "/usr/bin",
     "/sbin",
@@ -95,6 +97,7 @@ const FOLDERS: [&str; 10] = [
     "/usr/lib/grub/i386-pc",
     "/usr/lib/grub/x86_64-efi",
     "/usr/share/OVMF",
+    "/usr/share",
 ];
 
 impl Need {

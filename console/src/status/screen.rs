@@ -437,6 +437,7 @@ mod tests {
             ..StreamStatus::default()
         };
         Status {
+            links: Vec::new(),
             version: "0.1.0".into(),
             device: "arena-north".into(),
             now_ns: UnixNanos(1_763_771_400_000_000_000),

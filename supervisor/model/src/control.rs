@@ -337,6 +337,21 @@ pub enum Request {
         /// 8 to 1024 bytes.
         password: Password,
     },
+    /// On a box: start it anew or turn it off.
+    Power {
+        /// Which.
+        action: PowerAction,
+    },
+}
+
+/// What can be done with the power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerAction {
+    /// Start anew.
+    Reboot,
+    /// Turn off.
+    Off,
 }
 
 impl Request {
@@ -360,6 +375,7 @@ impl Request {
             Self::Login { .. } => "login",
             Self::Session { .. } => "session",
             Self::SetPassword { .. } => "set_password",
+            Self::Power { .. } => "power",
         }
     }
 }

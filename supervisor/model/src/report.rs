@@ -5,6 +5,7 @@
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// `raven status --json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,9 +35,67 @@ pub struct Status {
     pub kernel: KernelUdp,
     /// Things an operator should act on, most urgent first.
     pub alerts: Vec<String>,
+    /// Links of the machine; empty while the net role has not reported.
+    #[serde(default)]
+    pub links: Vec<LinkStatus>,
     /// Alerts that were raised and are not over: see `raven alerts`.
     #[serde(default)]
     pub firing: Vec<crate::alert::Firing>,
+}
+
+/// What the net role reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetReport {
+    /// By name, without the loopback.
+    pub links: Vec<LinkStatus>,
+}
+
+/// One link: an interface of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// As the kernel calls it.
+    pub name: String,
+    /// Hardware address.
+    pub mac: Option<String>,
+    /// In a word.
+    pub state: LinkState,
+    /// Why it is not up, or what is odd although it is; empty when all is well.
+    pub cause: String,
+    /// Longest packet, bytes.
+    pub mtu: u32,
+    /// Addresses with the lengths of their prefixes, link-local ones last.
+    pub addresses: Vec<String>,
+    /// Where its default routes lead.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// A link in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// It carries packets.
+    Up,
+    /// There is a cable and no address yet.
+    Waiting,
+    /// It has an address and does not work.
+    Trouble,
+    /// No cable, or nobody at its other end.
+    NoLink,
+    /// It is turned off.
+    Off,
+}
+
+impl LinkState {
+    /// As operators read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Waiting => "waiting",
+            Self::Trouble => "trouble",
+            Self::NoLink => "no link",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// One process.
@@ -357,7 +416,7 @@ pub struct SilentSource {
     /// Stream name.
     pub stream: String,
     /// Its address.
-    pub source: std::net::IpAddr,
+    pub source: IpAddr,
     /// When it sent last.
     pub last_ns: UnixNanos,
     /// Seconds of silence while Raven was listening.

@@ -40,11 +40,13 @@ pub enum Role {
     Sign,
     /// Holds a password against its hash or makes one, answers once, ends.
     Login,
+    /// Watches the links of the machine.
+    Net,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -60,6 +62,7 @@ impl Role {
         Self::Keygen,
         Self::Sign,
         Self::Login,
+        Self::Net,
     ];
 
     /// As in the process table and on the command line.
@@ -80,6 +83,7 @@ impl Role {
             Self::Keygen => "keygen",
             Self::Sign => "sign",
             Self::Login => "login",
+            Self::Net => "net",
         }
     }
 

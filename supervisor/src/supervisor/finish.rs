@@ -14,7 +14,7 @@ impl Supervisor {
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         let collectors = Stream::ALL.map(Stream::collector);
-        for role in collectors.into_iter().chain([Role::Import, Role::Store, Role::Uplink, Role::Decode]) {
+        for role in collectors.into_iter().chain([Role::Net, Role::Import, Role::Store, Role::Uplink, Role::Decode]) {
             if role == Role::Store {
                 self.tell_drops();
             }

@@ -9,6 +9,9 @@ use raven_model::control::{Request, Response, ToWorker};
 use raven_model::table::{OperatorRole, Role, table};
 use std::os::fd::{AsFd, OwnedFd};
 
+/// To those who mean the machine where `ravend` is a program among others.
+const NO_BOX: &str = "this machine is not a Raven box: it is for its own operator to do that";
+
 impl Supervisor {
     pub(super) fn accept_client(&mut self) {
         if self.clients.len() >= CLIENTS_MAX {
@@ -75,6 +78,13 @@ impl Supervisor {
             Request::SetPassword { role, password } => {
                 let outcome = self.logins.set(&self.program, *role, password);
                 (outcome.map_or_else(|e| refused(&e), |()| Response::Done), None)
+            }
+            Request::Power { action } => {
+                let Some(appliance) = &self.appliance else {
+                    return (Response::Refused(vec![NO_BOX.to_owned()]), None);
+                };
+                tracing::warn!(by = %role, "{action:?}");
+                (appliance.power(*action).map_or_else(|e| refused(&e), |()| Response::Done), None)
             }
             // It stands before a request and is none.
             Request::Session { .. } => (Response::Done, None),

@@ -131,8 +131,9 @@ impl Supervisor {
 
     /// Puts a configuration into force.
     fn enforce(&mut self, config: Box<Config>) -> Changed {
-        let changes = self.config.diff(&config);
+        let mut changes = self.config.diff(&config);
         let whole = |error: anyhow::Error| vec![format!("{error:#}"), "nothing was changed".to_owned()];
+        self.appliance.as_ref().map_or(Ok(()), |appliance| appliance.check(&config)).map_err(whole)?;
         let secrets = self.read_secrets(&config).map_err(whole)?;
         self.rebind(&config).map_err(whole)?;
         self.config = config;
@@ -144,6 +145,10 @@ impl Supervisor {
         }
         self.hand_mibs();
         self.want_collectors();
+        if let Some(appliance) = &self.appliance {
+            self.box_alerts = appliance.put(&self.config);
+            changes.extend(self.box_alerts.iter().cloned());
+        }
         Ok(changes)
     }
 

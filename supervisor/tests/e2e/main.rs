@@ -20,6 +20,7 @@ mod jail;
 mod kills;
 mod live_config;
 mod logins;
+mod machine;
 mod marks;
 mod metrics;
 mod receive;

@@ -75,6 +75,10 @@ fn run(role: Role) -> anyhow::Result<()> {
             enter(&start)?;
             channel.send_json(&login::answer(&start, fds)?, &[])?;
         }
+        Role::Net => {
+            let net = raven_network::Net::new(&start, channel)?;
+            jail(&start, |ready| net.ready(ready))?.run()?;
+        }
         Role::Winevent => {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;
             jail(&start, |ready| collector.ready(ready))?.run()?;
