@@ -4,11 +4,13 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, export, flows, health, import, inbox, load, ring, search, sources, status,
-    tail, traps, update, uplink,
+    alerts, archive, audit, config, dead, export, flows, health, import, inbox, load, manual, ring, search, sources,
+    status, tail, traps, tui, update, uplink, words,
 };
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use raven_model::stream;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -19,6 +21,7 @@ Exit codes:
   3  ravend cannot be reached
 
 Examples:
+  raven                                   the console: pages, and the set-up of the box
   raven status                            everything on one screen
   raven tail --follow --source 10.1.2.3   what one device says, as it says it
   raven tail --since 10m --grep Deny      what happened, by text
@@ -42,9 +45,27 @@ pub struct Cli {
     /// Write JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// What to do; without it the console.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+}
+
+/// The command line of a program that is also a login shell: `raven -c 'raven status --json'` is what SSH makes of a
+/// command, and means the words of it.
+///
+/// # Errors
+/// The words make no sense, or help was asked for.
+pub fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let [_, flag, line] = arguments.as_slice() else { return Cli::try_parse_from(arguments) };
+    if flag != "-c" {
+        return Cli::try_parse_from(arguments);
+    }
+    let line = line.to_str().unwrap_or_default();
+    let mut words = words::split(line).map_err(|why| Cli::command().error(ErrorKind::InvalidValue, why))?;
+    if words.first().is_none_or(|first| first != "raven") {
+        words.insert(0, "raven".to_owned());
+    }
+    Cli::try_parse_from(words)
 }
 
 /// What `raven` can do.
@@ -52,6 +73,8 @@ pub struct Cli {
 pub enum Command {
     /// One screen: processes, listeners, what is kept, destinations, and what needs attention
     Status(status::StatusArgs),
+    /// The console: what this box does, on all of the screen, and its set-up
+    Console(tui::ConsoleArgs),
     /// Show stored messages, newest last
     #[command(after_help = TIMES)]
     Tail(tail::TailArgs),
@@ -85,7 +108,7 @@ pub enum Command {
     /// Records that a destination refuses: list, show, retry, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
-    /// The configuration: check, show, diff, apply
+    /// The configuration: check, show, diff, apply, put, confirm, history, version, revert
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Generate load, to test a receiver
@@ -93,6 +116,10 @@ pub enum Command {
     Gen(load::GenCommand),
     /// Prove from what a receiver wrote that nothing is missing; `report`: the appliance's own account
     Audit(audit::AuditArgs),
+    /// What a shell needs to complete this program's words
+    Completions(manual::CompletionsArgs),
+    /// The manual page, for `man -l -`
+    Man(manual::ManArgs),
     /// Version of this program
     Version,
     /// Bring a new release into the slot that does not run; `status`: what the slots hold
@@ -157,7 +184,7 @@ pub fn read_stream(name: &str) -> Result<stream::Stream, String> {
 /// Runs the command; the exit code.
 pub fn main(cli: Cli) -> u8 {
     let mut output = Output::stdout(cli.json);
-    let done = run(cli, &mut output).and_then(|code| output.flush().map(|()| code));
+    let done = run(cli, &mut output).and_then(|code| output.finish().map(|()| code));
     match done {
         Ok(code) => code,
         Err(failure) if failure.is_closed_pipe() => OK,
@@ -170,8 +197,9 @@ pub fn main(cli: Cli) -> u8 {
 
 fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let client = Client::new(&cli.data);
-    match cli.command {
+    match cli.command.unwrap_or(Command::Console(tui::ConsoleArgs::default())) {
         Command::Status(args) => status::run(&args, &client, output),
+        Command::Console(args) => tui::run(&args, client, output),
         Command::Tail(args) | Command::Ring(RingCommand::Tail(args)) => tail::run(&args, &client, output),
         Command::Export(args) => export::run(&args, &client, output),
         Command::Search(args) => search::run(&args, &client, output),
@@ -190,6 +218,8 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
         Command::Audit(args) => audit::run(&args, &client, output),
+        Command::Completions(args) => manual::completions(&args, output),
+        Command::Man(args) => manual::man(&args, output),
         Command::Version => version(output),
         Command::Update(args) => update::run(&args, &client, output),
         Command::Health(args) => health::run(args, &client, output),
@@ -210,10 +240,22 @@ fn version(output: &mut Output) -> Result<u8, Failure> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split_whitespace())
+        super::parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn as_a_login_shell_it_runs_the_words_of_a_line_and_the_console_without_one() {
+        let shell = |line: &str| super::parse(["-raven", "-c", line].map(OsString::from).to_vec());
+        for line in ["raven status --json", "status --json"] {
+            let cli = shell(line).unwrap();
+            assert!(cli.json && matches!(cli.command, Some(Command::Status(_))), "{line}");
+        }
+        let Some(Command::Tail(tail)) = shell("tail --grep 'two words'").unwrap().command else { panic!("no tail") };
+        assert_eq!(tail.grep.as_deref(), Some("two words"));
+        assert!(shell("sh -i").is_err() && shell("status; sh").is_err() && shell("tail --grep 'x").is_err());
+        assert!(super::parse(vec!["-raven".into()]).unwrap().command.is_none());
     }
 
     #[test]
@@ -231,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_stream_is_a_word_or_an_option_and_never_both() {
-        let stream = |line: &str| match parse(line).unwrap().command {
+        let stream = |line: &str| match parse(line).unwrap().command.unwrap() {
             Command::Tail(args) => args.stream.name(),
             _ => String::new(),
         };

@@ -26,12 +26,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// A login, by whose rights requests are said.
+    token: Option<String>,
 }
 
 impl Client {
     /// For the `ravend` that runs with this data directory.
     pub fn new(data: &Path) -> Self {
-        Self { socket: data.join("run/control") }
+        Self { socket: data.join("run/control"), token: None }
+    }
+
+    /// From now on by the rights of this login, or of none.
+    pub fn set_session(&mut self, token: Option<String>) {
+        self.token = token;
     }
 
     /// Sends one request, gets its answer.
@@ -104,6 +111,10 @@ impl Client {
     fn exchange(&self, request: &Request) -> Result<(Response, Option<OwnedFd>), Failure> {
         let stream = UnixStream::connect(&self.socket).map_err(|source| self.unreachable(source))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(|source| self.unreachable(source))?;
+        if let Some(token) = &self.token {
+            let session = Request::Session { token: token.clone() };
+            send_line(&stream, &session).map_err(|source| self.unreachable(source))?;
+        }
         send_line(&stream, request).map_err(|source| self.unreachable(source))?;
         let (line, fd) = receive(&stream).map_err(|error| Failure::Protocol(error.to_string()))?;
         let response = serde_json::from_slice(&line)
@@ -152,7 +163,9 @@ impl Answer {
                 }
                 Some(Reply::Progress(progress)) => {
                     output.flush()?;
-                    self.bar.search(&progress, output.json);
+                    if !output.quiet {
+                        self.bar.search(&progress, output.json);
+                    }
                     self.progress = Some(progress);
                 }
                 Some(Reply::Note(note)) => output.note(&note),

@@ -1,12 +1,15 @@
-//! `raven config`: check, show, diff, apply.
+//! `raven config`: check, show, diff, apply, put, confirm, history, version, revert.
 
 use crate::client::{Client, unexpected};
 use crate::escape;
 use crate::failure::{Failure, OK, PROBLEM, file};
 use crate::output::Output;
+use crate::status::screen::columns;
+use crate::time;
 use clap::Subcommand;
 use raven_model::config::{Config, ConfigError, Place};
-use raven_model::control::{Request, Response};
+use raven_model::control::{Request, Response, Version};
+use raven_model::units::Span;
 use std::path::{Path, PathBuf};
 
 /// `raven config …`.
@@ -23,6 +26,38 @@ pub enum ConfigCommand {
     Diff,
     /// Read the file again and put it into force, whole or not at all
     Apply,
+    /// Put this file in the place of the configuration, and into force, whole or not at all
+    Put {
+        /// The new configuration; `-` for standard input
+        file: PathBuf,
+        /// Take it back by itself unless `raven config confirm` comes within this time: 10s to 1h
+        #[arg(long, value_name = "TIME", value_parser = read_patience)]
+        confirm: Option<Span>,
+    },
+    /// Keep what was put with a time to confirm it
+    Confirm,
+    /// The configurations that were in force, newest first
+    History,
+    /// The text of one of them
+    Version {
+        /// As in the history
+        number: u32,
+    },
+    /// Put one of them into force again
+    Revert {
+        /// As in the history
+        number: u32,
+        /// As of `put`
+        #[arg(long, value_name = "TIME", value_parser = read_patience)]
+        confirm: Option<Span>,
+    },
+}
+
+/// For clap: the time within which a change is to be confirmed.
+fn read_patience(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    let is_good = (10..=3600).contains(&span.0.as_secs());
+    is_good.then_some(span).ok_or_else(|| format!("`{text}` is not between 10s and 1h"))
 }
 
 /// Runs it.
@@ -36,7 +71,74 @@ pub fn run(command: &ConfigCommand, client: &Client, output: &mut Output) -> Res
             Response::Applied(lines) => changes(&lines, "nothing to change", output),
             other => Err(unexpected(&other)),
         },
+        ConfigCommand::Put { file, confirm } => {
+            let request = Request::Put { text: read(file)?, confirm: confirm.map(|span| span.0.as_secs()) };
+            change(&request, *confirm, client, output)
+        }
+        ConfigCommand::Confirm => change(&Request::Confirm, None, client, output),
+        ConfigCommand::History => history(client, output),
+        ConfigCommand::Version { number } => version(*number, client, output),
+        ConfigCommand::Revert { number, confirm } => {
+            let request = Request::Revert { number: *number, confirm: confirm.map(|span| span.0.as_secs()) };
+            change(&request, *confirm, client, output)
+        }
     }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    if path == Path::new("-") {
+        return std::io::read_to_string(std::io::stdin()).map_err(file("read", "standard input"));
+    }
+    std::fs::read_to_string(path).map_err(file("read", path))
+}
+
+/// What changed, and until when it is to be confirmed.
+fn change(request: &Request, confirm: Option<Span>, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let code = match client.ask(request)? {
+        Response::Applied(lines) => changes(&lines, "nothing to change", output)?,
+        Response::Done => OK,
+        other => return Err(unexpected(&other)),
+    };
+    if let Some(confirm) = confirm {
+        output.remark(&format!("raven: it is taken back in {confirm} unless `raven config confirm` comes before"));
+    }
+    Ok(code)
+}
+
+fn history(client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let versions = match client.ask(&Request::History)? {
+        Response::History(versions) => versions,
+        other => return Err(unexpected(&other)),
+    };
+    if output.json {
+        output.value(&serde_json::json!({ "versions": versions }))?;
+        return Ok(OK);
+    }
+    let row = |version: &Version| {
+        let current = if version.current { "in force" } else { "" };
+        vec![
+            version.number.to_string(),
+            time::format(version.time_ns, 0),
+            escape::text(&version.by),
+            current.to_owned(),
+        ]
+    };
+    let head = ["VERSION", "IN FORCE SINCE", "BY", ""].map(str::to_owned).to_vec();
+    let rows = std::iter::once(head).chain(versions.iter().map(row)).collect();
+    columns(rows).iter().try_for_each(|line| output.line(line))?;
+    Ok(OK)
+}
+
+fn version(number: u32, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    match client.ask(&Request::Version { number })? {
+        Response::Text(text) if output.json => output.value(&serde_json::json!({ "text": text }))?,
+        Response::Text(text) if output.terminal => {
+            text.lines().try_for_each(|line| output.line(&escape::text(line)))?;
+        }
+        Response::Text(text) => output.bytes(text.as_bytes())?,
+        other => return Err(unexpected(&other)),
+    }
+    Ok(OK)
 }
 
 fn check_file(path: &Path, output: &mut Output) -> Result<u8, Failure> {

@@ -1,9 +1,9 @@
 //! The program `raven`. See the library for everything else.
 
-use clap::Parser as _;
-use raven_console::cli::{self, Cli};
+use raven_console::cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(cli::main(Cli::parse()))
+    let cli = cli::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    ExitCode::from(cli::main(cli))
 }

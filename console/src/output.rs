@@ -12,6 +12,8 @@ pub struct Output {
     pub json: bool,
     /// A person looks at a terminal.
     pub terminal: bool,
+    /// Nothing goes to standard error either.
+    pub quiet: bool,
 }
 
 impl Output {
@@ -19,7 +21,12 @@ impl Output {
     pub fn stdout(json: bool) -> Self {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        Self { out: Box::new(BufWriter::with_capacity(64 << 10, stdout)), json, terminal }
+        Self { out: Box::new(BufWriter::with_capacity(64 << 10, stdout)), json, terminal, quiet: false }
+    }
+
+    /// For answers that are read and not shown as they come.
+    pub fn nowhere() -> Self {
+        Self { out: Box::new(io::sink()), json: false, terminal: false, quiet: true }
     }
 
     /// One line of text that holds nothing from strangers, or is escaped.
@@ -58,6 +65,15 @@ impl Output {
         self.out.flush().map_err(Failure::Output)
     }
 
+    /// The same at the end of the program: a serial line has sent all of it before whoever started us hangs it up.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        if self.terminal {
+            let _ = rustix::termios::tcdrain(io::stdout());
+        }
+        Ok(())
+    }
+
     /// A remark beside the output, on standard error; not with `--json`.
     pub fn remark(&self, text: &str) {
         if !self.json {
@@ -67,6 +83,9 @@ impl Output {
 
     /// What an answer does not show, and why, on standard error; with `--json` as `{"note": …}`.
     pub fn note(&mut self, note: &str) {
+        if self.quiet {
+            return;
+        }
         let _ = self.out.flush();
         let shown = if self.json {
             serde_json::json!({ "note": note }).to_string()
@@ -86,6 +105,10 @@ impl Output {
         } else {
             text.lines().map(|line| format!("raven: {}", escape::text(line))).collect::<Vec<_>>().join("\n")
         };
-        let _ = writeln!(io::stderr(), "{shown}");
+        let mut stderr = io::stderr();
+        let _ = writeln!(stderr, "{shown}");
+        if stderr.is_terminal() {
+            let _ = rustix::termios::tcdrain(&stderr);
+        }
     }
 }

@@ -138,7 +138,8 @@ fn wrapped(alert: &str) -> Vec<String> {
     vec![format!("  ! {}", letters[..split].iter().collect::<String>()), format!("    {}", rest.trim_start())]
 }
 
-fn processes(status: &Status) -> Vec<String> {
+/// The part about processes.
+pub fn processes(status: &Status) -> Vec<String> {
     let head = ["PROCESS", "PID", "UID", "STATE", "UP", "RESTARTS", "HEARTBEAT", "LAST END"];
     // Those that do not run come first: the last ones are left out when there are too many.
     let mut processes: Vec<&Process> = status.processes.iter().collect();
@@ -164,7 +165,8 @@ fn process(process: &Process) -> Vec<String> {
     ]
 }
 
-fn listeners(status: &Status) -> Vec<String> {
+/// The part about what is received.
+pub fn listeners(status: &Status) -> Vec<String> {
     table(
         &["LISTENER", "STREAM", "RATE/s", "RECEIVED", "BYTES", "CONNS", "DROPPED"],
         status.listeners.iter().map(listener),
@@ -257,7 +259,8 @@ pub fn ring(status: &Status) -> Option<String> {
     Some(format!("RING       {} of {}, {:.0} %{holds}", size(ring.allocated), size(ring.quota), ring.fill))
 }
 
-fn destinations(status: &Status) -> Vec<String> {
+/// The part about delivery.
+pub fn destinations(status: &Status) -> Vec<String> {
     let head = ["DESTINATION", "STREAM", "STATE", "ACK", "ACKED SEQ", "LAG", "RATE/s", "ETA"];
     let lines = table(&head, status.destinations.iter().map(|destination| self::destination(destination, status)));
     let errors = std::iter::once(None).chain(status.destinations.iter().map(|it| present_error(it, &status.alerts)));
@@ -313,7 +316,8 @@ fn destination(destination: &DestinationStatus, status: &Status) -> Vec<String> 
     ]
 }
 
-fn kernel(status: &Status) -> String {
+/// What the kernel dropped.
+pub fn kernel(status: &Status) -> String {
     let udp = &status.kernel;
     format!(
         "KERNEL UDP errors since boot: buffer full {}, memory {}, checksum {}, all {}",

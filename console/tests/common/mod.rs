@@ -1,6 +1,8 @@
 //! A stand-in for ravend: answers on a control socket as the protocol says, with answers that a test wrote.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)] // each test file uses its own part
 
+pub mod facts;
+pub mod pty;
 pub mod wire;
 
 use raven_model::control::{Request, Response};
@@ -82,9 +84,19 @@ fn serve(
     answer: &(impl Fn(&Query) -> Answer + Send + Clone + 'static),
     seen: &Arc<Mutex<Vec<Query>>>,
 ) {
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).unwrap();
-    let response = respond(&serde_json::from_str(&line).unwrap());
+    let mut reader = BufReader::new(stream);
+    let mut next = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        serde_json::from_str::<Request>(&line).unwrap()
+    };
+    let mut request = next();
+    if matches!(request, Request::Session { .. }) {
+        // It has no answer.
+        respond(&request);
+        request = next();
+    }
+    let response = respond(&request);
     let mut text = serde_json::to_vec(&response).unwrap();
     text.push(b'\n');
     if !matches!(response, Response::Query) {

@@ -1,0 +1,48 @@
+//! What the console does to the box, as a trait, so that screens and wizard are tested without one. The real one is
+//! ravend's control socket.
+
+use crate::failure::Failure;
+
+/// Something to be done to the whole box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// Start anew.
+    Reboot,
+    /// Switch off.
+    Off,
+}
+
+/// An old configuration, or the one in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Counts up.
+    pub number: u32,
+    /// In force.
+    pub current: bool,
+}
+
+/// The box behind the console. Errors: it is not allowed, it is refused in words, or ravend is away.
+#[allow(clippy::missing_errors_doc)]
+pub trait Appliance {
+    /// Logs in with the administrator's password.
+    fn log_in(&mut self, password: &str) -> Result<(), Failure>;
+    /// Forgets the login.
+    fn log_out(&mut self);
+    /// The configuration file as it is written. Who gets it is an administrator, by account, by login, or because the
+    /// box has no password yet.
+    fn text(&mut self) -> Result<String, Failure>;
+    /// Puts a configuration into force; what changed. It is taken back after so many seconds unless confirmed.
+    fn put(&mut self, text: &str, confirm_s: Option<u64>) -> Result<Vec<String>, Failure>;
+    /// Keeps what was put.
+    fn confirm(&mut self) -> Result<(), Failure>;
+    /// All versions of the configuration.
+    fn history(&mut self) -> Result<Vec<Version>, Failure>;
+    /// Goes back to one.
+    fn revert(&mut self, number: u32) -> Result<(), Failure>;
+    /// Sets the administrator's password.
+    fn set_password(&mut self, password: &str) -> Result<(), Failure>;
+    /// Whether it can be switched off and on from here; without that it is not offered.
+    fn has_power(&self) -> bool;
+    /// Reboot or off.
+    fn power(&mut self, power: Power) -> Result<(), Failure>;
+}

@@ -1,0 +1,158 @@
+//! The console as a dialog in lines: for screen readers, terminals that can do nothing, and scripts. Everything that the
+//! full screen can do, by numbers; its words stay.
+
+use super::appliance::Appliance;
+use super::console::{Console, View};
+use super::facts::Facts;
+use super::pages::Tab;
+use super::question::{Kind, Question};
+use crate::escape;
+use crate::failure::{Failure, OK};
+use rustix::termios::{self, LocalModes, OptionalActions};
+use std::io::{self, BufRead, Write};
+use std::time::Instant;
+
+/// Where lines come from and go to.
+pub struct Lines<R, W> {
+    /// Answers, a line each.
+    pub input: R,
+    /// Pages and questions.
+    pub output: W,
+}
+
+impl<R: BufRead, W: Write> Lines<R, W> {
+    /// Talks until the input ends or somebody leaves; the exit code.
+    pub fn run(&mut self, appliance: &mut dyn Appliance, gather: &mut dyn FnMut() -> Facts) -> Result<u8, Failure> {
+        let mut facts = gather();
+        let mut console = Console::new(appliance, Instant::now());
+        while !console.is_over {
+            console.tick(appliance, Instant::now());
+            if let Some(notice) = console.notice.take() {
+                self.say(&format!("* {}", notice.text))?;
+            }
+            let Some(question) = console.question(Instant::now()) else {
+                facts = gather();
+                self.page(&console, &facts)?;
+                let Some(line) = self.read(false)? else { break };
+                choose(&mut console, line.trim(), &facts, appliance);
+                continue;
+            };
+            self.ask(&question)?;
+            let is_secret = matches!(question.kind, Kind::Line { is_secret: true, .. });
+            let Some(line) = self.read(is_secret)? else { break };
+            console.tick(appliance, Instant::now());
+            match question.answer(&line) {
+                Ok(answer) if console.dialog.is_some() => console.answer(&answer, &facts, appliance, Instant::now()),
+                Ok(_) => {}
+                Err(why) => self.say(&format!("! {}", escape::text(&why)))?,
+            }
+        }
+        Ok(OK)
+    }
+
+    fn page(&mut self, console: &Console, facts: &Facts) -> Result<(), Failure> {
+        let page = match console.view {
+            View::Front => String::new(),
+            View::Tab(tab) => format!(": {}", tab.name()),
+        };
+        self.say("")?;
+        self.say(&format!("== Raven {}{page} ==", escape::text(facts.name())))?;
+        for row in console.rows(facts) {
+            self.say(row.text.trim_end())?;
+        }
+        self.say("")?;
+        match console.view {
+            View::Front => self.say(&format!(" 1  {}   2  Show again   0  Leave", console.invitation()))?,
+            View::Tab(_) => {
+                let tabs = Tab::ALL.iter().enumerate().map(|(at, tab)| format!(" {}  {}", at + 1, tab.name()));
+                self.say(&tabs.chain([" 0  Menu".to_owned()]).collect::<Vec<_>>().join("  "))?;
+            }
+        }
+        self.prompt("")
+    }
+
+    fn ask(&mut self, question: &Question) -> Result<(), Failure> {
+        self.say("")?;
+        self.say(&format!("-- {} --", question.title))?;
+        for text in &question.text {
+            self.say(&escape::text(text))?;
+        }
+        if let Some(error) = &question.error {
+            self.say(&format!("! {}", escape::text(error)))?;
+        }
+        match &question.kind {
+            Kind::Choice { options, preferred } => {
+                for (at, option) in options.iter().enumerate() {
+                    self.say(&format!("{:>2}  {option}", at + 1))?;
+                }
+                self.prompt(&(preferred + 1).to_string())
+            }
+            Kind::Line { preset, .. } => self.prompt(&escape::text(preset)),
+        }
+    }
+
+    /// `[what Enter takes] > `.
+    fn prompt(&mut self, preset: &str) -> Result<(), Failure> {
+        let shown = if preset.is_empty() { "> ".to_owned() } else { format!("[{preset}] > ") };
+        self.output.write_all(shown.as_bytes()).and_then(|()| self.output.flush()).map_err(Failure::Output)
+    }
+
+    fn say(&mut self, line: &str) -> Result<(), Failure> {
+        writeln!(self.output, "{line}").map_err(Failure::Output)
+    }
+
+    /// A line; `None` at the end. What is no text is taken as far as it is some.
+    fn read(&mut self, is_secret: bool) -> Result<Option<String>, Failure> {
+        let _silence = is_secret.then(Silence::begin);
+        let mut line = Vec::new();
+        let got = io::Read::take(&mut self.input, LINE_MAX).read_until(b'\n', &mut line);
+        match got.map_err(|source| Failure::File { what: "read", path: "standard input".into(), source })? {
+            0 => {
+                self.say("")?;
+                Ok(None)
+            }
+            _ => Ok(Some(String::from_utf8_lossy(&line).replace(char::is_control, ""))),
+        }
+    }
+}
+
+/// Most bytes of a line.
+const LINE_MAX: u64 = 8192;
+
+/// What a number on a page does.
+fn choose(console: &mut Console, typed: &str, facts: &Facts, appliance: &mut dyn Appliance) {
+    console.touch(Instant::now());
+    match (console.view, typed.parse::<usize>()) {
+        (View::Front, _) if typed.is_empty() || typed == "1" => console.enter(facts, appliance, Instant::now()),
+        (View::Front, Ok(0)) => console.is_over = true,
+        (View::Tab(_), Ok(0)) => console.actions(appliance),
+        (View::Tab(_), Ok(number)) => {
+            if let Some(tab) = Tab::ALL.get(number - 1) {
+                console.show(*tab);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A terminal that shows nothing of what is typed, until it is dropped.
+struct Silence(Option<termios::Termios>);
+
+impl Silence {
+    fn begin() -> Self {
+        let found = termios::tcgetattr(io::stdin()).ok();
+        if let Some(mut silent) = found.clone() {
+            silent.local_modes.remove(LocalModes::ECHO);
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, &silent);
+        }
+        Self(found)
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some(found) = &self.0 {
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, found);
+        }
+    }
+}

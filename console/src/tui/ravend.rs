@@ -1,0 +1,91 @@
+//! The real box: ravend's control socket.
+
+use super::appliance::{Appliance, Power, Version};
+use crate::client::{Client, unexpected};
+use crate::failure::Failure;
+use raven_model::control::{Password, Request, Response};
+use raven_model::table::OperatorRole;
+
+/// A connection's rights, and the login that gives more.
+pub struct Ravend {
+    client: Client,
+}
+
+impl Ravend {
+    /// Not logged in.
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn done(&self, request: &Request) -> Result<(), Failure> {
+        match self.client.ask(request)? {
+            Response::Done | Response::Applied(_) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Appliance for Ravend {
+    fn log_in(&mut self, password: &str) -> Result<(), Failure> {
+        let password = Password(password.to_owned());
+        match self.client.ask(&Request::Login { role: OperatorRole::Admin, password })? {
+            Response::LoggedIn { token } => {
+                self.client.set_session(Some(token));
+                Ok(())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn log_out(&mut self) {
+        self.client.set_session(None);
+    }
+
+    fn text(&mut self) -> Result<String, Failure> {
+        match self.client.ask(&Request::Text)? {
+            Response::Text(text) => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn put(&mut self, text: &str, confirm_s: Option<u64>) -> Result<Vec<String>, Failure> {
+        match self.client.ask(&Request::Put { text: text.to_owned(), confirm: confirm_s })? {
+            Response::Applied(lines) => Ok(lines),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn confirm(&mut self) -> Result<(), Failure> {
+        self.done(&Request::Confirm)
+    }
+
+    fn history(&mut self) -> Result<Vec<Version>, Failure> {
+        match self.client.ask(&Request::History)? {
+            Response::History(versions) => {
+                let short = |version: &raven_model::control::Version| Version {
+                    number: version.number,
+                    current: version.current,
+                };
+                Ok(versions.iter().map(short).collect())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn revert(&mut self, number: u32) -> Result<(), Failure> {
+        self.done(&Request::Revert { number, confirm: None })
+    }
+
+    fn set_password(&mut self, password: &str) -> Result<(), Failure> {
+        let password = Password(password.to_owned());
+        self.done(&Request::SetPassword { role: OperatorRole::Admin, password })
+    }
+
+    fn has_power(&self) -> bool {
+        false
+    }
+
+    fn power(&mut self, _power: Power) -> Result<(), Failure> {
+        Err(Failure::Refused(vec!["this ravend cannot switch the box off or on".to_owned()]))
+    }
+}

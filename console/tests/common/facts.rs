@@ -1,0 +1,234 @@
+//! Boxes for the console's tests: facts to be shown, and one in memory that keeps what was put.
+
+use raven_console::failure::Failure;
+use raven_console::tui::appliance::{Appliance, Power, Version};
+use raven_console::tui::facts::kernel::Host;
+use raven_console::tui::facts::{Facts, Link};
+use raven_model::alert::{Firing, Rule, Severity};
+use raven_model::report::{
+    BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, RingStatus, Status, StreamStatus,
+};
+use raven_model::units::{Seq, UnixNanos};
+use std::collections::BTreeMap;
+
+const NOW: UnixNanos = UnixNanos(1_795_957_200_000_000_000);
+
+/// A box in memory.
+#[derive(Default)]
+pub struct Fake {
+    pub text: String,
+    pub password: Option<String>,
+    is_in: bool,
+}
+
+impl Fake {
+    /// As it comes from the factory.
+    pub fn fresh() -> Self {
+        Self { text: "schema = 1\n".into(), ..Self::default() }
+    }
+
+    /// Set up, with a password.
+    pub fn owned() -> Self {
+        let text = "schema = 1\n[site]\nname = \"arena\"\n".into();
+        Self { text, password: Some("correct horse".into()), is_in: false }
+    }
+
+    fn may(&self) -> Result<(), Failure> {
+        let refused = || Failure::Refused(vec!["not allowed".to_owned()]);
+        (self.is_in || self.password.is_none()).then_some(()).ok_or_else(refused)
+    }
+}
+
+impl Appliance for Fake {
+    fn log_in(&mut self, password: &str) -> Result<(), Failure> {
+        self.is_in = self.password.as_deref() == Some(password);
+        let wrong = || Failure::Refused(vec!["that is not the password; the next try is heard in 2 s".to_owned()]);
+        self.is_in.then_some(()).ok_or_else(wrong)
+    }
+    fn log_out(&mut self) {
+        self.is_in = false;
+    }
+    fn text(&mut self) -> Result<String, Failure> {
+        self.may().map(|()| self.text.clone())
+    }
+    fn put(&mut self, text: &str, _confirm_s: Option<u64>) -> Result<Vec<String>, Failure> {
+        self.may()?;
+        text.clone_into(&mut self.text);
+        Ok(Vec::new())
+    }
+    fn confirm(&mut self) -> Result<(), Failure> {
+        self.may()
+    }
+    fn history(&mut self) -> Result<Vec<Version>, Failure> {
+        self.may().map(|()| vec![Version { number: 1, current: true }])
+    }
+    fn revert(&mut self, _number: u32) -> Result<(), Failure> {
+        self.may()
+    }
+    fn set_password(&mut self, password: &str) -> Result<(), Failure> {
+        self.may()?;
+        self.password = Some(password.to_owned());
+        Ok(())
+    }
+    fn has_power(&self) -> bool {
+        true
+    }
+    fn power(&mut self, _power: Power) -> Result<(), Failure> {
+        self.may()
+    }
+}
+
+fn links() -> Vec<Link> {
+    let up = Link {
+        name: "eth0".into(),
+        mac: "52:54:00:12:34:56".into(),
+        carrier: Some(true),
+        speed_mbps: Some(1000),
+        addresses: vec![
+            "192.0.2.7/24".into(),
+            "2001:db8::5054:ff:fe12:3456/64".into(),
+            "fe80::5054:ff:fe12:3456/64".into(),
+        ],
+        gateways: vec!["192.0.2.1".into()],
+        dns: vec!["192.0.2.53".into()],
+        state: "up".into(),
+        cause: None,
+        neighbour: Some("switch-7 port 12".into()),
+    };
+    let down = Link {
+        name: "eth1".into(),
+        mac: "52:54:00:12:34:57".into(),
+        carrier: Some(false),
+        state: "no link".into(),
+        cause: Some("nothing is plugged in, or the other end is off".into()),
+        ..Link::default()
+    };
+    vec![up, down]
+}
+
+fn host() -> Host {
+    Host {
+        name: "arena".into(),
+        kernel: "Linux 6.12.48".into(),
+        product: Some("Example Box 3000".into()),
+        slot: Some("A".into()),
+        timezone: "Europe/Berlin".into(),
+        uptime_s: 273_600,
+        memory: 2 << 30,
+        memory_available: 1 << 30,
+        load: "0.12 0.08 0.01".into(),
+    }
+}
+
+fn status() -> Status {
+    let process = |role: &str| Process {
+        role: role.into(),
+        pid: 412,
+        uid: 61001,
+        state: "running".into(),
+        uptime_s: 273_600,
+        heartbeat_ms: 812,
+        ..Process::default()
+    };
+    let listener = |proto: &str, stream: &str, port: u16| ListenerStatus {
+        stream: stream.into(),
+        proto: proto.into(),
+        addr: format!("[::]:{port}"),
+        received: 1_234_567,
+        bytes: 250_000_000,
+        rate: 1234.4,
+        ..ListenerStatus::default()
+    };
+    let forecast = |window: &str| Forecast {
+        window: window.into(),
+        bytes_per_s: 4321.0,
+        holds_s: Some(1_213_200),
+        time_to_full_s: Some(900_000),
+        ..Forecast::default()
+    };
+    let stream = |name: &str| StreamStatus {
+        name: name.into(),
+        first_seq: Seq(1),
+        next_seq: Seq(1_234_568),
+        bytes_disk: 54_321_098,
+        quota: 3 << 30,
+        share: 1 << 30,
+        oldest_ns: Some(UnixNanos(NOW.0 - 86_400_000_000_000)),
+        time_to_full_s: Some(900_000),
+        forecast: vec![forecast("hour"), forecast("day")],
+        rate: 1234.4,
+        ..StreamStatus::default()
+    };
+    Status {
+        version: "0.1.0".into(),
+        device: "arena".into(),
+        now_ns: NOW,
+        uptime_s: 273_590,
+        processes: ["ravend", "store", "syslog", "flow", "uplink", "decode"].map(process).to_vec(),
+        listeners: vec![listener("udp", "syslog", 514), listener("tcp", "syslog", 601), listener("udp", "flow", 2055)],
+        streams: vec![stream("syslog"), stream("flow"), stream("alert")],
+        ring: Some(RingStatus {
+            allocated: 154_321_098,
+            quota: 4 << 30,
+            fill: 5.6,
+            forecast: ["hour", "day", "week"].map(forecast).to_vec(),
+            ..RingStatus::default()
+        }),
+        destinations: vec![DestinationStatus {
+            name: "noc".into(),
+            stream: "syslog".into(),
+            kind: "relp".into(),
+            to: "noc.example.org:2514".into(),
+            ack_class: "accepted".into(),
+            acked_seq: Seq(1_234_567),
+            acknowledged: 1_234_567,
+            rate: 1234.4,
+            state: "sending".into(),
+            ..DestinationStatus::default()
+        }],
+        ..Status::default()
+    }
+}
+
+/// A box that does well.
+pub fn quiet() -> Facts {
+    let log = vec![
+        "2026-11-29T11:02:03.000Z 127.0.0.1 warning destination_down: noc cannot be reached".to_owned(),
+        "2026-11-29T11:09:03.000Z 127.0.0.1 resolved destination_down: noc is reached again".to_owned(),
+    ];
+    Facts { status: Ok(status()), links: links(), host: host(), log: Ok(log) }
+}
+
+/// A box with troubles, some of them in words that strangers wrote.
+pub fn busy() -> Facts {
+    let mut facts = quiet();
+    let Ok(status) = &mut facts.status else { return facts };
+    status.firing = vec![Firing {
+        alert: Rule::DestinationDown,
+        subject: "noc".into(),
+        severity: Severity::Critical,
+        since_ns: NOW,
+        text:
+            "noc (noc.example.org:2514) cannot be reached since 12 min: connection refused; see that its receiver runs"
+                .into(),
+    }];
+    status.alerts = vec![
+        "udp:[::]:514 dropped 12 (socket_buffer)".into(),
+        "syslog: in the inbox tls_hello of 192.0.2.1\u{1b}[2J: see `raven inbox`".into(),
+    ];
+    status.listeners[0].dropped = BTreeMap::from([("socket_buffer".to_owned(), 12)]);
+    status.processes[3].state = "held".into();
+    let noc = &mut status.destinations[0];
+    noc.state = "retrying".into();
+    noc.lag = 567_890;
+    noc.last_error = Some("connection refused".into());
+    noc.backfill =
+        BackfillStatus { records: 5000, state: "paused".into(), pace: "adaptive".into(), ..Default::default() };
+    facts
+}
+
+/// A box whose ravend is away.
+pub fn unreachable() -> Facts {
+    let why = "cannot reach ravend at /data/run/control: No such file or directory\nis it running?".to_owned();
+    Facts { status: Err(why.clone()), log: Err(why), ..quiet() }
+}
