@@ -222,6 +222,8 @@ pub fn unexpected(response: &Response) -> Failure {
         Response::History(_) => "a history",
         Response::Signed(_) => "a signature",
         Response::LoggedIn { .. } => "a login",
+        Response::Disks(_) => "disks",
+        Response::Progress(_) => "progress",
         Response::Done => "done",
         Response::Refused(_) => "refused",
         Response::Slots { .. } => "slots",

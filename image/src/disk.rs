@@ -3,49 +3,26 @@
 
 use crate::{System, grub, run};
 use anyhow::{Context, Result, ensure};
-use raven_boot::gpt::{self, Guid, Partition, TABLE_SECTORS, mib};
+use raven_boot::gpt::{self, Guid, Partition, TABLE_SECTORS};
+use raven_boot::head;
+use raven_boot::layout;
 use raven_boot::slot_file::{self, KERNEL_ARGUMENTS};
 use raven_boot::slots::{Env, Slot};
 use raven_boot::{SECTOR, verity};
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const ESP_MIB: u64 = 96;
-/// What a slot may hold: twice and more what it does today.
-const SLOT_MIB: u64 = 192;
-/// More than a hash tree of a full slot (1/127 of it).
-const HASHES_MIB: u64 = 4;
-
 /// Which file tells GRUB that it found the right file system.
 const MARKER: &str = "/raven/grubenv";
-
-/// Everything but data, in the order in which it lies on the disk.
-fn partitions(id: impl Fn(&str) -> Guid) -> Vec<Partition> {
-    let mut first = mib(1);
-    let mut part = |kind, name: &str, size| {
-        let partition = Partition { kind, id: id(name), first, sectors: mib(size), name: name.to_owned() };
-        first += partition.sectors;
-        partition
-    };
-    vec![
-        part(gpt::BIOS_BOOT, "raven-bios", 1),
-        part(gpt::ESP, "raven-esp", ESP_MIB),
-        part(gpt::ROOT, "raven-A", SLOT_MIB),
-        part(gpt::HASHES, "raven-A-hashes", HASHES_MIB),
-        part(gpt::ROOT, "raven-B", SLOT_MIB),
-        part(gpt::HASHES, "raven-B-hashes", HASHES_MIB),
-    ]
-}
 
 /// Writes the image.
 pub fn build(system: &System, to: &Path) -> Result<()> {
     let work = tempfile::tempdir()?;
     let id = |what: &str| identity(system, what);
-    let partitions = partitions(id);
-    let end = partitions.iter().map(|p| p.first + p.sectors).max().unwrap_or_default();
-    let sectors = end + TABLE_SECTORS + mib(1) - TABLE_SECTORS % mib(1);
+    let partitions = layout::partitions(id);
+    let sectors = layout::image_sectors(&partitions);
     let table = gpt::write(id("disk"), sectors, &partitions);
     let part = |name: &str| partitions.iter().find(|p| p.name == name).expect("it is in the list above");
 
@@ -66,6 +43,22 @@ pub fn build(system: &System, to: &Path) -> Result<()> {
         copy(&file, &mut disk, part(name))?;
     }
     Ok(disk.sync_all()?)
+}
+
+/// What the medium carries of a disk: the boot loader and the EFI system partition, cut out of a disk image.
+pub fn head(image: &Path, to: &Path) -> Result<()> {
+    let mut disk = File::open(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let mut head = head::Writer::new(io::BufWriter::new(File::create(to)?))?;
+    let mut boot = [0; 440];
+    disk.read_exact(&mut boot)?;
+    head.add(0, &boot)?;
+    for partition in layout::partitions(|_| Guid(0)).iter().filter(|p| p.kind == gpt::BIOS_BOOT || p.kind == gpt::ESP) {
+        let mut bytes = vec![0; (partition.sectors * SECTOR) as usize];
+        disk.seek(SeekFrom::Start(partition.first * SECTOR))?;
+        disk.read_exact(&mut bytes)?;
+        head.add(partition.first * SECTOR, &bytes)?;
+    }
+    Ok(head.finish()?)
 }
 
 /// Every disk from one image has the same identities, and every image its own: they follow from what is in it.
@@ -96,7 +89,7 @@ fn esp(system: &System, work: &Path) -> Result<PathBuf> {
         (system.initramfs.clone(), "/raven/A/initramfs"),
     ];
     let folders = ["/EFI", "/EFI/BOOT", "/raven", "/raven/A", "/raven/B"];
-    fat(&work.join("esp"), ESP_MIB << 20, &folders, &files)
+    fat(&work.join("esp"), layout::ESP_MIB << 20, &folders, &files)
 }
 
 /// A FAT file system with these files. Clusters of 4 KiB: GRUB reads those of 512 bytes slowly.
@@ -147,22 +140,6 @@ fn copy(from: &Path, disk: &mut File, to: &Partition) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn partitions_lie_one_behind_the_other_and_are_aligned() {
-        let partitions = partitions(|_| Guid(7));
-        for pair in partitions.windows(2) {
-            assert_eq!(pair[0].first + pair[0].sectors, pair[1].first);
-        }
-        assert!(partitions.iter().all(|p| p.first.is_multiple_of(mib(1)) && p.name.len() <= 36));
-    }
-
-    #[test]
-    fn a_hash_tree_of_a_full_slot_fits() {
-        let blocks = SLOT_MIB * 256;
-        let hash_blocks = blocks.div_ceil(128) + blocks.div_ceil(128 * 128) + 1;
-        assert!(hash_blocks * 4096 <= HASHES_MIB << 20);
-    }
 
     #[test]
     fn identities_follow_from_the_image() {

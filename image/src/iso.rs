@@ -11,8 +11,8 @@ use std::process::Command;
 
 const EFI_BYTES: u64 = 4 << 20;
 
-/// Writes the medium.
-pub fn build(system: &System, order: &Order, to: &Path) -> Result<()> {
+/// Writes the medium; it carries the head of the disk image `image`, for installation.
+pub fn build(system: &System, order: &Order, image: &Path, to: &Path) -> Result<()> {
     let work = tempfile::tempdir()?;
     let tree = work.path().join("iso");
     fs::create_dir_all(tree.join("raven"))?;
@@ -33,9 +33,14 @@ pub fn build(system: &System, order: &Order, to: &Path) -> Result<()> {
     make.args(["--set_all_file_dates", &format!("={}", order.epoch), "-o"]).arg(to);
     make.args(["--grub2-mbr", "/usr/lib/grub/i386-pc/boot_hybrid.img", "--mbr-force-bootable"]);
     make.args(["-partition_offset", "16", "-appended_part_as_gpt"]);
-    for (number, kind, file) in
-        [("2", gpt::ESP, &efi), ("3", gpt::ROOT, &system.root), ("4", gpt::HASHES, &system.hashes)]
-    {
+    let head = work.path().join("head");
+    disk::head(image, &head)?;
+    for (number, kind, file) in [
+        ("2", gpt::ESP, &efi),
+        ("3", gpt::ROOT, &system.root),
+        ("4", gpt::HASHES, &system.hashes),
+        ("5", gpt::HEAD, &head),
+    ] {
         make.args(["-append_partition", number, &kind.to_string()]).arg(file);
     }
     make.args(["-c", "/raven/boot.cat", "-b", "raven/eltorito.img", "-no-emul-boot", "-boot-load-size", "4"]);

@@ -85,7 +85,7 @@ pub fn build(order: &Order) -> Result<()> {
     let version = order.version.parse()?;
     let system = root.system(version, packages.kernel_image()?, initramfs);
     run::step("raven.img", || disk::build(&system, &order.out.join("raven.img")))?;
-    run::step("raven.iso", || iso::build(&system, order, &order.out.join("raven.iso")))?;
+    run::step("raven.iso", || iso::build(&system, order, &order.out.join("raven.img"), &order.out.join("raven.iso")))?;
     let key = key::Key::read(&order.key)?;
     run::step("raven.bundle", || bundle::build(&system, &key, order.epoch, &order.out.join("raven.bundle")))?;
     run::step("sbom.json", || sbom::build(order, &root, &packages, &order.out.join("sbom.json")))?;

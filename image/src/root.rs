@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that the root carries.
-const PROGRAMS: [&str; 4] = ["ravend", "raven-worker", "raven", "raven-slot"];
+const PROGRAMS: [&str; 5] = ["ravend", "raven-worker", "raven", "raven-slot", "raven-install"];
 
 /// Where the results of this step are.
 #[derive(Debug)]

@@ -88,7 +88,9 @@ fn own_files(order: &Order, at: &Path) -> Result<()> {
     for program in ["ravend", "raven-worker", "raven"] {
         place(&order.programs.join(program), &format!("usr/bin/{program}"), 0o755)?;
     }
-    place(&order.programs.join("raven-slot"), "usr/lib/raven/raven-slot", 0o755)?;
+    for program in ["raven-slot", "raven-install"] {
+        place(&order.programs.join(program), &format!("usr/lib/raven/{program}"), 0o755)?;
+    }
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         place(&order.sources.join(licence), &format!("usr/share/doc/raven/{licence}"), 0o644)?;
     }

@@ -14,6 +14,7 @@ mod dirs;
 mod durable;
 mod fdstore;
 mod history;
+mod installer;
 mod listeners;
 mod log;
 mod logins;

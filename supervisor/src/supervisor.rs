@@ -15,6 +15,7 @@ use crate::connections::Connections;
 use crate::dirs::Dirs;
 use crate::fdstore;
 use crate::history::History;
+use crate::installer::Installer;
 use crate::listeners::Listeners;
 use crate::logins::Logins;
 use crate::operator::{self, Client};
@@ -127,6 +128,8 @@ pub struct Supervisor {
     pub box_alerts: Vec<String>,
     /// What was in force.
     history: History,
+    /// From the medium.
+    installer: Installer,
     /// Who is logged in.
     logins: Logins,
     /// Comes back unless it is confirmed.
@@ -209,6 +212,7 @@ impl Supervisor {
             appliance,
             box_alerts,
             history,
+            installer: Installer::default(),
             logins,
             unconfirmed: None,
             stopping: false,

@@ -2,6 +2,7 @@
 //! must lay out for that. Parts without I/O, used on both sides:
 //!
 //! * [`gpt`]: the partition table, written and read; the types and names of Raven's partitions.
+//! * [`layout`]: where what lies on a disk; [`head`]: what the medium carries of it; [`install`]: how it gets there.
 //! * [`slots`]: the boot loader's memory (GRUB's environment block), slots A and B, tries left.
 //! * [`handed`]: what an update hands over to be started, and whether it is signed.
 //! * [`verdict`]: what follows from how well the running system is.
@@ -10,13 +11,16 @@
 //! * [`mapper`]: messages to the device mapper.
 //! * [`slot_file`]: what GRUB is told of a slot's system.
 //!
-//! Two programs: `raven-init` is all of the initramfs that runs; `raven-slot` does all that is done on the EFI system
-//! partition ([`esp`]). Neither ever writes to a slot or to the data partition.
+//! Three programs: `raven-init` is all of the initramfs that runs; `raven-slot` does all that is done on the EFI system
+//! partition ([`esp`]); neither ever writes to a slot or to the data partition. `raven-install` writes a whole disk.
 
 pub mod cmdline;
 pub mod esp;
 pub mod gpt;
 pub mod handed;
+pub mod head;
+pub mod install;
+pub mod layout;
 pub mod mapper;
 pub mod slot_file;
 pub mod slots;

@@ -6,6 +6,7 @@
 //!   socket to the role.
 
 use crate::config::Config;
+use crate::install::{Disk, Progress};
 use crate::signature::Signature;
 use crate::stream::Stream;
 use crate::table::{OperatorRole, Role};
@@ -368,6 +369,17 @@ pub enum Request {
         /// 8 to 1024 bytes.
         password: Password,
     },
+    /// The disks of the box that runs from the installation medium.
+    Disks,
+    /// Install to one of them: all that is on it is lost.
+    Install {
+        /// Which.
+        disk: String,
+        /// What the operator typed: its name.
+        typed: String,
+    },
+    /// How far an installation is.
+    Progress,
     /// On a box: start it anew or turn it off.
     Power {
         /// Which.
@@ -410,6 +422,9 @@ impl Request {
             Self::Session { .. } => "session",
             Self::SetPassword { .. } => "set_password",
             Self::Power { .. } => "power",
+            Self::Disks => "disks",
+            Self::Install { .. } => "install",
+            Self::Progress => "progress",
         }
     }
 }
@@ -469,6 +484,10 @@ pub enum Response {
         /// For [`Request::Session`]; of no use after 15 minutes in which it was not used.
         token: String,
     },
+    /// To [`Request::Disks`].
+    Disks(Vec<Disk>),
+    /// To [`Request::Progress`]; nothing when nothing was begun.
+    Progress(Option<Progress>),
     /// To requests that have nothing to tell.
     Done,
     /// Nothing was done; why, a line each.

@@ -12,6 +12,7 @@ pub mod control;
 pub mod delivery;
 pub mod hex;
 pub mod host;
+pub mod install;
 pub mod prefix;
 pub mod query;
 pub mod record;

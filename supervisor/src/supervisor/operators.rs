@@ -1,6 +1,7 @@
 //! What operators' programs ask, on the control socket.
 
 use super::{Supervisor, Token, event};
+use crate::installer::Installer;
 use crate::operator::{CLIENTS_MAX, Client};
 use crate::slots::Job;
 use crate::{configure, secrets, status};
@@ -14,6 +15,8 @@ use std::os::fd::{AsFd, OwnedFd};
 const NO_SLOTS: &str = "this is no installed box (it runs from the medium, or ravend was started by hand): there are no \
                         slots to update";
 
+/// To who would install where nothing is to be installed.
+const NO_MEDIUM: &str = "this is not the installation medium: it was started from a disk, or ravend by hand";
 /// To those who mean the machine where `ravend` is a program among others.
 const NO_BOX: &str = "this machine is not a Raven box: it is for its own operator to do that";
 
@@ -116,6 +119,14 @@ impl Supervisor {
                 tracing::warn!(by = %role, "{action:?}");
                 (appliance.power(*action).map_or_else(|e| refused(&e), |()| Response::Done), None)
             }
+            Request::Disks | Request::Install { .. } if !is_live() => {
+                (Response::Refused(vec![NO_MEDIUM.to_owned()]), None)
+            }
+            Request::Disks => (Installer::disks().map_or_else(|e| refused(&e), Response::Disks), None),
+            Request::Install { disk, typed } => {
+                (self.installer.begin(disk, typed).map_or_else(|e| refused(&e), |()| Response::Done), None)
+            }
+            Request::Progress => (Response::Progress(self.installer.tend()), None),
             // It stands before a request and is none.
             Request::Session { .. } => (Response::Done, None),
             request => (self.configure(request, role.name()), None),
@@ -154,6 +165,11 @@ impl Supervisor {
             Err(error) => (Response::Refused(vec![format!("no descriptor left for the {role} role: {error}")]), None),
         }
     }
+}
+
+/// Whether the box runs from the installation medium.
+fn is_live() -> bool {
+    std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.split_whitespace().any(|word| word == "raven.live"))
 }
 
 fn refused(error: &anyhow::Error) -> Response {

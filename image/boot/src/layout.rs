@@ -1,0 +1,66 @@
+//! Where what lies on a disk. The data partition is not among it: the box makes that at its first start, in all the
+//! room that is left.
+
+use crate::SECTOR;
+use crate::gpt::{self, Guid, Partition, TABLE_SECTORS, mib};
+
+/// The EFI system partition.
+pub const ESP_MIB: u64 = 96;
+/// What a slot may hold: twice and more what it does today.
+pub const SLOT_MIB: u64 = 192;
+/// More than a hash tree of a full slot (1/127 of it).
+pub const HASHES_MIB: u64 = 4;
+
+/// Sectors of the least data partition that a box begins with.
+const DATA_SECTORS: u64 = mib(256);
+
+/// Everything but data, in the order in which it lies on the disk; `id` gives each its identity.
+pub fn partitions(id: impl Fn(&str) -> Guid) -> Vec<Partition> {
+    let mut first = mib(1);
+    let mut part = |kind, name: &str, size| {
+        let partition = Partition { kind, id: id(name), first, sectors: mib(size), name: name.to_owned() };
+        first += partition.sectors;
+        partition
+    };
+    vec![
+        part(gpt::BIOS_BOOT, "raven-bios", 1),
+        part(gpt::ESP, "raven-esp", ESP_MIB),
+        part(gpt::ROOT, "raven-A", SLOT_MIB),
+        part(gpt::HASHES, "raven-A-hashes", HASHES_MIB),
+        part(gpt::ROOT, "raven-B", SLOT_MIB),
+        part(gpt::HASHES, "raven-B-hashes", HASHES_MIB),
+    ]
+}
+
+/// Sectors of a disk that holds just these partitions and the two tables.
+pub fn image_sectors(partitions: &[Partition]) -> u64 {
+    let end = partitions.iter().map(|p| p.first + p.sectors).max().unwrap_or_default();
+    end + TABLE_SECTORS + mib(1) - TABLE_SECTORS % mib(1)
+}
+
+/// Bytes of the smallest disk that a box can be installed to.
+pub fn least_disk() -> u64 {
+    (image_sectors(&partitions(|_| Guid(0))) + DATA_SECTORS) * SECTOR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_lie_one_behind_the_other_and_are_aligned() {
+        let partitions = partitions(|_| Guid(7));
+        for pair in partitions.windows(2) {
+            assert_eq!(pair[0].first + pair[0].sectors, pair[1].first);
+        }
+        assert!(partitions.iter().all(|p| p.first.is_multiple_of(mib(1)) && p.name.len() <= 36));
+        assert!(least_disk() < 1 << 30);
+    }
+
+    #[test]
+    fn a_hash_tree_of_a_full_slot_fits() {
+        let blocks = SLOT_MIB * 256;
+        let hash_blocks = blocks.div_ceil(128) + blocks.div_ceil(128 * 128) + 1;
+        assert!(hash_blocks * 4096 <= HASHES_MIB << 20);
+    }
+}
