@@ -93,7 +93,6 @@ fn links() -> Vec<Link> {
         dns: vec!["192.0.2.53".into()],
         state: "up".into(),
         cause: None,
-        neighbour: Some("switch-7 port 12".into()),
     };
     let down = Link {
         name: "eth1".into(),

@@ -118,7 +118,6 @@ fn link(name: String, addresses: Vec<String>, gateways: Vec<String>, dns: Vec<St
         dns,
         state: state.to_owned(),
         cause,
-        neighbour: None,
         name,
     }
 }
