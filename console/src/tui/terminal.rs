@@ -172,3 +172,14 @@ fn is_readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cables_are_told_from_screens_and_from_ssh() {
+        assert!(["/dev/ttyS0", "/dev/ttyUSB0", "/dev/ttyACM1", "/dev/ttyAMA0"].into_iter().all(is_serial));
+        assert!(!["/dev/tty1", "/dev/pts/3", "/dev/console"].into_iter().any(is_serial));
+    }
+}

@@ -200,6 +200,7 @@ mod tests {
         let line = "eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0";
         assert_eq!(route(line), Some(("eth0".to_owned(), IpAddr::from([192, 0, 2, 1]))));
         assert_eq!(route("eth0\t000200C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0"), None);
+        assert_eq!(route(&line.replace("00000000\t0102", "000A000A\t0102")), None, "a route to a network");
         let zero = "0".repeat(32);
         let gateway = format!("20010db8{}1", "0".repeat(23));
         let line = format!("{zero} 00 {zero} 00 {gateway} 00000400 00000001 00000000 00000003 eth0");
