@@ -7,7 +7,7 @@ use super::keys::{ESCAPE, Key, Keys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::termios::{self, OptionalActions, Termios, Winsize};
+use rustix::termios::{self, ControlModes, OptionalActions, Termios, Winsize};
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
@@ -59,9 +59,13 @@ impl Terminal {
         let found = termios::tcgetattr(&stdin)?;
         let mut raw = found.clone();
         raw.make_raw();
-        termios::tcsetattr(&stdin, OptionalActions::Drain, &raw)?;
         let name = termios::ttyname(&stdin, Vec::new()).ok();
         let serial = name.is_some_and(|name| is_serial(&name.to_string_lossy()));
+        if serial {
+            // A cable of three wires has no carrier to wait for.
+            raw.control_modes.insert(ControlModes::CLOCAL);
+        }
+        termios::tcsetattr(&stdin, OptionalActions::Drain, &raw)?;
         let mut terminal = Self { found, keys: Keys::default(), size: USUAL, serial, probed: None };
         terminal.look();
         Ok(terminal)
