@@ -95,6 +95,9 @@ fn full(look: Look, appliance: &mut dyn Appliance, news: &Receiver<Facts>) -> io
         screen.tick(appliance, now);
         let wait = shown.frame(&mut screen, &facts, look, &mut terminal, now)?;
         let Input::Keys(keys) = terminal.read(wait)? else { break };
+        if terminal.is_noisy() {
+            screen.noise();
+        }
         for key in keys {
             if key == keys::Key::Redraw {
                 terminal.look();

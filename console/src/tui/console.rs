@@ -160,6 +160,3 @@ impl Console {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

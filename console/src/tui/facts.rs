@@ -9,7 +9,7 @@ use crate::shown;
 use crate::status;
 use kernel::Host;
 use raven_model::query::{Query, Select};
-use raven_model::report::Status;
+use raven_model::report::{LinkState, LinkStatus, Status};
 use raven_model::stream::Stream;
 
 /// Lines of the log that are kept for reading.
@@ -36,8 +36,39 @@ pub struct Link {
     pub state: String,
     /// Why it is not well.
     pub cause: Option<String>,
-    /// Who is at the other end of the cable, by LLDP.
-    pub neighbour: Option<String>,
+}
+
+impl Link {
+    /// What the kernel tells everybody, and above it what the net role knows.
+    fn told(link: &LinkStatus, kernel: Option<Self>) -> Self {
+        let carrier = match link.state {
+            LinkState::Off => None,
+            LinkState::NoLink => Some(false),
+            LinkState::Up | LinkState::Waiting | LinkState::Trouble => Some(true),
+        };
+        Self {
+            name: link.name.clone(),
+            mac: link.mac.clone().unwrap_or_default(),
+            carrier,
+            addresses: link.addresses.clone(),
+            gateways: link.gateways.iter().map(ToString::to_string).collect(),
+            state: link.state.name().to_owned(),
+            cause: Some(link.cause.clone()).filter(|cause| !cause.is_empty()),
+            ..kernel.unwrap_or_default()
+        }
+    }
+}
+
+/// All links: as the net role tells, or as the kernel does while it tells nothing.
+fn links(status: &Result<Status, String>) -> Vec<Link> {
+    let kernel = kernel::links();
+    match status {
+        Ok(status) if !status.links.is_empty() => {
+            let known = |name: &str| kernel.iter().find(|link| link.name == name).cloned();
+            status.links.iter().map(|link| Link::told(link, known(&link.name))).collect()
+        }
+        _ => kernel,
+    }
 }
 
 /// All of it.
@@ -58,7 +89,7 @@ impl Facts {
     pub fn gather(client: &Client, known: Option<Result<Vec<String>, String>>) -> Self {
         let status = status::fetch(client).map_err(|failure| failure.to_string());
         let log = known.unwrap_or_else(|| log(client, status.as_ref().map_err(Clone::clone)?));
-        Self { status, links: kernel::links(), host: kernel::host(), log }
+        Self { links: links(&status), status, host: kernel::host(), log }
     }
 
     /// Before anything was gathered.
@@ -89,4 +120,31 @@ fn log(client: &Client, status: &Status) -> Result<Vec<String>, String> {
         lines.extend(shown::record(Stream::Alert, record));
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_net_role_knows_stands_above_what_the_kernel_tells_everybody() {
+        let told = LinkStatus {
+            name: "eth0".into(),
+            mac: Some("02:00:5e:10:00:01".into()),
+            state: LinkState::Trouble,
+            cause: "gateway 192.0.2.1 does not answer ARP".into(),
+            mtu: 1500,
+            addresses: vec!["192.0.2.7/24".into()],
+            gateways: vec![std::net::Ipv4Addr::new(192, 0, 2, 1).into()],
+        };
+        let kernel = Link { name: "eth0".into(), speed_mbps: Some(1000), state: "up".into(), ..Link::default() };
+        let link = Link::told(&told, Some(kernel));
+        assert_eq!((link.state.as_str(), link.speed_mbps, link.carrier), ("trouble", Some(1000), Some(true)));
+        assert_eq!(link.cause.as_deref(), Some("gateway 192.0.2.1 does not answer ARP"));
+        let up = LinkStatus { state: LinkState::Up, cause: String::new(), ..told };
+        assert_eq!(Link::told(&up, None).cause, None);
+        let status = Ok(Status { links: vec![up], ..Status::default() });
+        assert_eq!(links(&status).len(), 1);
+        assert_eq!(links(&Err("away".into())), kernel::links());
+    }
 }

@@ -108,8 +108,8 @@ pub fn health(facts: &Facts) -> (Tone, Vec<String>) {
     };
     let firing = status.firing.iter().map(shown::alert::firing);
     let alerts = status.alerts.iter().map(|alert| escape::text(alert));
-    let links = facts.links.iter().all(|link| link.addresses.is_empty());
-    let unreachable = links.then(|| "no interface has an address: the box cannot be reached".to_owned());
+    let is_lost = facts.links.iter().all(|link| link.addresses.is_empty() && link.cause.is_some());
+    let unreachable = is_lost.then(|| "no interface has an address: the box cannot be reached".to_owned());
     let why: Vec<String> = firing.chain(unreachable).chain(alerts).collect();
     let is_critical = status.firing.iter().any(|firing| firing.severity == Severity::Critical);
     let tone = match why.len() {
@@ -246,7 +246,6 @@ fn link_long(link: &Link) -> Vec<Row> {
     };
     say("why", link.cause.clone().unwrap_or_default());
     say("link", cable);
-    say("neighbour", link.neighbour.clone().unwrap_or_default());
     say("MAC", link.mac.clone());
     for address in &link.addresses {
         say("address", address.clone());

@@ -1,20 +1,22 @@
 //! The real box: ravend's control socket.
 
 use super::appliance::{Appliance, Power, Version};
+use super::facts::kernel;
 use crate::client::{Client, unexpected};
 use crate::failure::Failure;
-use raven_model::control::{Password, Request, Response};
+use raven_model::control::{Password, PowerAction, Request, Response};
 use raven_model::table::OperatorRole;
 
 /// A connection's rights, and the login that gives more.
 pub struct Ravend {
     client: Client,
+    is_box: bool,
 }
 
 impl Ravend {
     /// Not logged in.
-    pub const fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: Client) -> Self {
+        Self { client, is_box: kernel::host().slot.is_some() }
     }
 
     fn done(&self, request: &Request) -> Result<(), Failure> {
@@ -81,11 +83,16 @@ impl Appliance for Ravend {
         self.done(&Request::SetPassword { role: OperatorRole::Admin, password })
     }
 
+    /// Elsewhere than on a box of its own, ravend leaves that to whoever runs the machine.
     fn has_power(&self) -> bool {
-        false
+        self.is_box
     }
 
-    fn power(&mut self, _power: Power) -> Result<(), Failure> {
-        Err(Failure::Refused(vec!["this ravend cannot switch the box off or on".to_owned()]))
+    fn power(&mut self, power: Power) -> Result<(), Failure> {
+        let action = match power {
+            Power::Reboot => PowerAction::Reboot,
+            Power::Off => PowerAction::Off,
+        };
+        self.done(&Request::Power { action })
     }
 }

@@ -47,11 +47,18 @@ impl Screen {
     /// A key was pressed.
     pub fn key(&mut self, key: Key, facts: &Facts, appliance: &mut dyn Appliance, now: Instant) {
         self.console.touch(now);
+        self.console.notice = None;
         match self.console.question(now) {
             Some(question) => self.asked(key, &question, facts, appliance, now),
             None => self.on_page(key, facts, appliance, now),
         }
         self.renew(now);
+    }
+
+    /// Keys are withheld because the line is noisy.
+    pub fn noise(&mut self) {
+        let words = "noise, or a file: no key is heard until the line was quiet for a second";
+        self.console.notice = Some(Row::of(Tone::Warn, words));
     }
 
     /// Time goes by.
@@ -90,7 +97,6 @@ impl Screen {
             (Key::Enter, View::Front) => self.console.enter(facts, appliance, now),
             (Key::Leave, View::Front) => self.console.is_over = true,
             (Key::Leave, View::Tab(_)) => self.console.log_out(appliance),
-            (Key::Esc, _) => self.console.notice = None,
             (Key::Char('0') | Key::Enter, View::Tab(_)) => self.console.actions(appliance),
             (Key::Tab | Key::Right, View::Tab(_)) => self.console.turn(1),
             (Key::BackTab | Key::Left, View::Tab(_)) => self.console.turn(Tab::ALL.len() - 1),

@@ -7,7 +7,7 @@ use super::keys::{ESCAPE, Key, Keys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::termios::{self, OptionalActions, Termios, Winsize};
+use rustix::termios::{self, ControlModes, OptionalActions, Termios, Winsize};
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
@@ -59,9 +59,13 @@ impl Terminal {
         let found = termios::tcgetattr(&stdin)?;
         let mut raw = found.clone();
         raw.make_raw();
-        termios::tcsetattr(&stdin, OptionalActions::Drain, &raw)?;
         let name = termios::ttyname(&stdin, Vec::new()).ok();
         let serial = name.is_some_and(|name| is_serial(&name.to_string_lossy()));
+        if serial {
+            // A cable of three wires has no carrier to wait for.
+            raw.control_modes.insert(ControlModes::CLOCAL);
+        }
+        termios::tcsetattr(&stdin, OptionalActions::Drain, &raw)?;
         let mut terminal = Self { found, keys: Keys::default(), size: USUAL, serial, probed: None };
         terminal.look();
         Ok(terminal)
@@ -170,5 +174,16 @@ fn is_readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cables_are_told_from_screens_and_from_ssh() {
+        assert!(["/dev/ttyS0", "/dev/ttyUSB0", "/dev/ttyACM1", "/dev/ttyAMA0"].into_iter().all(is_serial));
+        assert!(!["/dev/tty1", "/dev/pts/3", "/dev/console"].into_iter().any(is_serial));
     }
 }

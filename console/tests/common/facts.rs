@@ -13,12 +13,20 @@ use std::collections::BTreeMap;
 
 const NOW: UnixNanos = UnixNanos(1_795_957_200_000_000_000);
 
-/// A box in memory.
+/// A box in memory: keeps what was put.
 #[derive(Default)]
 pub struct Fake {
     pub text: String,
+    /// None: open to whoever stands at it.
     pub password: Option<String>,
-    is_in: bool,
+    pub is_in: bool,
+    /// What was done.
+    pub done: Vec<String>,
+    pub refuses_put: bool,
+}
+
+fn refused<T>(why: &str) -> Result<T, Failure> {
+    Err(Failure::Refused(vec![why.to_owned()]))
 }
 
 impl Fake {
@@ -30,20 +38,24 @@ impl Fake {
     /// Set up, with a password.
     pub fn owned() -> Self {
         let text = "schema = 1\n[site]\nname = \"arena\"\n".into();
-        Self { text, password: Some("correct horse".into()), is_in: false }
+        Self { text, password: Some("correct horse".into()), ..Self::default() }
     }
 
     fn may(&self) -> Result<(), Failure> {
-        let refused = || Failure::Refused(vec!["not allowed".to_owned()]);
-        (self.is_in || self.password.is_none()).then_some(()).ok_or_else(refused)
+        if self.is_in || self.password.is_none() { Ok(()) } else { refused("not allowed") }
+    }
+
+    fn does(&mut self, what: &str) -> Result<(), Failure> {
+        self.may()?;
+        self.done.push(what.to_owned());
+        Ok(())
     }
 }
 
 impl Appliance for Fake {
     fn log_in(&mut self, password: &str) -> Result<(), Failure> {
         self.is_in = self.password.as_deref() == Some(password);
-        let wrong = || Failure::Refused(vec!["that is not the password; the next try is heard in 2 s".to_owned()]);
-        self.is_in.then_some(()).ok_or_else(wrong)
+        if self.is_in { Ok(()) } else { refused("wrong password; the next attempt in 2 s") }
     }
     fn log_out(&mut self) {
         self.is_in = false;
@@ -51,30 +63,34 @@ impl Appliance for Fake {
     fn text(&mut self) -> Result<String, Failure> {
         self.may().map(|()| self.text.clone())
     }
-    fn put(&mut self, text: &str, _confirm_s: Option<u64>) -> Result<Vec<String>, Failure> {
-        self.may()?;
+    fn put(&mut self, text: &str, confirm_s: Option<u64>) -> Result<Vec<String>, Failure> {
+        if self.refuses_put {
+            return refused("line 9: no");
+        }
+        self.does(&format!("put, {confirm_s:?}"))?;
         text.clone_into(&mut self.text);
         Ok(Vec::new())
     }
     fn confirm(&mut self) -> Result<(), Failure> {
-        self.may()
+        self.does("confirm")
     }
     fn history(&mut self) -> Result<Vec<Version>, Failure> {
-        self.may().map(|()| vec![Version { number: 1, current: true }])
+        self.may()?;
+        Ok(vec![Version { number: 4, current: true }, Version { number: 3, current: false }])
     }
-    fn revert(&mut self, _number: u32) -> Result<(), Failure> {
-        self.may()
+    fn revert(&mut self, number: u32) -> Result<(), Failure> {
+        self.does(&format!("revert {number}"))
     }
     fn set_password(&mut self, password: &str) -> Result<(), Failure> {
-        self.may()?;
+        self.does("password")?;
         self.password = Some(password.to_owned());
         Ok(())
     }
     fn has_power(&self) -> bool {
         true
     }
-    fn power(&mut self, _power: Power) -> Result<(), Failure> {
-        self.may()
+    fn power(&mut self, power: Power) -> Result<(), Failure> {
+        self.does(&format!("{power:?}"))
     }
 }
 
@@ -93,7 +109,6 @@ fn links() -> Vec<Link> {
         dns: vec!["192.0.2.53".into()],
         state: "up".into(),
         cause: None,
-        neighbour: Some("switch-7 port 12".into()),
     };
     let down = Link {
         name: "eth1".into(),

@@ -7,6 +7,7 @@
 mod alerts;
 mod appliance;
 mod archive;
+mod console;
 mod corpus;
 mod damage;
 mod delivery;

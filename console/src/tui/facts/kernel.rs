@@ -80,6 +80,7 @@ fn kib(meminfo: &str, key: &str) -> u64 {
 
 /// All interfaces but the loopback, by name.
 pub fn links() -> Vec<Link> {
+    // Who may not ask for addresses does not know that there are none.
     let (mut addresses, mut gateways) = (addresses(), gateways());
     let dns = name_servers(&read("/etc/resolv.conf"));
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
@@ -87,7 +88,7 @@ pub fn links() -> Vec<Link> {
     names.retain(|name| name != "lo" && Path::new("/sys/class/net").join(name).join("address").exists());
     names.sort();
     let link = |name: String| {
-        let addresses = addresses.remove(&name).unwrap_or_default();
+        let addresses = addresses.as_mut().map(|all| all.remove(&name).unwrap_or_default());
         let gateways = gateways.remove(&name).unwrap_or_default();
         let dns = if gateways.is_empty() { Vec::new() } else { dns.clone() };
         link(name, addresses, gateways, dns)
@@ -95,7 +96,7 @@ pub fn links() -> Vec<Link> {
     names.into_iter().map(link).collect()
 }
 
-fn link(name: String, addresses: Vec<String>, gateways: Vec<String>, dns: Vec<String>) -> Link {
+fn link(name: String, addresses: Option<Vec<String>>, gateways: Vec<String>, dns: Vec<String>) -> Link {
     let of = |file: &str| read(Path::new("/sys/class/net").join(&name).join(file));
     // Reading the carrier of an interface that is set down fails.
     let carrier = match of("carrier").as_str() {
@@ -103,7 +104,7 @@ fn link(name: String, addresses: Vec<String>, gateways: Vec<String>, dns: Vec<St
         "0" => Some(false),
         _ => None,
     };
-    let (state, cause) = match (carrier, addresses.is_empty()) {
+    let (state, cause) = match (carrier, addresses.as_ref().is_some_and(Vec::is_empty)) {
         (None, _) => ("down", Some("it is set down".to_owned())),
         (Some(false), _) => ("no link", Some("nothing is plugged in, or the other end is off".to_owned())),
         (Some(true), true) => ("no address", Some("it has a link and no address".to_owned())),
@@ -113,20 +114,19 @@ fn link(name: String, addresses: Vec<String>, gateways: Vec<String>, dns: Vec<St
         mac: of("address"),
         carrier,
         speed_mbps: of("speed").parse().ok(),
-        addresses,
+        addresses: addresses.unwrap_or_default(),
         gateways,
         dns,
         state: state.to_owned(),
         cause,
-        neighbour: None,
         name,
     }
 }
 
-/// With their prefixes, by interface; those that only reach the neighbours come last.
-fn addresses() -> BTreeMap<String, Vec<String>> {
+/// With their prefixes, by interface; those that only reach the neighbours come last. `None`: not to be had.
+fn addresses() -> Option<BTreeMap<String, Vec<String>>> {
     let mut all: BTreeMap<String, Vec<(bool, String)>> = BTreeMap::new();
-    for entry in getifaddrs().into_iter().flatten() {
+    for entry in getifaddrs().ok()? {
         let (Some(address), Some(mask)) = (entry.address.as_ref().and_then(ip), entry.netmask.as_ref().and_then(ip))
         else {
             continue;
@@ -138,7 +138,7 @@ fn addresses() -> BTreeMap<String, Vec<String>> {
         addresses.sort_by_key(|(is_local, _)| *is_local);
         addresses.into_iter().map(|(_, address)| address).collect()
     };
-    all.into_iter().map(|(name, addresses)| (name, sorted(addresses))).collect()
+    Some(all.into_iter().map(|(name, addresses)| (name, sorted(addresses))).collect())
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
@@ -201,6 +201,7 @@ mod tests {
         let line = "eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0";
         assert_eq!(route(line), Some(("eth0".to_owned(), IpAddr::from([192, 0, 2, 1]))));
         assert_eq!(route("eth0\t000200C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0"), None);
+        assert_eq!(route(&line.replace("00000000\t0102", "000A000A\t0102")), None, "a route to a network");
         let zero = "0".repeat(32);
         let gateway = format!("20010db8{}1", "0".repeat(23));
         let line = format!("{zero} 00 {zero} 00 {gateway} 00000400 00000001 00000000 00000003 eth0");

@@ -129,13 +129,15 @@ fn by_rules(table: &str, name: &str, keys: InlineTable) -> Result<(), String> {
 
 /// Fewest characters of a password.
 pub const PASSWORD_MIN: usize = 8;
+/// Most bytes of one.
+pub const PASSWORD_MAX: usize = 1024;
 
 /// A password that is long enough; nothing for none.
 pub fn password(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.chars().count() >= PASSWORD_MIN {
+    if text.is_empty() || (text.chars().count() >= PASSWORD_MIN && text.len() <= PASSWORD_MAX) {
         return Ok(text.to_owned());
     }
-    Err(format!("too short: at least {PASSWORD_MIN} characters"))
+    Err(format!("a password has {PASSWORD_MIN} to {PASSWORD_MAX} characters"))
 }
 
 /// A line of an `id_….pub` file; nothing for none.
@@ -201,7 +203,12 @@ mod tests {
         );
         assert_eq!((vlan(""), vlan("20")), (Ok(None), Ok(Some(20))));
         assert!(vlan("0").is_err() && vlan("4095").is_err());
-        assert!(password("short").is_err() && password("").is_ok() && password("long enough").is_ok());
+        assert!(
+            password("short").is_err()
+                && password(&"x".repeat(1025)).is_err()
+                && password("").is_ok()
+                && password("long enough").is_ok()
+        );
         let key = format!("ssh-ed25519 AAAA{} me@home", "x".repeat(70));
         assert!(ssh_key(&key).is_ok() && ssh_key("ssh-ed25519 x").is_err());
         assert!(ssh_key("-----BEGIN OPENSSH PRIVATE KEY-----").is_err_and(|why| why.contains("private")));

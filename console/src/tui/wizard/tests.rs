@@ -11,7 +11,6 @@ fn links() -> Vec<Link> {
         mac: "52:54:00:12:34:56".into(),
         carrier: Some(carrier),
         state: if carrier { "up" } else { "no link" }.into(),
-        neighbour: carrier.then(|| "switch-7 port 12".into()),
         ..Link::default()
     };
     vec![link("eth0", false), link("eth1", true)]

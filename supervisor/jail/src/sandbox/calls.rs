@@ -126,7 +126,11 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
         "clone" => vec![rule(&[masked(0, (THREAD | NOT_THREAD) as u64, THREAD as u64)])],
         // Without an address: a socket that was passed unconnected must not become a way out.
         "sendto" if !spec.network => {
-            let mut rules = if spec.name == Role::Trap { answers() } else { Vec::new() };
+            let mut rules = match spec.name {
+                Role::Trap => answers(),
+                Role::Net => vec![to_the_kernel()],
+                _ => Vec::new(),
+            };
             rules.push(rule(&[pointer_is_null(4)]));
             rules
         }
@@ -148,6 +152,11 @@ fn answers() -> Rules {
     let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
     let lens = [size_of::<libc::sockaddr_in>(), size_of::<libc::sockaddr_in6>()];
     lens.map(|len| rule(&[is(3, flags), is(5, len as u64)])).into()
+}
+
+/// The net role holds one socket that is not connected, a netlink socket, whose addresses have this length.
+fn to_the_kernel() -> SeccompRule {
+    rule(&[is(5, size_of::<libc::sockaddr_nl>() as u64)])
 }
 
 /// TCP and UDP over IPv4 and IPv6; other families get an error (see [`answered`]), raw sockets and other protocols end

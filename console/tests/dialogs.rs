@@ -1,94 +1,13 @@
-#![allow(clippy::unwrap_used)]
-use super::*;
-use crate::failure::Failure;
-use crate::tui::appliance::{Power, Version};
-use crate::tui::facts::kernel::Host;
-use crate::tui::wizard::Step;
+//! The console's pages and dialogs as a state machine, with a box in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-/// A box in memory: keeps what was put.
-#[derive(Default)]
-struct Fake {
-    text: String,
-    /// None: open to whoever stands at it.
-    password: Option<String>,
-    is_in: bool,
-    done: Vec<String>,
-    refuses_put: bool,
-}
+mod common;
 
-fn refused<T>(why: &str) -> Result<T, Failure> {
-    Err(Failure::Refused(vec![why.to_owned()]))
-}
-
-impl Fake {
-    fn may(&self) -> Result<(), Failure> {
-        if self.is_in || self.password.is_none() { Ok(()) } else { refused("not allowed") }
-    }
-
-    fn does(&mut self, what: &str) -> Result<(), Failure> {
-        self.may()?;
-        self.done.push(what.to_owned());
-        Ok(())
-    }
-}
-
-impl Appliance for Fake {
-    fn log_in(&mut self, password: &str) -> Result<(), Failure> {
-        if self.password.as_deref() != Some(password) {
-            return refused("that is not the password; the next try in 2 s");
-        }
-        self.is_in = true;
-        Ok(())
-    }
-    fn log_out(&mut self) {
-        self.is_in = false;
-    }
-    fn text(&mut self) -> Result<String, Failure> {
-        self.may().map(|()| self.text.clone())
-    }
-    fn put(&mut self, text: &str, confirm_s: Option<u64>) -> Result<Vec<String>, Failure> {
-        if self.refuses_put {
-            return refused("line 9: no");
-        }
-        self.does(&format!("put, {confirm_s:?}"))?;
-        text.clone_into(&mut self.text);
-        Ok(Vec::new())
-    }
-    fn confirm(&mut self) -> Result<(), Failure> {
-        self.does("confirm")
-    }
-    fn history(&mut self) -> Result<Vec<Version>, Failure> {
-        self.may()?;
-        Ok(vec![Version { number: 4, current: true }, Version { number: 3, current: false }])
-    }
-    fn revert(&mut self, number: u32) -> Result<(), Failure> {
-        self.does(&format!("revert {number}"))
-    }
-    fn set_password(&mut self, password: &str) -> Result<(), Failure> {
-        self.does("password")?;
-        self.password = Some(password.to_owned());
-        Ok(())
-    }
-    fn has_power(&self) -> bool {
-        true
-    }
-    fn power(&mut self, power: Power) -> Result<(), Failure> {
-        self.does(&format!("{power:?}"))
-    }
-}
-
-fn facts() -> Facts {
-    Facts { status: Err("away".into()), links: Vec::new(), host: Host::default(), log: Ok(Vec::new()) }
-}
-
-fn fresh() -> Fake {
-    Fake { text: "schema = 1\n".into(), ..Fake::default() }
-}
-
-fn owned() -> Fake {
-    let text = "schema = 1\n[site]\nname = \"arena\"\n".into();
-    Fake { text, password: Some("correct horse".into()), ..Fake::default() }
-}
+use common::facts::{Fake, quiet as facts};
+use raven_console::tui::console::{Console, Dialog, IDLE, View};
+use raven_console::tui::pages::Tab;
+use raven_console::tui::wizard::Step;
+use std::time::{Duration, Instant};
 
 /// Answers each question with a line.
 fn say(console: &mut Console, fake: &mut Fake, now: Instant, lines: &[&str]) {
@@ -104,11 +23,16 @@ fn notice(console: &Console) -> &str {
 
 #[test]
 fn a_new_box_is_set_up_without_a_login_and_asks_for_its_password_from_then_on() {
-    let (mut fake, now) = (fresh(), Instant::now());
+    let (mut fake, now) = (Fake::fresh(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     assert_eq!(console.invitation(), "Enter: set up this box");
     console.enter(&facts(), &mut fake, now);
-    say(&mut console, &mut fake, now, &["1", "arena", "UTC", "1", "1", "correct horse", "correct horse", "", "1"]);
+    say(
+        &mut console,
+        &mut fake,
+        now,
+        &["1", "arena", "UTC", "1", "1", "", "1", "correct horse", "correct horse", "", "1"],
+    );
     assert_eq!(fake.done, ["put, Some(60)"]);
     let question = console.question(now + Duration::from_secs(3)).unwrap();
     assert!(question.text.last().unwrap().ends_with("57 s"), "{question:?}");
@@ -125,7 +49,7 @@ fn a_new_box_is_set_up_without_a_login_and_asks_for_its_password_from_then_on() 
 
 #[test]
 fn settings_that_are_not_kept_are_said_to_be_gone() {
-    let (mut fake, now) = (fresh(), Instant::now());
+    let (mut fake, now) = (Fake::fresh(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["2", "1"]);
@@ -138,7 +62,7 @@ fn settings_that_are_not_kept_are_said_to_be_gone() {
 
 #[test]
 fn settings_are_taken_back_at_once_when_asked_for_and_never_by_the_way_back() {
-    let (mut fake, now) = (fresh(), Instant::now());
+    let (mut fake, now) = (Fake::fresh(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["2", "1", "<"]);
@@ -149,12 +73,12 @@ fn settings_are_taken_back_at_once_when_asked_for_and_never_by_the_way_back() {
 
 #[test]
 fn a_wrong_password_is_answered_with_what_the_box_says() {
-    let (mut fake, now) = (owned(), Instant::now());
+    let (mut fake, now) = (Fake::owned(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     assert_eq!(console.invitation(), "Enter: log in");
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["guess"]);
-    assert!(console.question(now).unwrap().error.unwrap().contains("next try in 2 s"));
+    assert!(console.question(now).unwrap().error.unwrap().contains("next attempt in 2 s"));
     assert_eq!(console.view, View::Front);
     say(&mut console, &mut fake, now, &["correct horse"]);
     assert_eq!((console.view, console.dialog.is_none()), (View::Tab(Tab::Status), true));
@@ -162,7 +86,7 @@ fn a_wrong_password_is_answered_with_what_the_box_says() {
 
 #[test]
 fn who_is_idle_for_ten_minutes_is_logged_out() {
-    let (mut fake, now) = (owned(), Instant::now());
+    let (mut fake, now) = (Fake::owned(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
@@ -175,7 +99,7 @@ fn who_is_idle_for_ten_minutes_is_logged_out() {
 
 #[test]
 fn nothing_goes_down_by_enter_alone() {
-    let (mut fake, now) = (owned(), Instant::now());
+    let (mut fake, now) = (Fake::owned(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
@@ -191,7 +115,7 @@ fn nothing_goes_down_by_enter_alone() {
 
 #[test]
 fn the_password_is_changed_when_it_was_typed_twice_the_same() {
-    let (mut fake, now) = (owned(), Instant::now());
+    let (mut fake, now) = (Fake::owned(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
@@ -207,7 +131,7 @@ fn the_password_is_changed_when_it_was_typed_twice_the_same() {
 
 #[test]
 fn what_the_box_refuses_is_said_in_the_wizard() {
-    let (mut fake, now) = (Fake { refuses_put: true, ..fresh() }, Instant::now());
+    let (mut fake, now) = (Fake { refuses_put: true, ..Fake::fresh() }, Instant::now());
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["2", "1"]);
