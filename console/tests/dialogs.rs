@@ -4,9 +4,10 @@
 mod common;
 
 use common::facts::{Fake, quiet as facts};
-use raven_console::tui::console::{Console, Dialog, IDLE, View};
+use raven_console::tui::console::{Console, Dialog, IDLE, InstallStep, View};
 use raven_console::tui::pages::Tab;
 use raven_console::tui::wizard::Step;
+use raven_model::install::Progress;
 use std::time::{Duration, Instant};
 
 /// Answers each question with a line.
@@ -137,4 +138,45 @@ fn what_the_box_refuses_is_said_in_the_wizard() {
     say(&mut console, &mut fake, now, &["2", "1"]);
     assert_eq!(console.question(now).unwrap().error.as_deref(), Some("line 9: no"));
     assert!(matches!(&console.dialog, Some(Dialog::Wizard(wizard)) if wizard.step() == Step::Review));
+}
+
+#[test]
+fn a_medium_is_installed_in_eight_keys_and_the_box_starts_from_the_disk() {
+    let (mut fake, now) = (Fake::medium(), Instant::now());
+    let mut console = Console::new(&mut fake, now);
+    console.enter(&facts(), &mut fake, now);
+    say(&mut console, &mut fake, now, &["", "", "sda"]);
+    assert_eq!(fake.done, ["install, sda"]);
+    fake.progress = Some(Progress { disk: "sda".into(), done: 30 << 20, total: 60 << 20, ..Progress::default() });
+    console.tick(&mut fake, now);
+    let question = console.question(now).unwrap();
+    assert_eq!(question.text, ["50 % of 60MiB written to sda"]);
+    // An impatient Enter starts nothing.
+    say(&mut console, &mut fake, now, &[""]);
+    assert_eq!(fake.done, ["install, sda"]);
+    fake.progress.as_mut().unwrap().finished = true;
+    console.tick(&mut fake, now);
+    assert_eq!(console.question(now).unwrap().title, "Installed");
+    say(&mut console, &mut fake, now, &[""]);
+    assert_eq!(fake.done, ["install, sda", "Reboot"]);
+    assert!(console.dialog.is_none());
+}
+
+#[test]
+fn nothing_is_installed_to_a_disk_whose_name_was_not_typed() {
+    let (mut fake, now) = (Fake::medium(), Instant::now());
+    let mut console = Console::new(&mut fake, now);
+    console.enter(&facts(), &mut fake, now);
+    say(&mut console, &mut fake, now, &["1", "1", "sdb"]);
+    assert!(console.question(now).unwrap().error.unwrap().contains("type its name: sda"));
+    say(&mut console, &mut fake, now, &[""]);
+    assert!(fake.done.is_empty() && matches!(console.dialog, Some(Dialog::Install(InstallStep::Begin))));
+    // The disk that cannot be taken is not among those to choose from.
+    say(&mut console, &mut fake, now, &["1", "2"]);
+    assert!(fake.done.is_empty() && matches!(console.dialog, Some(Dialog::Install(InstallStep::Begin))));
+    say(&mut console, &mut fake, now, &["1", "1", "sda"]);
+    fake.progress.as_mut().unwrap().failed = Some("the disk: Input/output error (os error 5)".to_owned());
+    console.tick(&mut fake, now);
+    let question = console.question(now).unwrap();
+    assert!(question.title == "Not installed" && question.text[0].contains("Input/output error"), "{question:?}");
 }

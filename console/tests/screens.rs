@@ -102,6 +102,15 @@ fn every_dialog_is_drawn() {
 }
 
 #[test]
+fn every_step_of_an_installation_is_drawn() {
+    holds("install-begin", &quiet(), Fake::medium, &["Enter"]);
+    holds("install-disks", &quiet(), Fake::medium, &["Enter", "Enter"]);
+    holds("install-erase", &quiet(), Fake::medium, &["Enter", "Enter", "Enter", "sd"]);
+    holds("install-wrong", &quiet(), Fake::medium, &["Enter", "Enter", "Enter", "sdb", "Enter"]);
+    holds("install-writing", &quiet(), Fake::medium, &["Enter", "Enter", "Enter", "sda", "Enter"]);
+}
+
+#[test]
 fn every_question_of_the_wizard_is_drawn() {
     let mut pressed = vec!["Enter"];
     let questions: [(&str, &[&str]); 17] = [

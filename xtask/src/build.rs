@@ -28,8 +28,19 @@ pub fn programs(profile: &str) -> Result<PathBuf> {
     build.args(["build", "--quiet", "--profile", profile, "--bins"]);
     build.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
     must(&mut build)?;
-    // `ravend` runs it for updates.
-    must(cargo().args(["build", "--quiet", "--profile", profile, "--package", "raven-boot", "--bin", "raven-slot"]))?;
+    // `ravend` runs them for updates and installation.
+    must(cargo().args([
+        "build",
+        "--quiet",
+        "--profile",
+        profile,
+        "--package",
+        "raven-boot",
+        "--bin",
+        "raven-slot",
+        "--bin",
+        "raven-install",
+    ]))?;
     in_folder(&target_dir()?.join(profile))
 }
 

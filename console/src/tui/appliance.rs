@@ -2,6 +2,7 @@
 //! ravend's control socket.
 
 use crate::failure::Failure;
+use raven_model::install::{Disk, Progress};
 
 /// Something to be done to the whole box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,14 @@ pub trait Appliance {
     fn set_password(&mut self, password: &str) -> Result<(), Failure>;
     /// Whether it can be switched off and on from here; without that it is not offered.
     fn has_power(&self) -> bool;
+    /// Whether it runs from the installation medium.
+    fn is_medium(&self) -> bool;
+    /// The disks that it could be installed to, and others.
+    fn disks(&mut self) -> Result<Vec<Disk>, Failure>;
+    /// Begins to install to one of them; `typed` is its name once more.
+    fn install(&mut self, disk: &str, typed: &str) -> Result<(), Failure>;
+    /// How far that is.
+    fn installed(&mut self) -> Result<Option<Progress>, Failure>;
     /// Reboot or off.
     fn power(&mut self, power: Power) -> Result<(), Failure>;
 }

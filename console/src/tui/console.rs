@@ -2,6 +2,7 @@
 //! change things. It knows no terminal; what it does to the box goes through [`Appliance`].
 
 mod dialog;
+mod install;
 
 use super::appliance::Appliance;
 use super::facts::Facts;
@@ -9,6 +10,7 @@ use super::pages::{self, Row, Tab, Tone};
 use super::question::{Answer, Question};
 use super::wizard::{Surroundings, Wizard};
 pub use dialog::Dialog;
+pub use install::Step as InstallStep;
 use std::time::{Duration, Instant};
 
 /// Without a key for so long, whoever was logged in has gone.
@@ -88,6 +90,13 @@ impl Console {
             self.tell(Tone::Warn, "not confirmed in time: the settings from before are in force again");
             self.look(appliance);
         }
+        if let Some(Dialog::Install(InstallStep::Writing(progress))) = &mut self.dialog
+            && !progress.finished
+            && let Ok(Some(now)) = appliance.installed()
+        {
+            *progress = now;
+            self.last = Instant::now();
+        }
         let is_in = self.view != View::Front || self.dialog.is_some();
         if is_in && now.duration_since(self.last) >= IDLE {
             self.log_out(appliance);
@@ -101,6 +110,7 @@ impl Console {
         self.notice = None;
         match self.look(appliance) {
             true if self.is_set_up => self.show(Tab::Status),
+            true if appliance.is_medium() => self.dialog = Some(Dialog::Install(InstallStep::Begin)),
             true => self.wizard(facts, appliance),
             false => self.dialog = Some(Dialog::Login { error: None }),
         }

@@ -5,18 +5,20 @@ use super::facts::kernel;
 use crate::client::{Client, unexpected};
 use crate::failure::Failure;
 use raven_model::control::{Password, PowerAction, Request, Response};
+use raven_model::install::{Disk, Progress};
 use raven_model::table::OperatorRole;
 
 /// A connection's rights, and the login that gives more.
 pub struct Ravend {
     client: Client,
     is_box: bool,
+    is_medium: bool,
 }
 
 impl Ravend {
     /// Not logged in.
     pub fn new(client: Client) -> Self {
-        Self { client, is_box: kernel::host().slot.is_some() }
+        Self { client, is_box: kernel::host().slot.is_some(), is_medium: kernel::is_medium() }
     }
 
     fn done(&self, request: &Request) -> Result<(), Failure> {
@@ -86,6 +88,28 @@ impl Appliance for Ravend {
     /// Elsewhere than on a box of its own, ravend leaves that to whoever runs the machine.
     fn has_power(&self) -> bool {
         self.is_box
+    }
+
+    fn is_medium(&self) -> bool {
+        self.is_medium
+    }
+
+    fn disks(&mut self) -> Result<Vec<Disk>, Failure> {
+        match self.client.ask(&Request::Disks)? {
+            Response::Disks(disks) => Ok(disks),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn install(&mut self, disk: &str, typed: &str) -> Result<(), Failure> {
+        self.done(&Request::Install { disk: disk.to_owned(), typed: typed.to_owned() })
+    }
+
+    fn installed(&mut self) -> Result<Option<Progress>, Failure> {
+        match self.client.ask(&Request::Progress)? {
+            Response::Progress(progress) => Ok(progress),
+            other => Err(unexpected(&other)),
+        }
     }
 
     fn power(&mut self, power: Power) -> Result<(), Failure> {

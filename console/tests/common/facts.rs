@@ -5,6 +5,7 @@ use raven_console::tui::appliance::{Appliance, Power, Version};
 use raven_console::tui::facts::kernel::Host;
 use raven_console::tui::facts::{Facts, Link};
 use raven_model::alert::{Firing, Rule, Severity};
+use raven_model::install::{Disk, Progress};
 use raven_model::report::{
     BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, RingStatus, Status, StreamStatus,
 };
@@ -23,6 +24,10 @@ pub struct Fake {
     /// What was done.
     pub done: Vec<String>,
     pub refuses_put: bool,
+    /// Of a box that runs from the medium.
+    pub disks: Vec<Disk>,
+    /// How far the installation is.
+    pub progress: Option<Progress>,
 }
 
 fn refused<T>(why: &str) -> Result<T, Failure> {
@@ -39,6 +44,24 @@ impl Fake {
     pub fn owned() -> Self {
         let text = "schema = 1\n[site]\nname = \"arena\"\n".into();
         Self { text, password: Some("correct horse".into()), ..Self::default() }
+    }
+
+    /// From the medium, in a box with a disk that can be taken and one that cannot.
+    pub fn medium() -> Self {
+        let disk = |name: &str, bytes, holds: &[&str], refused: Option<&str>| Disk {
+            name: name.to_owned(),
+            model: "Example 870".to_owned(),
+            bytes,
+            usb: refused.is_some(),
+            holds: holds.iter().map(|line| (*line).to_owned()).collect(),
+            refused: refused.map(str::to_owned),
+        };
+        let old = ["a Raven box, with its configuration and its records", "sda7: ext4, `raven-data`, 238000 MiB"];
+        let disks = vec![
+            disk("sda", 250_059_350_016, &old, None),
+            disk("sdb", 15_999_999_488, &[], Some("the box runs from it")),
+        ];
+        Self { disks, ..Self::fresh() }
     }
 
     fn may(&self) -> Result<(), Failure> {
@@ -88,6 +111,22 @@ impl Appliance for Fake {
     }
     fn has_power(&self) -> bool {
         true
+    }
+    fn is_medium(&self) -> bool {
+        !self.disks.is_empty()
+    }
+    fn disks(&mut self) -> Result<Vec<Disk>, Failure> {
+        self.may().map(|()| self.disks.clone())
+    }
+    fn install(&mut self, disk: &str, typed: &str) -> Result<(), Failure> {
+        if typed != disk {
+            return refused("to confirm that all on it is lost, type its name: sda");
+        }
+        self.progress = Some(Progress { disk: disk.to_owned(), ..Progress::default() });
+        self.does(&format!("install, {disk}"))
+    }
+    fn installed(&mut self) -> Result<Option<Progress>, Failure> {
+        Ok(self.progress.clone())
     }
     fn power(&mut self, power: Power) -> Result<(), Failure> {
         self.does(&format!("{power:?}"))

@@ -46,6 +46,8 @@ pub enum Dialog {
     },
     /// Reboot or off, really?
     Sure(Power),
+    /// Installing from the medium.
+    Install(super::install::Step),
 }
 
 /// What can be done, in the menu's order.
@@ -108,6 +110,7 @@ impl Dialog {
                 let text = "At least 8 characters; it is not shown. Enter alone leaves the old one.";
                 Question::secret(title, &[text]).with_error(error.clone())
             }
+            Self::Install(step) => step.question(),
             Self::Sure(power) => {
                 let words = match power {
                     Power::Reboot => "Reboot: nothing is received for a minute or two",
@@ -122,6 +125,7 @@ impl Dialog {
     pub(super) fn answer(self, answer: &Answer, act: &mut Act) -> Option<Self> {
         match (self, answer) {
             (Self::Wizard(wizard), answer) => set_up(wizard, answer, act),
+            (Self::Install(step), answer) => step.answer(answer, act),
             (Self::Keep { until, before, password }, answer) => keep(until, before, password, answer, act),
             (Self::Login { .. }, Answer::Line(line)) => act.log_in(line),
             (Self::Actions { has_power }, Answer::Option(option)) => act.begin(offered(has_power).get(*option)?.0),
@@ -138,7 +142,7 @@ impl Dialog {
 
 impl Act<'_> {
     /// Tells what came of it; whether it worked.
-    fn done(&mut self, act: impl FnOnce(&mut dyn Appliance) -> Result<(), Failure>, words: &str) -> bool {
+    pub(super) fn done(&mut self, act: impl FnOnce(&mut dyn Appliance) -> Result<(), Failure>, words: &str) -> bool {
         match act(self.appliance) {
             Ok(()) => self.console.tell(Tone::Good, words),
             Err(failure) => {
@@ -147,6 +151,17 @@ impl Act<'_> {
             }
         }
         true
+    }
+
+    /// The disks of the box; without them there is a notice.
+    pub(super) fn disks(&mut self) -> Option<super::install::Step> {
+        match self.appliance.disks() {
+            Ok(disks) => Some(super::install::Step::Disks(disks)),
+            Err(failure) => {
+                self.console.fail(&failure);
+                None
+            }
+        }
     }
 
     fn log_in(&mut self, password: &str) -> Option<Dialog> {

@@ -48,6 +48,11 @@ pub fn host() -> Host {
     }
 }
 
+/// Whether the box runs from the installation medium.
+pub fn is_medium() -> bool {
+    read("/proc/cmdline").split_whitespace().any(|word| word == "raven.live")
+}
+
 fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
