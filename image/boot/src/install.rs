@@ -97,7 +97,7 @@ fn look(medium: &mut (impl Read + Seek)) -> Result<[Place; 3], InstallError> {
     let mut front = vec![0; (gpt::READ_SECTORS * SECTOR) as usize];
     medium.rewind().and_then(|()| medium.read_exact(&mut front)).map_err(InstallError::Medium)?;
     let partitions = gpt::read(&front)?;
-    let place = |kind, what| {
+    let place = |kind, what| -> Result<Place, InstallError> {
         let found = partitions.iter().find(|p| p.kind == kind).ok_or(InstallError::Lacks(what))?;
         Ok(Place { at: found.first * SECTOR, bytes: found.sectors * SECTOR })
     };
