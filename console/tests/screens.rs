@@ -5,6 +5,7 @@
 mod common;
 
 use common::facts::{Fake, busy, quiet, unreachable};
+use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use raven_console::tui::console::Console;
@@ -140,4 +141,29 @@ fn every_question_of_the_wizard_is_drawn() {
     pressed.push("Enter");
     holds("wizard-keep", &quiet(), Fake::fresh, &pressed);
     holds("wizard-error", &quiet(), Fake::fresh, &["Enter", "Enter", "a_b", "Enter"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_size_and_no_order_of_keys_is_too_much(
+        columns in 1_u16..140, rows in 1_u16..50, pressed in prop::collection::vec(0_usize..18, 0..60), is_new in any::<bool>(),
+    ) {
+        const KEYS: [Key; 15] = [
+            Key::Enter, Key::Tab, Key::BackTab, Key::Esc, Key::Backspace, Key::Up, Key::Down, Key::Left, Key::Right,
+            Key::Home, Key::End, Key::PageUp, Key::PageDown, Key::Clear, Key::Char('漢'),
+        ];
+        let facts = [busy(), unreachable()];
+        let mut fake = if is_new { Fake::fresh() } else { Fake { is_in: true, ..Fake::owned() } };
+        let now = Instant::now();
+        let mut screen = Screen::new(Console::new(&mut fake, now));
+        let area = Rect::new(0, 0, columns, rows);
+        for (at, key) in pressed.into_iter().enumerate() {
+            let facts = &facts[at % 2];
+            let key = KEYS.get(key).copied().unwrap_or(Key::Char(char::from(b'0' + (at % 10) as u8)));
+            screen.key(key, facts, &mut fake, now);
+            screen.draw(facts, FULL, now, &mut Buffer::empty(area));
+        }
+    }
 }
