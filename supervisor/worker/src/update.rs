@@ -17,6 +17,7 @@ use raven_model::query::Reply;
 use raven_model::update::{BundleError, FIXED, FORMATS, Header, MANIFEST_MAX, Manifest, UpdateLine, Version, keys};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::value::RawValue;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -158,7 +159,7 @@ impl Update {
         }
     }
 
-    fn take(&mut self, socket: &OwnedFd, take: &mut Take, lines: &mut Lines) -> anyhow::Result<()> {
+    fn take(&mut self, socket: &OwnedFd, take: &mut Take<File>, lines: &mut Lines) -> anyhow::Result<()> {
         let (mut heard, mut told) = (Instant::now(), Instant::now());
         let mut chunk = vec![0; CHUNK];
         while !take.is_full() {
@@ -196,7 +197,7 @@ impl Update {
     }
 
     /// The slot that `ravend` gives; what stands there is started no more.
-    fn open(&mut self) -> anyhow::Result<(String, Place)> {
+    fn open(&mut self) -> anyhow::Result<(String, Place<File>)> {
         match self.ask(SlotOrder::Open)? {
             (ToWorker::Slot(Ok(slot)), fds) => Ok((slot, Place::new(fds)?)),
             (ToWorker::Slot(Err(why)), _) => bail!("{why}"),
