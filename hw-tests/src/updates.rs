@@ -2,7 +2,7 @@
 
 use crate::machine::{Firmware, Lab, Machine, Medium};
 use crate::variants::Broken;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 const UPDATE: &str = "/usr/bin/raven update /dev/vdb";
 
@@ -15,13 +15,7 @@ pub fn good(lab: &mut Lab) -> Result<()> {
     to_b(&mut machine)?;
     machine.expect("Raven: slot B is well")?;
     // One record of the look at A, one of the look at B, which the reports may not know of yet.
-    let mut shown = status(&mut machine)?;
-    for _ in 0..5 {
-        if held(&shown) < Some(2) {
-            shown = status(&mut machine)?;
-        }
-    }
-    ensure!(held(&shown) >= Some(2), "the ring does not hold what came in A:\n{shown}");
+    status_with(&mut machine, "what came in A", |shown| held(shown) >= Some(2))?;
     machine.power_off()
 }
 
@@ -50,8 +44,7 @@ pub fn broken(lab: &mut Lab, how: Broken, why: &str) -> Result<()> {
     machine.expect_despite("Raven: starting slot A, tries left: 2")?;
     machine.expect("Raven: slot A is well; slot B was given up: ")?;
     machine.expect(why)?;
-    let status = status(&mut machine)?;
-    ensure!(status.contains("slot B was given up"), "the status does not say so:\n{status}");
+    status_with(&mut machine, "why", |shown| shown.contains("slot B was given up"))?;
     machine.screenshot("status")?;
     machine.power_off()
 }
@@ -67,6 +60,18 @@ fn status(machine: &mut Machine) -> Result<String> {
         }
     }
     bail!("Enter does not show the status")
+}
+
+/// The same until the status says something that takes a moment.
+fn status_with(machine: &mut Machine, what: &str, says: impl Fn(&str) -> bool) -> Result<()> {
+    let mut shown = String::new();
+    for _ in 0..8 {
+        shown = status(machine)?;
+        if says(&shown) {
+            return Ok(());
+        }
+    }
+    bail!("the status does not say {what}:\n{shown}")
 }
 
 /// Records of syslog in the ring, as the status says.
