@@ -101,7 +101,7 @@ impl Built {
     pub fn that_does(&self, commands: &[&str]) -> Result<System> {
         self.changed("does", |tree| {
             let units = tree.join("etc/systemd/system");
-            let commands: String = commands.iter().map(|command| format!("ExecStart=-{command}\n")).collect();
+            let commands = commands.iter().fold(String::new(), |all, command| all + "ExecStart=-" + command + "\n");
             // What it prints makes the file that keeps it from doing it again.
             let unit = format!(
                 "[Unit]\nAfter=raven-slot-good.service\nConditionPathExists=!/data/done\n[Service]\nType=oneshot\n\

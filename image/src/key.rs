@@ -25,8 +25,9 @@ impl Key {
     /// The file is not there, others may read it, or it holds no such key.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        // The six lowest bits are those of group and others.
         let mode = std::fs::metadata(path)?.permissions().mode();
-        ensure!(mode & 0o077 == 0, "{} can be read by others: chmod 600 it", path.display());
+        ensure!(mode.trailing_zeros() >= 6, "{} can be read by others: chmod 600 it", path.display());
         let body = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(body, _)| body);
         let body: String = body.unwrap_or_default().split_whitespace().collect();
         let bytes = STANDARD.decode(body).ok().filter(|bytes| !bytes.is_empty());

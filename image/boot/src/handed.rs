@@ -3,7 +3,7 @@
 //! once more before the manifest is read, and each file is held against its digest.
 
 use crate::verity::{BLOCK, Verity};
-use raven_model::hex::{hex, unhex};
+use raven_model::hex::hex;
 use raven_model::update::{BundleError, Formats, Header, Manifest, PartName, Version};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
@@ -19,12 +19,6 @@ pub struct Handed<'a> {
     pub kernel: &'a [u8],
     /// The initramfs.
     pub initramfs: &'a [u8],
-}
-
-/// Keys that a box trusts: 64 hex digits each, a line each; `#` begins a remark.
-pub fn keys(text: &str) -> Vec<Vec<u8>> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter_map(unhex).filter(|key| key.len() == 32).collect()
 }
 
 /// Whether one of `keys` signed it.
@@ -129,11 +123,5 @@ mod tests {
         assert!(matches!(Handed::read(&bytes, &keys, newer), Err(BundleError::Format { .. })));
         let (bytes, keys) = handed(&Manifest { verity: format!("{}.3.aa", "11".repeat(32)), ..manifest() });
         assert!(matches!(Handed::read(&bytes, &keys, FORMATS), Err(BundleError::Manifest(_))));
-    }
-
-    #[test]
-    fn keys_are_lines_of_digits() {
-        let key = "ab".repeat(32);
-        assert_eq!(keys(&format!("# ours\n{key} # 2026\n\nnot a key\nabcd\n{key}\n")), vec![vec![0xab; 32]; 2]);
     }
 }

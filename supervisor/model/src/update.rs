@@ -12,6 +12,7 @@ mod slots;
 
 pub use slots::{SlotView, Slots, UpdateLine};
 
+use crate::hex::unhex;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -299,6 +300,12 @@ impl<'a> Header<'a> {
         manifest.check()?;
         Ok(manifest)
     }
+}
+
+/// Keys that a box trusts: 64 hex digits each, a line each; `#` begins a remark.
+pub fn keys(text: &str) -> Vec<Vec<u8>> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter_map(unhex).filter(|key| key.len() == 32).collect()
 }
 
 /// A header with this manifest, for the builder.

@@ -32,13 +32,13 @@ impl Supervisor {
         let Some((job, outcome)) = self.slots.tend() else { return };
         let outcome = outcome.map_err(|error| format!("{error:#}"));
         match job {
-            Job::Show => self.answer_slots(outcome),
+            Job::Show => self.answer_slots(&outcome),
             Job::Empty => self.hand_slot(outcome),
             Job::Stage => {
                 self.slots.forget_boot();
                 match &outcome {
                     Ok(slots) => {
-                        tracing::info!("update staged: slot {} starts next", slots.next.as_deref().unwrap_or("?"))
+                        tracing::info!("update staged: slot {} starts next", slots.next.as_deref().unwrap_or("?"));
                     }
                     Err(error) => tracing::error!("the update was not staged: {error}"),
                 }
@@ -62,9 +62,9 @@ impl Supervisor {
     }
 
     /// Everybody who asked meanwhile.
-    fn answer_slots(&mut self, outcome: Result<Slots, String>) {
+    fn answer_slots(&mut self, outcome: &Result<Slots, String>) {
         for n in std::mem::take(&mut self.asked_slots) {
-            let response = match &outcome {
+            let response = match outcome {
                 Ok(slots) => Response::Slots { slots: Box::new(slots.clone()), before: before(&self.dirs.data) },
                 Err(error) => Response::Refused(vec![error.clone()]),
             };

@@ -236,8 +236,9 @@ impl Appliance {
     /// Says requests on one connection of the control socket, a line each, and returns the one answer.
     pub fn ask(&self, requests: &[Value]) -> Value {
         let mut socket = UnixStream::connect(self.plan.data().join("run/control")).unwrap();
-        let lines: String = requests.iter().map(|request| format!("{request}\n")).collect();
-        socket.write_all(lines.as_bytes()).unwrap();
+        for request in requests {
+            writeln!(socket, "{request}").unwrap();
+        }
         let mut answer = String::new();
         BufReader::new(socket).read_line(&mut answer).unwrap();
         serde_json::from_str(&answer).unwrap()

@@ -6,17 +6,18 @@
 
 mod take;
 
+use crate::archive::import::{refuse, wait};
 use crate::decode::{Line, Lines};
 use anyhow::{Context as _, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use raven_jail::channel::{Channel, ChannelError, recv};
 use raven_jail::memory::content_of;
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, SlotOrder, Start, ToWorker};
-use raven_model::hex::unhex;
 use raven_model::query::Reply;
-use raven_model::update::{BundleError, FIXED, FORMATS, Header, MANIFEST_MAX, Manifest, UpdateLine, Version};
+use raven_model::update::{BundleError, FIXED, FORMATS, Header, MANIFEST_MAX, Manifest, UpdateLine, Version, keys};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::value::RawValue;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -52,10 +53,10 @@ pub struct Update {
 impl Update {
     /// Called inside the jail.
     pub fn new(start: &Start, fds: Vec<OwnedFd>, channel: Channel) -> anyhow::Result<Self> {
-        let keys = start.fds.iter().zip(fds).find_map(|(name, fd)| (*name == Fd::UpdateKeys).then_some(fd));
-        let text = content_of(keys.context("ravend passed no keys")?)?;
+        let trusted = start.fds.iter().zip(fds).find_map(|(name, fd)| (*name == Fd::UpdateKeys).then_some(fd));
+        let text = content_of(trusted.context("ravend passed no keys")?)?;
         let now = Instant::now();
-        let keys = keys_in(&String::from_utf8_lossy(&text));
+        let keys = keys(&String::from_utf8_lossy(&text));
         Ok(Self { channel, keys, next_beat: now, idle_since: now, stopping: false, answer: None })
     }
 
@@ -95,7 +96,7 @@ impl Update {
                     None => {}
                 },
                 Ok(Some((answer @ (ToWorker::Slot(_) | ToWorker::Staged(_)), fds))) => {
-                    self.answer = Some((answer, fds))
+                    self.answer = Some((answer, fds));
                 }
                 Ok(Some((ToWorker::Stop, _)) | None) => {
                     self.stopping = true;
@@ -158,7 +159,7 @@ impl Update {
         }
     }
 
-    fn take(&mut self, socket: &OwnedFd, take: &mut Take, lines: &mut Lines) -> anyhow::Result<()> {
+    fn take(&mut self, socket: &OwnedFd, take: &mut Take<File>, lines: &mut Lines) -> anyhow::Result<()> {
         let (mut heard, mut told) = (Instant::now(), Instant::now());
         let mut chunk = vec![0; CHUNK];
         while !take.is_full() {
@@ -196,7 +197,7 @@ impl Update {
     }
 
     /// The slot that `ravend` gives; what stands there is started no more.
-    fn open(&mut self) -> anyhow::Result<(String, Place)> {
+    fn open(&mut self) -> anyhow::Result<(String, Place<File>)> {
         match self.ask(SlotOrder::Open)? {
             (ToWorker::Slot(Ok(slot)), fds) => Ok((slot, Place::new(fds)?)),
             (ToWorker::Slot(Err(why)), _) => bail!("{why}"),
@@ -237,12 +238,6 @@ impl Update {
     }
 }
 
-/// Keys that this box trusts: 64 hex digits each, a line each; `#` begins a remark.
-fn keys_in(text: &str) -> Vec<Vec<u8>> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter_map(unhex).filter(|key| key.len() == 32).collect()
-}
-
 /// The manifest of a header that one of `keys` signed.
 fn vouched(header: &[u8], keys: &[Vec<u8>]) -> Result<Manifest, BundleError> {
     let header = Header::cut(header)?;
@@ -262,17 +257,4 @@ fn send_all(lines: &mut Lines, socket: &OwnedFd) {
     while lines.send(socket.as_fd()).is_ok() && !lines.is_sent() && Instant::now() < until {
         let _ = wait(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], Duration::from_millis(100));
     }
-}
-
-fn wait(fds: &mut [PollFd<'_>], longest: Duration) -> anyhow::Result<()> {
-    match poll(fds, PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO)) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(error) => Err(error).context("poll"),
-    }
-}
-
-fn refuse(socket: &OwnedFd, why: &str) {
-    let mut lines = Lines::default();
-    lines.reply(&Reply::Error(why.to_owned()));
-    let _ = lines.send(socket.as_fd());
 }

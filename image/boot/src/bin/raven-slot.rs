@@ -8,10 +8,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use raven_boot::cmdline::{self, Medium};
 use raven_boot::esp::Esp;
-use raven_boot::handed::{self, Handed};
+use raven_boot::handed::Handed;
 use raven_boot::slots::Slot;
 use raven_boot::verdict::{Health, Verdict, verdict};
-use raven_model::update::{BOOT_MAX, FIXED, FORMATS, MANIFEST_MAX, Slots};
+use raven_model::update::{BOOT_MAX, FIXED, FORMATS, MANIFEST_MAX, Slots, keys};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -87,11 +87,11 @@ fn run(args: &Args) -> Result<String, String> {
         "overdue" => return overdue(&open(true)?),
         _ => return Err(USAGE.to_owned()),
     };
-    view.map_err(|e| e.to_string()).and_then(json)
+    view.map_err(|e| e.to_string()).and_then(|view| json(&view))
 }
 
-fn json(view: Slots) -> Result<String, String> {
-    serde_json::to_string(&view).map_err(|e| e.to_string())
+fn json(view: &Slots) -> Result<String, String> {
+    serde_json::to_string(view).map_err(|e| e.to_string())
 }
 
 /// The slot that runs: what the boot loader told the kernel. For tests a file `running` beside the slots stands in.
@@ -130,12 +130,12 @@ fn esp(slots: &Path, write: bool) -> Result<PathBuf, String> {
 }
 
 fn stage(args: &Args, esp: &Esp) -> Result<String, String> {
-    let keys = fs::read_to_string(&args.key).map_err(|e| format!("{}: {e}", args.key.display()))?;
+    let trusted = fs::read_to_string(&args.key).map_err(|e| format!("{}: {e}", args.key.display()))?;
     let most = BOOT_MAX + (FIXED + MANIFEST_MAX) as u64;
     let mut bytes = Vec::new();
     std::io::stdin().take(most + 1).read_to_end(&mut bytes).map_err(|e| format!("standard input: {e}"))?;
-    let handed = Handed::read(&bytes, &handed::keys(&keys), FORMATS).map_err(|e| e.to_string())?;
-    esp.stage(&handed).map_err(|e| e.to_string()).and_then(json)
+    let handed = Handed::read(&bytes, &keys(&trusted), FORMATS).map_err(|e| e.to_string())?;
+    esp.stage(&handed).map_err(|e| e.to_string()).and_then(|view| json(&view))
 }
 
 /// Does what follows from how well this system is.
@@ -145,7 +145,8 @@ fn judge(esp: &Esp, health: Health) -> Result<String, String> {
     match verdict(on_trial, health) {
         Verdict::Good => good().map(|view| {
             let gone = view.slots.iter().filter_map(|slot| Some((&slot.name, slot.given_up.as_ref()?)));
-            let gone = gone.map(|(name, why)| format!("; slot {name} was given up: {why}")).collect::<String>();
+            let told = |all, (name, why)| format!("{all}; slot {name} was given up: {why}");
+            let gone = gone.fold(String::new(), told);
             format!("Raven: slot {} is well{gone}", view.running)
         }),
         Verdict::GoodButIll(why) => {

@@ -114,6 +114,12 @@ fn versions_are_three_numbers() {
     }
 }
 
+#[test]
+fn keys_are_lines_of_digits() {
+    let key = "ab".repeat(32);
+    assert_eq!(keys(&format!("# ours\n{key} # 2026\n\nnot a key\nabcd\n{key}\n")), vec![vec![0xab; 32]; 2]);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_looked_at_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {

@@ -372,14 +372,16 @@ fn room(tail: &mut TailClient) -> anyhow::Result<u64> {
     }
 }
 
-fn wait(fds: &mut [PollFd<'_>], longest: Duration) -> anyhow::Result<()> {
+/// Waits for one of `fds`, and not longer.
+pub fn wait(fds: &mut [PollFd<'_>], longest: Duration) -> anyhow::Result<()> {
     match poll(fds, PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO)) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(error) => Err(error).context("poll"),
     }
 }
 
-fn refuse(socket: &OwnedFd, why: &str) {
+/// All that an operator hears who comes at the wrong time.
+pub fn refuse(socket: &OwnedFd, why: &str) {
     let mut lines = Lines::default();
     lines.reply(&Reply::Error(why.to_owned()));
     let _ = lines.send(socket.as_fd());

@@ -15,28 +15,65 @@ use raven_model::hex::hex;
 use raven_model::update::{BundleError, Manifest, PROGRESS, PartName};
 use ring::digest::{Context, SHA256, digest};
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
 const MAGIC: &[u8; 8] = b"RVNTAKEN";
 /// Bytes of a note.
 const NOTE: usize = 8 + 32 + 8 + 32;
-/// So many bytes are written between two syncs.
-const SYNC: u64 = 8 << 20;
+/// So many bytes are written between two syncs; fewer in tests, whose bundles are small.
+const SYNC: u64 = if cfg!(test) { 16 << 10 } else { 8 << 20 };
 /// Read back at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Where a system goes.
-#[derive(Debug)]
-pub struct Place {
-    root: File,
-    hashes: File,
-    /// Memory: header, kernel, initramfs.
-    boot: File,
+/// A partition: a file, or in tests a disk that loses power.
+pub trait Disk {
+    /// Bytes that it has.
+    fn room(&mut self) -> io::Result<u64>;
+    /// Reads all of `bytes`.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
+    /// Writes all of `bytes`; durable after [`sync`](Self::sync).
+    fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// What was written lies on the disk afterwards.
+    fn sync(&mut self) -> io::Result<()>;
+    /// What is read next comes from the disk.
+    fn forget_cache(&self);
 }
 
-impl Place {
+impl Disk for File {
+    fn room(&mut self) -> io::Result<u64> {
+        self.seek(SeekFrom::End(0))
+    }
+
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.read_exact_at(bytes, at)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn forget_cache(&self) {
+        // Of a plain file, as in tests, the kernel may keep what it likes.
+        let _ = posix_fadvise(self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+}
+
+/// Where a system goes.
+#[derive(Debug)]
+pub struct Place<D> {
+    root: D,
+    hashes: D,
+    /// Memory: header, kernel, initramfs.
+    boot: D,
+}
+
+impl Place<File> {
     /// As `ravend` passes them.
     pub fn new(fds: Vec<OwnedFd>) -> anyhow::Result<Self> {
         let mut files = fds.into_iter().map(File::from);
@@ -46,10 +83,10 @@ impl Place {
 }
 
 /// A bundle that is being taken.
-pub struct Take {
+pub struct Take<D> {
     /// What it is.
     pub manifest: Manifest,
-    place: Place,
+    place: Place<D>,
     name: [u8; 32],
     header: u64,
     /// Bytes behind the header that are written.
@@ -63,20 +100,20 @@ pub struct Take {
     checked: (PartName, u64),
 }
 
-impl Take {
+impl<D: Disk> Take<D> {
     /// Looks how much of it the slot holds.
-    pub fn begin(header: &[u8], manifest: Manifest, mut place: Place) -> anyhow::Result<Self> {
+    pub fn begin(header: &[u8], manifest: Manifest, mut place: Place<D>) -> anyhow::Result<Self> {
         for (file, part, kept) in
             [(&mut place.root, PartName::Root, 0), (&mut place.hashes, PartName::Hashes, PROGRESS)]
         {
-            let (room, bytes) = (file.seek(SeekFrom::End(0))?, manifest.part(part).bytes);
+            let (room, bytes) = (file.room()?, manifest.part(part).bytes);
             ensure!(
                 room >= bytes + kept,
                 "the slot's {} has room for {room} bytes, the bundle's has {bytes}",
                 part.name()
             );
         }
-        place.boot.write_all_at(header, 0)?;
+        place.boot.write_at(header, 0)?;
         let name = sha256(header);
         let kept = manifest.offset(PartName::Kernel);
         let noted = read_note(&mut place.hashes, &name)?.min(kept);
@@ -105,7 +142,7 @@ impl Take {
             return Ok(true);
         };
         let mut chunk = vec![0; left.min(self.noted - self.offset).min(CHUNK as u64) as usize];
-        self.file(part).read_exact_at(&mut chunk, at)?;
+        self.file(part).read_at(&mut chunk, at)?;
         self.count(part, at, left, &chunk)?;
         Ok(false)
     }
@@ -126,7 +163,7 @@ impl Take {
             let (part, at, left) = self.manifest.at(self.offset).context("the bundle has bytes behind its end")?;
             let (now, later) = bytes.split_at(bytes.len().min(left as usize));
             let to = at + if part >= PartName::Kernel { self.header + self.before(part) } else { 0 };
-            self.file(part).write_all_at(now, to).with_context(|| format!("writing the slot's {}", part.name()))?;
+            self.file_mut(part).write_at(now, to).with_context(|| format!("writing the slot's {}", part.name()))?;
             self.count(part, at, left, now)?;
             if self.offset - self.synced >= SYNC {
                 self.settle()?;
@@ -140,7 +177,7 @@ impl Take {
     pub fn settle(&mut self) -> anyhow::Result<()> {
         let kept = self.offset.min(self.manifest.offset(PartName::Kernel));
         if kept > self.synced {
-            self.place.root.sync_data().and_then(|()| self.place.hashes.sync_data()).context("syncing the slot")?;
+            self.place.root.sync().and_then(|()| self.place.hashes.sync()).context("syncing the slot")?;
             self.note(kept)?;
         }
         Ok(())
@@ -154,12 +191,11 @@ impl Take {
         }
         if at == 0 {
             self.hash = Context::new(&SHA256);
-            // Of a plain file, as in tests, the kernel may keep what it likes.
-            let _ = posix_fadvise(self.file(part), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+            self.file(part).forget_cache();
         }
         let left = self.manifest.part(part).bytes - at;
         let mut chunk = vec![0; left.min(CHUNK as u64) as usize];
-        self.file(part).read_exact_at(&mut chunk, at)?;
+        self.file(part).read_at(&mut chunk, at)?;
         self.hash.update(&chunk);
         self.checked.1 += chunk.len() as u64;
         if chunk.len() as u64 == left {
@@ -204,7 +240,7 @@ impl Take {
         self.manifest.offset(part) - self.manifest.offset(PartName::Kernel)
     }
 
-    const fn file(&self, part: PartName) -> &File {
+    const fn file(&self, part: PartName) -> &D {
         match part {
             PartName::Root => &self.place.root,
             PartName::Hashes => &self.place.hashes,
@@ -212,22 +248,30 @@ impl Take {
         }
     }
 
+    const fn file_mut(&mut self, part: PartName) -> &mut D {
+        match part {
+            PartName::Root => &mut self.place.root,
+            PartName::Hashes => &mut self.place.hashes,
+            PartName::Kernel | PartName::Initramfs => &mut self.place.boot,
+        }
+    }
+
     fn note(&mut self, offset: u64) -> anyhow::Result<()> {
         let mut note = [&MAGIC[..], &self.name, &offset.to_le_bytes()].concat();
         note.extend(sha256(&note));
         let hashes = &mut self.place.hashes;
-        let at = hashes.seek(SeekFrom::End(0))? - PROGRESS;
-        hashes.write_all_at(&note, at).and_then(|()| hashes.sync_data()).context("noting how far the slot is")?;
+        let at = hashes.room()? - PROGRESS;
+        hashes.write_at(&note, at).and_then(|()| hashes.sync()).context("noting how far the slot is")?;
         (self.synced, self.noted) = (offset, offset);
         Ok(())
     }
 }
 
 /// How far the slot holds the bundle of this name; 0 of another one.
-fn read_note(hashes: &mut File, name: &[u8; 32]) -> anyhow::Result<u64> {
-    let at = hashes.seek(SeekFrom::End(0))? - PROGRESS;
+fn read_note(hashes: &mut impl Disk, name: &[u8; 32]) -> anyhow::Result<u64> {
+    let at = hashes.room()? - PROGRESS;
     let mut note = [0; NOTE];
-    hashes.read_exact_at(&mut note, at)?;
+    hashes.read_at(&mut note, at)?;
     let (said, sum) = note.split_at(NOTE - 32);
     let offset = said.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let right = said.starts_with(MAGIC) && said[8..40] == *name && sum == sha256(said);
@@ -238,5 +282,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod tests;
