@@ -76,7 +76,7 @@ fn status_with(machine: &mut Machine, what: &str, says: impl Fn(&str) -> bool) -
 
 /// Records of syslog in the ring, as the status says.
 fn held(status: &str) -> Option<u64> {
-    let row = status.split("STREAM").nth(1)?.lines().find(|line| line.starts_with("syslog"))?;
+    let row = status.rsplit("STREAM").next()?.lines().find(|line| line.starts_with("syslog"))?;
     row.split_whitespace().nth(2)?.parse().ok()
 }
 
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_ring_is_read_from_the_status() {
-        let status = "PROCESS\nsyslog 1 running\nSTREAM  RATE/s  HELD  LAST SEQ\nsyslog  0.1  17  17  1.0 MiB\n";
+        let status = "LISTENER STREAM\nudp syslog 0 1\nPROCESS\nsyslog 1 running\nSTREAM  RATE/s  HELD  LAST SEQ\nsyslog  0.1  17  17  1.0 MiB\n";
         assert_eq!(held(status), Some(17));
         assert_eq!(held("nothing"), None);
     }
