@@ -46,7 +46,7 @@ impl Appliance {
     }
 
     /// What can be known to fail, before anything changes.
-    pub fn check(&self, config: &Config) -> anyhow::Result<()> {
+    pub fn check(config: &Config) -> anyhow::Result<()> {
         let zone = Path::new(ZONES).join(&config.system.timezone);
         // Without its file a zone is UTC.
         if config.system.timezone != "UTC" && !zone.is_file() {
@@ -71,7 +71,7 @@ impl Appliance {
     }
 
     /// Starts the box anew, or turns it off.
-    pub fn power(&self, action: PowerAction) -> anyhow::Result<()> {
+    pub fn power(action: PowerAction) -> anyhow::Result<()> {
         let verb = match action {
             PowerAction::Reboot => "reboot",
             PowerAction::Off => "poweroff",
@@ -125,7 +125,10 @@ impl Appliance {
 
     /// Keys of each role, and the server while there are any.
     fn ssh(&self, config: &Config) -> anyhow::Result<()> {
-        let keys = |role: OperatorRole| config.access.of(role).ssh_keys.iter().map(|key| format!("{key}\n")).collect();
+        let keys = |role: OperatorRole| {
+            let keys = &config.access.of(role).ssh_keys;
+            keys.iter().fold(String::new(), |all, key| all + key + "\n")
+        };
         let files = OperatorRole::ALL.into_iter().map(|role| (format!("{role}.keys"), keys(role))).collect();
         replace(&self.run.join("raven/ssh"), "", &files)?;
         if self.is_up() {

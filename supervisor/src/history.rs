@@ -26,10 +26,10 @@ struct Entry {
 }
 
 impl Entry {
-    fn named(path: PathBuf) -> Option<Self> {
+    fn named(path: &Path) -> Option<Self> {
         let mut parts = path.file_name()?.to_str()?.strip_suffix(".toml")?.splitn(3, '.');
         let (number, seconds) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some(Self { number, seconds, by: parts.next()?.to_owned(), path: path.clone() })
+        Some(Self { number, seconds, by: parts.next()?.to_owned(), path: path.to_owned() })
     }
 }
 
@@ -42,7 +42,7 @@ impl History {
     /// All of them, the oldest first.
     fn entries(&self) -> anyhow::Result<Vec<Entry>> {
         let files = fs::read_dir(&self.dir).with_context(|| format!("cannot read {}", self.dir.display()))?;
-        let mut entries: Vec<Entry> = files.filter_map(|file| Entry::named(file.ok()?.path())).collect();
+        let mut entries: Vec<Entry> = files.filter_map(|file| Entry::named(&file.ok()?.path())).collect();
         entries.sort_by_key(|entry| entry.number);
         Ok(entries)
     }

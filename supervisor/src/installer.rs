@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -107,8 +107,7 @@ fn start(args: &[&str], said: &File, errors: &File) -> anyhow::Result<Child> {
     let own = std::env::current_exe().context("the path of ravend itself")?;
     let beside = own.with_file_name("raven-install");
     let program = if beside.is_file() { beside } else { PathBuf::from(PROGRAM) };
-    let output =
-        |file: &File| -> anyhow::Result<Stdio> { Ok(Stdio::from(OwnedFd::from(file.as_fd().try_clone_to_owned()?))) };
+    let output = |file: &File| -> anyhow::Result<Stdio> { Ok(Stdio::from(file.as_fd().try_clone_to_owned()?)) };
     Command::new(&program)
         .args(args)
         .env_clear()

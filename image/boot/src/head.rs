@@ -89,7 +89,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// It is damaged or ends early.
-    pub fn next(&mut self) -> Result<Option<Piece>, HeadError> {
+    pub fn piece(&mut self) -> Result<Option<Piece>, HeadError> {
         let mut start = [0; 16];
         self.from.read_exact(&mut start)?;
         let at = u64::from_le_bytes([start[0], start[1], start[2], start[3], start[4], start[5], start[6], start[7]]);
@@ -133,7 +133,7 @@ mod tests {
 
     fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, HeadError> {
         let (mut reader, mut pieces) = (Reader::new(bytes)?, Vec::new());
-        while let Some(piece) = reader.next()? {
+        while let Some(piece) = reader.piece()? {
             pieces.push(piece);
         }
         Ok(pieces)

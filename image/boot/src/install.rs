@@ -50,7 +50,7 @@ pub fn install(
 ) -> Result<(), InstallError> {
     let least = layout::least_disk();
     if sectors * SECTOR < least {
-        return Err(InstallError::Small(sectors * SECTOR >> 20, least >> 20));
+        return Err(InstallError::Small((sectors * SECTOR) >> 20, least >> 20));
     }
     let found = look(medium)?;
     let [root, hashes, head] = &found;
@@ -67,7 +67,7 @@ pub fn install(
     let mut pieces = Reader::new(BufReader::new(medium.by_ref().take(head.bytes)))?;
     let end = part("raven-esp")?.first * SECTOR + mib(layout::ESP_MIB) * SECTOR;
     let mut boot = Vec::new();
-    while let Some(piece) = pieces.next()? {
+    while let Some(piece) = pieces.piece()? {
         report(piece.bytes.len() as u64);
         if piece.at == 0 {
             // Goes with the table, into the same sector.

@@ -57,7 +57,9 @@ fn link_unit(name: &str, link: &Link, vlans: &[&str]) -> String {
     link.addresses.iter().for_each(|address| line("Address", address));
     link.gateways.iter().for_each(|gateway| line("Gateway", gateway));
     link.dns.iter().for_each(|server| line("DNS", server));
-    vlans.iter().for_each(|vlan| line("VLAN", vlan));
+    for vlan in vlans {
+        line("VLAN", vlan);
+    }
     // Neighbours are heard, and nothing is said to them. An address stays when the cable is out: it may come back.
     unit.push_str("LLDP=yes\nEmitLLDP=no\nLLMNR=no\nMulticastDNS=no\nConfigureWithoutCarrier=no\n");
     unit.push_str("\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes\n");

@@ -1,6 +1,7 @@
 //! What operators' programs ask, on the control socket.
 
 use super::{Supervisor, Token, event};
+use crate::appliance::Appliance;
 use crate::installer::Installer;
 use crate::operator::{CLIENTS_MAX, Client};
 use crate::slots::Job;
@@ -112,12 +113,10 @@ impl Supervisor {
                 let outcome = self.logins.set(&self.program, *role, password);
                 (outcome.map_or_else(|e| refused(&e), |()| Response::Done), None)
             }
+            Request::Power { .. } if self.appliance.is_none() => (Response::Refused(vec![NO_BOX.to_owned()]), None),
             Request::Power { action } => {
-                let Some(appliance) = &self.appliance else {
-                    return (Response::Refused(vec![NO_BOX.to_owned()]), None);
-                };
                 tracing::warn!(by = %role, "{action:?}");
-                (appliance.power(*action).map_or_else(|e| refused(&e), |()| Response::Done), None)
+                (Appliance::power(*action).map_or_else(|e| refused(&e), |()| Response::Done), None)
             }
             Request::Disks | Request::Install { .. } if !is_live() => {
                 (Response::Refused(vec![NO_MEDIUM.to_owned()]), None)

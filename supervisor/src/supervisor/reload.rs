@@ -2,6 +2,7 @@
 
 use super::workers::listener_fds;
 use super::{Supervisor, Token, event};
+use crate::appliance::Appliance;
 use crate::fdstore::{self, Stored};
 use crate::{configure, durable};
 use raven_model::config::Config;
@@ -133,7 +134,7 @@ impl Supervisor {
     fn enforce(&mut self, config: Box<Config>) -> Changed {
         let mut changes = self.config.diff(&config);
         let whole = |error: anyhow::Error| vec![format!("{error:#}"), "nothing was changed".to_owned()];
-        self.appliance.as_ref().map_or(Ok(()), |appliance| appliance.check(&config)).map_err(whole)?;
+        self.appliance.as_ref().map_or(Ok(()), |_| Appliance::check(&config)).map_err(whole)?;
         let secrets = self.read_secrets(&config).map_err(whole)?;
         self.rebind(&config).map_err(whole)?;
         self.config = config;

@@ -209,7 +209,7 @@ fn links_are_watched_as_the_kernel_tells_of_them() {
         eventually(&format!("eth0: {state}, {cause}"), || {
             let link = link();
             link["name"] == "eth0" && link["state"] == state && link["cause"] == cause
-        })
+        });
     };
     is("up", "");
     assert!(link()["addresses"].to_string().contains("192.0.2.1/24"));

@@ -66,7 +66,6 @@ impl Step {
                     Err(failure) => Self::Erase { disk, error: Some(failure.to_string().replace('\n', "; ")) },
                 }
             }
-            (Self::Disks(_) | Self::Erase { .. }, _) => Self::Begin,
             (Self::Writing(progress), Answer::Option(0)) if progress.finished => {
                 act.done(
                     |appliance| appliance.power(Power::Reboot),
@@ -74,7 +73,7 @@ impl Step {
                 );
                 return None;
             }
-            (Self::Writing(Progress { failed: Some(_), .. }), _) => Self::Begin,
+            (Self::Disks(_) | Self::Erase { .. } | Self::Writing(Progress { failed: Some(_), .. }), _) => Self::Begin,
             (Self::Writing(_), _) => Self::Writing(act.appliance.installed().ok().flatten().unwrap_or_default()),
         };
         Some(Dialog::Install(next))
@@ -105,17 +104,13 @@ fn writing_question(progress: &Progress) -> Question {
         let text = format!("Raven is on {disk}. Take the medium out when the screen is dark.");
         return Question::choice("Installed", &[&text], &["Start from the disk now"]);
     }
-    match failed {
-        Some(why) => {
-            let text = format!("Nothing can be started from {disk}: {why}");
-            Question::choice("Not installed", &[&text], &["Go back"])
-        }
-        None => {
-            let share = if *total == 0 { 0 } else { done * 100 / total };
-            let text = format!("{share} % of {} written to {disk}", ByteCount(*total));
-            Question::choice("Installing", &[&text], &["Show again"])
-        }
+    if let Some(why) = failed {
+        let text = format!("Nothing can be started from {disk}: {why}");
+        return Question::choice("Not installed", &[&text], &["Go back"]);
     }
+    let share = if *total == 0 { 0 } else { done * 100 / total };
+    let text = format!("{share} % of {} written to {disk}", ByteCount(*total));
+    Question::choice("Installing", &[&text], &["Show again"])
 }
 
 /// `vda, 4GiB, Example Disk`.
