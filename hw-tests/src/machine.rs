@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
+/// How long an emulated box may take to draw a page on its serial line.
+const DRAWING: Duration = Duration::from_secs(4);
+
 /// What the box must not say while something else is waited for.
 const NEVER: [&str; 4] = ["raven-init: FAILED", "Kernel panic", "emergency mode", "grub rescue>"];
 
@@ -93,6 +96,22 @@ impl Lab {
 
     /// Turns a box on that has more disks, to read only.
     pub fn start_with(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf]) -> Result<Machine> {
+        self.begin(firmware, medium, more, None)
+    }
+
+    /// Turns a box on that has a disk beside what it starts from.
+    pub fn start_beside(&mut self, firmware: Firmware, medium: &Medium, disk: &Path) -> Result<Machine> {
+        self.begin(firmware, medium, &[], Some(disk))
+    }
+
+    /// A new disk of so many GiB.
+    pub fn empty_disk(&self, gib: u64) -> Result<PathBuf> {
+        let to = self.work.path().join("empty");
+        fs::File::create(&to)?.set_len(gib << 30)?;
+        Ok(to)
+    }
+
+    fn begin(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf], disk: Option<&Path>) -> Result<Machine> {
         self.starts += 1;
         let work = self.work.path();
         let log = self.out.join(format!("{}-{}.log", self.name, self.starts));
@@ -105,6 +124,10 @@ impl Lab {
         for (n, disk) in more.iter().enumerate() {
             qemu.arg("-drive").arg(format!("if=none,id=more{n},format=raw,readonly=on,file={}", disk.display()));
             qemu.arg("-device").arg(format!("virtio-blk-pci,drive=more{n}"));
+        }
+        if let Some(disk) = disk {
+            qemu.arg("-drive").arg(format!("if=none,id=beside,format=raw,file={}", disk.display()));
+            qemu.args(["-device", "virtio-blk-pci,drive=beside"]);
         }
         qemu.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=on", serial.display()));
         qemu.args(["-serial", "chardev:line", "-qmp"]).arg(format!("unix:{},server=on,wait=off", monitor.display()));
@@ -151,6 +174,20 @@ impl Machine {
         let before = self.serial.expect(what, &[], PATIENCE)?;
         println!("  {:6.1} s  {what}", self.began.elapsed().as_secs_f64());
         Ok(before)
+    }
+
+    /// Has the console draw all of its page anew until it shows `what`; returns the page's text, rows in a row.
+    pub fn shows(&mut self, what: &str) -> Result<String> {
+        let began = Instant::now();
+        loop {
+            self.serial.send("\x0c")?;
+            let page = self.serial.said_in(DRAWING)?;
+            if page.contains(what) {
+                println!("  {:6.1} s  shows {what}", self.began.elapsed().as_secs_f64());
+                return Ok(page);
+            }
+            ensure!(began.elapsed() < PATIENCE, "the console does not show `{what}`; it shows:\n{page}");
+        }
     }
 
     /// Types on the serial line.

@@ -20,7 +20,7 @@ pub struct Outcome {
 
 type Scenario = fn(&mut Lab) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("disk-bios", |lab| disk(lab, Firmware::Bios)),
     ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
     ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
@@ -29,6 +29,8 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("iso-uefi-cd", |lab| live(lab, Firmware::Uefi, Medium::Cd)),
     ("iso-uefi-usb", |lab| live(lab, Firmware::Uefi, Medium::Usb)),
     ("iso-uefi-virtual", |lab| live(lab, Firmware::Uefi, Medium::Virtual)),
+    ("install-bios", |lab| install(lab, Firmware::Bios)),
+    ("install-uefi", |lab| install(lab, Firmware::Uefi)),
     ("update", updates::good),
     ("update-altered", updates::altered),
     ("update-init", |lab| updates::broken(lab, Broken::Init, "before any service started")),
@@ -63,15 +65,37 @@ fn live(lab: &mut Lab, firmware: Firmware, medium: fn(std::path::PathBuf) -> Med
     machine.power_off()
 }
 
-/// Somebody presses Enter at the serial line; what is shown.
-pub fn answers(machine: &mut Machine) -> Result<String> {
-    machine.expect("press Enter for the status of this box")?;
-    machine.send("\r")?;
-    let status = machine.expect("press Enter for the status of this box")?;
-    for word in ["syslog", "store"] {
-        ensure!(status.contains(word), "the status says nothing of {word}:\n{status}");
+/// The console is on the serial line, and the box has an address.
+fn answers(machine: &mut Machine) -> Result<()> {
+    machine.expect("Telemetry appliance")?;
+    let page = machine.shows("10.0.2.15/24")?;
+    ensure!(page.contains("Enter: set up this box"), "a new box is not to be set up:\n{page}");
+    ensure!(page.contains("OK: nothing is wrong"), "something is wrong:\n{page}");
+    Ok(())
+}
+
+/// From the medium to an empty disk, by the keys of somebody who takes what is offered; then from the disk.
+fn install(lab: &mut Lab, firmware: Firmware) -> Result<()> {
+    let disk = lab.empty_disk(4)?;
+    let mut machine = lab.start_beside(firmware, &Medium::Cd(lab.iso()), &disk)?;
+    machine.expect("Telemetry appliance")?;
+    machine.shows("Enter: set up this box")?;
+    for (keys, shown) in [
+        ("\r", "Raven runs from its medium"),
+        ("\r", "Install to which disk?"),
+        ("\r", "Is this the disk?"),
+        ("vda\r", "Raven is on vda"),
+    ] {
+        machine.send(keys)?;
+        machine.shows(shown)?;
     }
-    Ok(status)
+    machine.screenshot("installed")?;
+    machine.power_off()?;
+    let mut machine = lab.start(firmware, &Medium::Disk(disk))?;
+    machine.expect("Raven: starting slot A, tries left: 2")?;
+    machine.expect("raven-init: starting the root of slot A")?;
+    answers(&mut machine)?;
+    machine.power_off()
 }
 
 /// Runs the named scenarios, or all, one after the other; logs and pictures go to `out`.

@@ -50,6 +50,16 @@ impl Serial {
         }
     }
 
+    /// What is said in so much time, and nothing of before.
+    pub fn said_in(&mut self, time: Duration) -> Result<String> {
+        self.heard.clear();
+        let began = Instant::now();
+        while began.elapsed() < time {
+            self.hear()?;
+        }
+        Ok(plain(&self.heard))
+    }
+
     /// Types.
     pub fn send(&mut self, keys: &str) -> Result<()> {
         Ok(self.line.write_all(keys.as_bytes())?)

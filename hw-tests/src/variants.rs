@@ -97,15 +97,17 @@ impl Built {
         })
     }
 
-    /// The built system, with something to do once it is well, one command after the other.
-    pub fn that_does(&self, commands: &[&str]) -> Result<System> {
-        self.changed("does", |tree| {
+    /// The built system under a name, with something to do once it is well, one command after the other, at its first
+    /// start.
+    pub fn that_does(&self, name: &str, commands: &[&str]) -> Result<System> {
+        self.changed(name, |tree| {
             let units = tree.join("etc/systemd/system");
             let commands = commands.iter().fold(String::new(), |all, command| all + "ExecStart=-" + command + "\n");
-            // What it prints makes the file that keeps it from doing it again.
+            // The file keeps it from doing it again.
             let unit = format!(
-                "[Unit]\nAfter=raven-slot-good.service\nConditionPathExists=!/data/done\n[Service]\nType=oneshot\n\
-                 {commands}StandardOutput=append:/data/done\nStandardError=journal+console\n"
+                "[Unit]\nAfter=raven-slot-good.service\nConditionPathExists=!/data/{name}\n[Service]\nType=oneshot\n\
+                 ExecStart=/usr/bin/touch /data/{name}\n{commands}StandardOutput=journal+console\n\
+                 StandardError=journal+console\n"
             );
             fs::write(units.join("raven-test.service"), unit)?;
             let wants = units.join("multi-user.target.wants");
