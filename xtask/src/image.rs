@@ -10,6 +10,7 @@ use std::process::Command;
 pub fn run(mut args: Args) -> Result<()> {
     let (fresh, twice) = (args.flag("--fresh"), args.flag("--twice"));
     let profile = args.option("--profile")?.unwrap_or_else(|| "release".to_owned());
+    let built: Option<PathBuf> = args.option("--bin-dir")?;
     let (key, new_key): (Option<PathBuf>, Option<PathBuf>) = (args.option("--key")?, args.option("--new-key")?);
     args.end()?;
     if let Some(path) = new_key {
@@ -18,8 +19,10 @@ pub fn run(mut args: Args) -> Result<()> {
         return Ok(());
     }
     apt::install(&apt::IMAGE)?;
-    let programs = build::programs(&profile)?;
-    build::boot_programs(&profile)?;
+    let programs = match built {
+        Some(folder) => build::in_folder(&folder)?,
+        None => build::programs(&profile).and_then(|programs| build::boot_programs(&profile).map(|()| programs))?,
+    };
     let order = raven_image::Order {
         sources: build::root().to_owned(),
         programs,
