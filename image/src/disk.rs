@@ -45,10 +45,10 @@ pub fn build(system: &System, to: &Path) -> Result<()> {
     Ok(disk.sync_all()?)
 }
 
-/// What the medium carries of a disk: the boot loader and the EFI system partition, cut out of a disk image.
-pub fn head(image: &Path, to: &Path) -> Result<()> {
+/// Appends what the medium carries of a disk: the boot loader and the EFI system partition, cut out of a disk image.
+pub fn append_head(image: &Path, to: &Path) -> Result<()> {
     let mut disk = File::open(image).with_context(|| format!("cannot read {}", image.display()))?;
-    let mut head = head::Writer::new(io::BufWriter::new(File::create(to)?))?;
+    let mut head = head::Writer::new(io::BufWriter::new(File::options().append(true).open(to)?))?;
     let mut boot = [0; 440];
     disk.read_exact(&mut boot)?;
     head.add(0, &boot)?;
@@ -58,7 +58,10 @@ pub fn head(image: &Path, to: &Path) -> Result<()> {
         disk.read_exact(&mut bytes)?;
         head.add(partition.first * SECTOR, &bytes)?;
     }
-    Ok(head.finish()?)
+    head.finish()?;
+    // A partition is made of whole sectors, of which a CD's are the largest.
+    let len = fs::metadata(to)?.len().next_multiple_of(2048);
+    Ok(File::options().write(true).open(to)?.set_len(len)?)
 }
 
 /// Every disk from one image has the same identities, and every image its own: they follow from what is in it.

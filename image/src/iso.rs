@@ -4,12 +4,10 @@
 
 use crate::{Order, System, disk, grub, run};
 use anyhow::Result;
-use raven_boot::gpt;
+use raven_boot::{gpt, layout};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-const EFI_BYTES: u64 = 4 << 20;
 
 /// Writes the medium; it carries the head of the disk image `image`, for installation.
 pub fn build(system: &System, order: &Order, image: &Path, to: &Path) -> Result<()> {
@@ -24,8 +22,12 @@ pub fn build(system: &System, order: &Order, image: &Path, to: &Path) -> Result<
     fs::copy(&system.initramfs, tree.join("raven/initramfs"))?;
     fs::copy(grub::image(grub::Start::BiosCd, &marker, work.path())?, tree.join("raven/eltorito.img"))?;
     let efi = grub::image(grub::Start::Efi, &marker, work.path())?;
-    let efi =
-        disk::fat(&work.path().join("efi"), EFI_BYTES, &["/EFI", "/EFI/BOOT"], &[(efi, "/EFI/BOOT/BOOTX64.EFI")])?;
+    let efi = disk::fat(
+        &work.path().join("efi"),
+        layout::MEDIUM_EFI,
+        &["/EFI", "/EFI/BOOT"],
+        &[(efi, "/EFI/BOOT/BOOTX64.EFI")],
+    )?;
     let mut make = Command::new("xorriso");
     make.env("SOURCE_DATE_EPOCH", order.epoch.to_string())
         .args(["-as", "mkisofs", "-quiet", "-V", "RAVEN", "-R", "-J"]);
@@ -33,14 +35,10 @@ pub fn build(system: &System, order: &Order, image: &Path, to: &Path) -> Result<
     make.args(["--set_all_file_dates", &format!("={}", order.epoch), "-o"]).arg(to);
     make.args(["--grub2-mbr", "/usr/lib/grub/i386-pc/boot_hybrid.img", "--mbr-force-bootable"]);
     make.args(["-partition_offset", "16", "-appended_part_as_gpt"]);
-    let head = work.path().join("head");
-    disk::head(image, &head)?;
-    for (number, kind, file) in [
-        ("2", gpt::ESP, &efi),
-        ("3", gpt::ROOT, &system.root),
-        ("4", gpt::HASHES, &system.hashes),
-        ("5", gpt::HEAD, &head),
-    ] {
+    disk::append_head(image, &efi)?;
+    for (number, kind, file) in
+        [("2", gpt::ESP, &efi), ("3", gpt::ROOT, &system.root), ("4", gpt::HASHES, &system.hashes)]
+    {
         make.args(["-append_partition", number, &kind.to_string()]).arg(file);
     }
     make.args(["-c", "/raven/boot.cat", "-b", "raven/eltorito.img", "-no-emul-boot", "-boot-load-size", "4"]);

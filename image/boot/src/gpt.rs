@@ -18,8 +18,6 @@ pub const ROOT: Guid = Guid(0xdd50_82e3_6205_474a_aa85_f736_3caa_ed2f);
 pub const HASHES: Guid = Guid(0x21e6_532d_d054_4ea6_97c0_7d46_2c3f_789a);
 /// Configuration, ring, identity.
 pub const DATA: Guid = Guid(0x9b4d_32b1_5f42_418c_8540_8444_eac0_67e8);
-/// What the installation medium carries of a disk's head.
-pub const HEAD: Guid = Guid(0x5b1f_36f0_8a4e_4c0d_9d53_6f2a_71c4_e80b);
 
 /// Sectors that the table takes at each end of the disk, the protective MBR in front apart.
 pub const TABLE_SECTORS: u64 = 33;

@@ -101,7 +101,10 @@ fn look(medium: &mut (impl Read + Seek)) -> Result<[Place; 3], InstallError> {
         let found = partitions.iter().find(|p| p.kind == kind).ok_or(InstallError::Lacks(what))?;
         Ok(Place { at: found.first * SECTOR, bytes: found.sectors * SECTOR })
     };
-    Ok([place(gpt::ROOT, "root")?, place(gpt::HASHES, "hash tree")?, place(gpt::HEAD, "boot loader")?])
+    let mut head = place(gpt::ESP, "boot loader")?;
+    head.at += layout::MEDIUM_EFI;
+    head.bytes = head.bytes.checked_sub(layout::MEDIUM_EFI).ok_or(InstallError::Lacks("boot loader"))?;
+    Ok([place(gpt::ROOT, "root")?, place(gpt::HASHES, "hash tree")?, head])
 }
 
 /// What was on the disk is not found again: neither its tables nor a file system where ours will lie.
@@ -162,7 +165,7 @@ mod tests {
         let parts = [
             part(gpt::ROOT, 2048, 4096),
             part(gpt::HASHES, 8192, 64),
-            part(gpt::HEAD, 16384, (head.len() as u64).div_ceil(SECTOR)),
+            part(gpt::ESP, 16384, mib(4) + (head.len() as u64).div_ceil(SECTOR)),
         ];
         let table = gpt::write(Guid(2), 32768, &parts);
         let mut file = tempfile::tempfile().unwrap();
@@ -170,7 +173,7 @@ mod tests {
         put(&mut file, 0, &table.front).unwrap();
         put(&mut file, 2048 * SECTOR, &vec![1; 4096 * 512]).unwrap();
         put(&mut file, 8192 * SECTOR, &vec![2; 64 * 512]).unwrap();
-        put(&mut file, 16384 * SECTOR, head).unwrap();
+        put(&mut file, (16384 + mib(4)) * SECTOR, head).unwrap();
         file
     }
 

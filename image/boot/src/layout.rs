@@ -11,6 +11,10 @@ pub const SLOT_MIB: u64 = 192;
 /// More than a hash tree of a full slot (1/127 of it).
 pub const HASHES_MIB: u64 = 4;
 
+/// On the installation medium: bytes of the file system in its EFI system partition, behind which lies the
+/// [head](crate::head) (a medium written by xorriso has room for no partition of its own).
+pub const MEDIUM_EFI: u64 = 4 << 20;
+
 /// Sectors of the least data partition that a box begins with.
 const DATA_SECTORS: u64 = mib(256);
 
