@@ -94,7 +94,8 @@ pub fn reached(socket: &Path) -> Result<UnixStream> {
     }
 }
 
-/// Text without carriage returns and without the sequences that move a cursor or choose colours (ECMA-48: CSI).
+/// Text without carriage returns and without the sequences that choose colours and the like (ECMA-48: CSI); one that moves
+/// the cursor is a space, since spaces between words are not drawn.
 pub fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut plain = String::with_capacity(text.len());
@@ -104,7 +105,9 @@ pub fn plain(bytes: &[u8]) -> String {
             '\r' => {}
             '\x1b' if chars.peek() == Some(&'[') => {
                 chars.next();
-                chars.by_ref().find(|c| ('@'..='~').contains(c));
+                if chars.by_ref().find(|c| ('@'..='~').contains(c)) == Some('H') {
+                    plain.push(' ');
+                }
             }
             c => plain.push(c),
         }

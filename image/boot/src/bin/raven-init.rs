@@ -217,11 +217,13 @@ fn name_partitions(disk: &str) -> Outcome<()> {
     fs::write("/run/udev/rules.d/61-raven.rules", rules).map_err(|e| e.to_string())
 }
 
-/// From the medium `/data` is memory and mounted already; systemd must not look for the partition of an installed box.
+/// From the medium `/data` is memory and mounted already; systemd must not look for the partitions of an installed box.
 fn nothing_to_wait_for() -> Outcome<()> {
     let unit = "[Unit]\nDescription=Raven: in memory\n[Mount]\nWhat=tmpfs\nWhere=/data\nType=tmpfs\n";
     fs::create_dir_all("/run/systemd/system").map_err(|e| e.to_string())?;
-    fs::write("/run/systemd/system/data.mount", unit).map_err(|e| e.to_string())
+    fs::write("/run/systemd/system/data.mount", unit).map_err(|e| e.to_string())?;
+    // It would wait for the EFI system partition to say something about a slot.
+    std::os::unix::fs::symlink("/dev/null", "/run/systemd/system/raven-slot-started.service").map_err(|e| e.to_string())
 }
 
 fn switch(medium: Medium) -> Outcome<Infallible> {
