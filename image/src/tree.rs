@@ -5,7 +5,7 @@ use crate::modules::Modules;
 use crate::packages::Packages;
 use crate::recipe::Recipe;
 use crate::{Order, run};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -118,8 +118,20 @@ fn users_and_units(at: &Path) -> Result<()> {
         command
     };
     run::must(&mut inside("systemd-sysusers"))?;
+    users_are_made(at)?;
     run::must(inside("systemctl").args(["preset-all", "--preset-mode=full"]))?;
     run::must(inside("ldconfig").arg("-X").arg("-C").arg("/etc/ld.so.cache"))?;
+    Ok(())
+}
+
+/// systemd-sysusers passes over what it does not understand, and ends well.
+fn users_are_made(at: &Path) -> Result<()> {
+    let (wanted, made) = (at.join("usr/lib/sysusers.d/raven.conf"), at.join("etc/passwd"));
+    let made = fs::read_to_string(made)?;
+    for line in fs::read_to_string(wanted)?.lines().filter(|line| line.starts_with('u')) {
+        let name = line.split_whitespace().nth(1).unwrap_or_default();
+        ensure!(made.lines().any(|user| user.split(':').next() == Some(name)), "systemd-sysusers did not make {name}");
+    }
     Ok(())
 }
 
@@ -209,6 +221,19 @@ mod tests {
         let left = files(root.path()).unwrap();
         let left: Vec<_> = left.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(left, ["bashful", "pear"]);
+    }
+
+    #[test]
+    fn a_user_that_was_not_made_fails_the_build() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("usr/lib/sysusers.d")).unwrap();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("usr/lib/sysusers.d/raven.conf"), "# all\nu! raven-a 7 \"a\"\ng raven-g 8\n")
+            .unwrap();
+        fs::write(root.path().join("etc/passwd"), "raven-ab:x:9:9::/:\n").unwrap();
+        assert!(users_are_made(root.path()).unwrap_err().to_string().contains("raven-a"));
+        fs::write(root.path().join("etc/passwd"), "raven-a:x:7:7::/:\n").unwrap();
+        users_are_made(root.path()).unwrap();
     }
 
     #[test]
