@@ -4,11 +4,11 @@ use anyhow::{Context, bail};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use raven_jail::memory::memfd;
 use raven_model::install::{Disk, Progress};
 
 const PROGRAM: &str = "/usr/lib/raven/raven-install";
@@ -36,7 +36,7 @@ struct Running {
 impl Installer {
     /// The disks of the box.
     pub fn disks() -> anyhow::Result<Vec<Disk>> {
-        let said = File::from(memfd("raven-disks", 0)?);
+        let said = scratch()?;
         let mut child = start(&["list"], &said, &said)?;
         let end = Instant::now() + PATIENCE;
         let status = loop {
@@ -71,7 +71,7 @@ impl Installer {
         if typed != disk {
             bail!("to confirm that all on it is lost, type its name: {disk}");
         }
-        let (said, errors) = (File::from(memfd("raven-said", 0)?), File::from(memfd("raven-errors", 0)?));
+        let (said, errors) = (scratch()?, scratch()?);
         let path = Path::new("/dev").join(disk);
         let child = start(&[MEDIUM, &path.to_string_lossy()], &said, &errors)?;
         tracing::warn!(disk, "installing");
@@ -101,6 +101,13 @@ impl Installer {
         }
         self.last.clone()
     }
+}
+
+/// A file without a name, for what a program says while nobody reads it.
+fn scratch() -> anyhow::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(nix::libc::O_TMPFILE).mode(0o600);
+    options.open("/run").context("/run: no room for what raven-install says")
 }
 
 fn start(args: &[&str], said: &File, errors: &File) -> anyhow::Result<Child> {
