@@ -1,13 +1,14 @@
 //! What `ravend` has done about slots, by the one program that it runs beside its workers: `raven-slot`, as root, with one
 //! of the three verbs below. Nothing is waited for: the program's end is looked for at each turn of the event loop.
 
+use crate::durable;
 use anyhow::{Context, bail};
 use nix::unistd::dup;
 use raven_jail::memory::{memfd, reopen_read_only};
 use raven_model::update::{BOOT_MAX, FIXED, MANIFEST_MAX, Slots};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -192,12 +193,7 @@ fn text(from: Option<impl io::Read>) -> io::Result<String> {
 pub fn note_before(data: &Path, report: &str) -> anyhow::Result<()> {
     let folder = data.join("update");
     fs::create_dir_all(&folder)?;
-    let (new, path) = (folder.join("before.json.new"), folder.join("before.json"));
-    let mut file = File::create(&new)?;
-    file.write_all(report.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    Ok(File::open(&folder)?.sync_all()?)
+    durable::write_private(&folder.join("before.json"), report)
 }
 
 /// What [`note_before`] kept.
