@@ -7,27 +7,20 @@ mod firewall;
 mod network;
 
 use crate::durable;
+use crate::program::run;
 use anyhow::{Context, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use raven_jail::memory::memfd_of;
 use raven_model::config::Config;
 use raven_model::control::PowerAction;
 use raven_model::table::OperatorRole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// The programs that are started, and no others.
 const NFT: &str = "/usr/sbin/nft";
 const NETWORKCTL: &str = "/usr/bin/networkctl";
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
-
-/// Longest that one of them may take: all of them together stay below the watchdog's 30 s.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 const ZONES: &str = "/usr/share/zoneinfo";
@@ -53,13 +46,14 @@ impl Appliance {
             bail!("system.timezone: there is no time zone `{}`", config.system.timezone);
         }
         run(NFT, &["-c", "-f", "-"], firewall::rules(config).as_bytes())
-            .context("the firewall would not take its rules")
+            .context("the firewall would not take its rules")?;
+        Ok(())
     }
 
     /// Puts all of it into force. What fails is told and keeps nothing else from being done.
     pub fn put(&self, config: &Config) -> Vec<String> {
         let parts: [(&str, anyhow::Result<()>); 6] = [
-            ("firewall", run(NFT, &["-f", "-"], firewall::rules(config).as_bytes())),
+            ("firewall", run(NFT, &["-f", "-"], firewall::rules(config).as_bytes()).map(drop)),
             ("network", self.network(config)),
             ("name servers", self.name_servers(config)),
             ("name of the box", fs::write(HOSTNAME, hostname(&config.site.name)).map_err(anyhow::Error::from)),
@@ -76,7 +70,7 @@ impl Appliance {
             PowerAction::Reboot => "reboot",
             PowerAction::Off => "poweroff",
         };
-        run(SYSTEMCTL, &["--no-block", verb], b"")
+        run(SYSTEMCTL, &["--no-block", verb], b"").map(drop)
     }
 
     /// Units of systemd-networkd, which reads them anew when it runs already.
@@ -182,53 +176,6 @@ fn replace(dir: &Path, prefix: &str, files: &BTreeMap<String, String>) -> anyhow
     Ok((changed || !gone.is_empty(), gone.into_iter().collect()))
 }
 
-/// Runs a program to its end; what it says on standard error is why it failed.
-fn run(program: &str, args: &[&str], input: &[u8]) -> anyhow::Result<()> {
-    let name = || format!("{program} {}", args.join(" "));
-    let mut child = Command::new(program)
-        .args(args)
-        .env_clear()
-        .stdin(Stdio::from(memfd_of("raven-input", input)?))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {}", name()))?;
-    let mut said = Vec::new();
-    let mut errors = child.stderr.take().context("no standard error")?;
-    let end = Instant::now() + PATIENCE;
-    // It ends by closing its standard error, whatever it has to say.
-    let ended = loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::new(errors.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
-            Ok(0) => break false,
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) => {
-                let mut chunk = [0; 4096];
-                match errors.read(&mut chunk)? {
-                    0 => break true,
-                    n if said.len() < 64 << 10 => said.extend_from_slice(&chunk[..n]),
-                    _ => {}
-                }
-            }
-        }
-    };
-    if !ended {
-        child.kill()?;
-    }
-    let status = child.wait()?;
-    let said = String::from_utf8_lossy(&said);
-    let said = said.trim().lines().next().unwrap_or("it said nothing");
-    if !ended {
-        bail!("{} did not end within {} s", name(), PATIENCE.as_secs());
-    }
-    if !status.success() {
-        bail!("{}: {said}", name());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -244,16 +191,6 @@ mod tests {
         assert_eq!(put(&["10-raven-a", "10-raven-b"]), (false, vec![]));
         assert_eq!(put(&["10-raven-b"]), (true, vec!["10-raven-a".to_owned()]));
         assert!(dir.path().join("80-dhcp.network").exists() && !dir.path().join("10-raven-a").exists());
-    }
-
-    #[test]
-    fn a_program_that_fails_says_why_and_one_that_hangs_is_ended() {
-        assert!(run("/bin/true", &[], b"").is_ok());
-        let error = run("/bin/ls", &["/nowhere"], b"").unwrap_err().to_string();
-        assert!(error.starts_with("/bin/ls /nowhere: ") && error.contains("No such file"), "{error}");
-        assert!(run("/nowhere", &[], b"").unwrap_err().to_string().contains("cannot start"));
-        let error = run("/bin/sleep", &["60"], b"").unwrap_err().to_string();
-        assert_eq!(error, "/bin/sleep 60 did not end within 3 s");
     }
 
     #[test]

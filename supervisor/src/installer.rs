@@ -1,20 +1,17 @@
 //! Installation from the medium, by `raven-install`: it is started, and what it says is passed on as it came.
 
+use crate::program::{ours, run};
 use anyhow::{Context, bail};
+use raven_model::install::{Disk, Progress};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use raven_model::install::{Disk, Progress};
-
-const PROGRAM: &str = "/usr/lib/raven/raven-install";
+const PROGRAM: &str = "raven-install";
 const MEDIUM: &str = "/dev/raven/disk";
-/// How long the list of disks may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Of what it says, the last so many bytes are looked at: more than a line has.
 const LAST: u64 = 4096;
 
@@ -36,24 +33,7 @@ struct Running {
 impl Installer {
     /// The disks of the box.
     pub fn disks() -> anyhow::Result<Vec<Disk>> {
-        let said = scratch()?;
-        let mut child = start(&["list"], &said, &said)?;
-        let end = Instant::now() + PATIENCE;
-        let status = loop {
-            match child.try_wait()? {
-                Some(status) => break status,
-                None if Instant::now() > end => {
-                    child.kill()?;
-                    child.wait()?;
-                    bail!("the disks do not answer");
-                }
-                None => std::thread::sleep(Duration::from_millis(5)),
-            }
-        };
-        let text = all(said)?;
-        if !status.success() {
-            bail!("{}", text.trim());
-        }
+        let text = run(ours(PROGRAM)?, &["list"], b"")?;
         serde_json::from_str(&text).context("raven-install said something else than disks")
     }
 
@@ -111,9 +91,7 @@ fn scratch() -> anyhow::Result<File> {
 }
 
 fn start(args: &[&str], said: &File, errors: &File) -> anyhow::Result<Child> {
-    let own = std::env::current_exe().context("the path of ravend itself")?;
-    let beside = own.with_file_name("raven-install");
-    let program = if beside.is_file() { beside } else { PathBuf::from(PROGRAM) };
+    let program = ours(PROGRAM)?;
     let output = |file: &File| -> anyhow::Result<Stdio> { Ok(Stdio::from(file.as_fd().try_clone_to_owned()?)) };
     Command::new(&program)
         .args(args)

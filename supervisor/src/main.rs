@@ -19,6 +19,7 @@ mod listeners;
 mod log;
 mod logins;
 mod operator;
+mod program;
 mod secrets;
 mod slots;
 mod status;

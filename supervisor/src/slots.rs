@@ -2,6 +2,7 @@
 //! of the three verbs below. Nothing is waited for: the program's end is looked for at each turn of the event loop.
 
 use crate::durable;
+use crate::program::ours;
 use anyhow::{Context, bail};
 use nix::unistd::dup;
 use raven_jail::memory::{memfd, reopen_read_only};
@@ -14,8 +15,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where `raven-slot` lies on the box; beside `ravend` goes first.
-const PROGRAM: &str = "/usr/lib/raven/raven-slot";
 /// It mounts, writes 15 MiB and syncs, perhaps on a USB stick.
 const PATIENCE: Duration = Duration::from_mins(4);
 /// Of its answer, bytes.
@@ -117,9 +116,7 @@ impl SlotKeeper {
     }
 
     fn start(&mut self, job: Job) -> anyhow::Result<Running> {
-        let own = std::env::current_exe().context("the path of ravend itself")?;
-        let beside = own.with_file_name("raven-slot");
-        let program = if beside.is_file() { beside } else { PathBuf::from(PROGRAM) };
+        let program = ours("raven-slot")?;
         let input = match (job, &self.boot) {
             // With an offset of its own: the role moved the one that it has.
             (Job::Stage, Some(boot)) => Stdio::from(reopen_read_only(boot)?),
