@@ -70,7 +70,8 @@ fn answers(machine: &mut Machine) -> Result<()> {
     machine.expect("Telemetry appliance")?;
     let page = machine.shows("10.0.2.15/24")?;
     ensure!(page.contains("Enter: set up this box"), "a new box is not to be set up:\n{page}");
-    ensure!(page.contains("OK: nothing is wrong"), "something is wrong:\n{page}");
+    // What was wrong before the first address may stand for a moment.
+    machine.shows("OK: nothing is wrong")?;
     Ok(())
 }
 
