@@ -111,8 +111,12 @@ impl Supervisor {
         let old = self.config.clone();
         let mut changes = self.enforce(config)?;
         let back_to = confirm.and(before.as_ref().ok()).copied();
-        let kept = self.history.expect(back_to).and_then(|()| new.map_or(Ok(()), durable::Prepared::commit));
-        if let Err(error) = kept {
+        // A note that is there already (what it names is being brought back) stays until the file is in its place.
+        let noted = if back_to.is_some() { self.history.expect(back_to) } else { Ok(()) };
+        if let Err(error) = noted.and_then(|()| new.map_or(Ok(()), durable::Prepared::commit)) {
+            if back_to.is_some() {
+                let _ = self.history.expect(None);
+            }
             self.enforce(old)?;
             return Err(whole(error));
         }

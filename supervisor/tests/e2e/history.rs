@@ -1,9 +1,10 @@
 //! Configurations that come over the control socket, what was in force before, and changes that nobody confirms.
 
 use crate::appliance::{Appliance, Plan, free_port};
-use crate::{eventually, pause};
+use crate::{eventually, pause, root_only};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::process::Command;
 
 fn file(raven: &Appliance) -> String {
     std::fs::read_to_string(raven.plan.config()).unwrap()
@@ -83,4 +84,27 @@ fn a_change_that_nobody_confirms_does_not_outlive_a_power_cut() {
     let raven = raven.plan.start_again();
     assert_eq!((device(&raven), file(&raven)), ("test".to_owned(), first));
     assert_eq!(versions(&raven), of(&[(3, "revert"), (2, "admin"), (1, "start")]));
+}
+
+#[test]
+fn what_comes_back_is_remembered_until_it_is_back() {
+    root_only!();
+    let raven = Appliance::start();
+    let first = file(&raven);
+    put(&raven, &named(&raven.plan, "north"), Some(10));
+    // A file that something is mounted on cannot be replaced.
+    let config = raven.plan.config();
+    let run = |words: &[&str]| {
+        let status = Command::new(words[0]).args(&words[1..]).arg(&config).status().unwrap();
+        assert!(status.success(), "{words:?}");
+    };
+    run(&["mount", "--bind", config.to_str().unwrap()]);
+    eventually("it cannot be brought back", || raven.running.log().contains("does not come back"));
+    let note = raven.plan.data().join("history/unconfirmed");
+    let noted = std::fs::read_to_string(&note);
+    run(&["umount"]);
+    assert_eq!(noted.unwrap(), "1");
+    eventually("it is brought back", || file(&raven) == first);
+    eventually("nothing waits any more", || !note.exists());
+    assert_eq!(device(&raven), "test");
 }
