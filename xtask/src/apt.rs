@@ -27,7 +27,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 29] = [
+pub const TESTS: [Need; 30] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -57,6 +57,7 @@ pub const TESTS: [Need; 29] = [
     Need { what: "veritysetup", package: "cryptsetup-bin" },
     Need { what: "sgdisk", package: "gdisk" },
     Need { what: "grub-script-check", package: "grub-common" },
+    Need { what: "systemd-analyze", package: "systemd" },
 ];
 
 /// What building an image takes.
@@ -75,7 +76,15 @@ pub const IMAGE: [Need; 11] = [
 ];
 
 /// What starting an image takes.
-pub const QEMU: [Need; 2] = [
+pub const QEMU: [Need; 10] = [
+    RSYSLOG,
+    Need { what: "imrelp.so", package: "rsyslog-relp" },
+    Need { what: "ip", package: "iproute2" },
+    Need { what: "ssh-keygen", package: "openssh-client" },
+    Need { what: "snmptrap", package: "snmp" },
+    Need { what: "curl", package: "curl" },
+    Need { what: "e2fsck", package: "e2fsprogs" },
+    Need { what: "losetup", package: "mount" },
     Need { what: "qemu-system-x86_64", package: "qemu-system-x86" },
     Need { what: "OVMF_CODE_4M.fd", package: "ovmf" },
 ];
