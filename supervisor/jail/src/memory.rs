@@ -13,6 +13,14 @@ use std::slice;
 /// `MFD_NOEXEC_SEAL` (Linux 6.3): can never be made executable.
 const NOEXEC_SEAL: libc::c_uint = 0x8;
 
+/// From now on each allocation of a MiB or more is a mapping of its own, of which only what is used takes memory. Without
+/// this, glibc takes them from its heap as soon as one was freed, and clears them: LMDB's lists of pages alone, 3 MiB for
+/// each file, most of which are never used.
+pub fn large_allocations_apart() {
+    // SAFETY: sets a number in the allocator; no other thread allocates at a program's start.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
+}
+
 /// A memfd of `len` bytes whose length is fixed for good. No page of it is taken yet.
 ///
 /// # Errors

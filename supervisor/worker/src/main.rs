@@ -31,6 +31,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    raven_jail::memory::large_allocations_apart();
     let name = std::env::args().nth(1).unwrap_or_default();
     match Role::named(&name).context("usage: raven-worker ROLE; started by ravend, not by hand").and_then(run) {
         Ok(()) => ExitCode::SUCCESS,

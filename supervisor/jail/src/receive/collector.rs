@@ -6,7 +6,8 @@ use super::connections::Building;
 use super::inspect::{Contexts, Findings, Inspect};
 use super::layout::{
     BUFFERS_AT, CONNECTION, CONNECTIONS, DESCRIPTORS, DROP_REASONS, FAR_AT, MAGIC, MEMORY_SIZE, POPULATE, RING,
-    RING_AT, RING_SOFT, SLOT, SLOTS, SNAPSHOT_AT, SNAPSHOT_MAX, WORDS_SIZE, drop_word, expect_len, head, word, words,
+    RING_AT, RING_FIRST, RING_SOFT, SLOT, SLOTS, SNAPSHOT_AT, SNAPSHOT_MAX, WORDS_SIZE, drop_word, expect_len, head,
+    word, words,
 };
 use crate::memory::Mapping;
 use std::cell::Cell;
@@ -87,14 +88,14 @@ impl CollectorMemory {
     ) -> io::Result<(Self, Recovered)> {
         let mut this = Self::map(memory, words)?;
         this.map.populate_write(0..POPULATE)?;
-        this.map.populate_write(RING_AT..RING_AT + RING_SOFT)?;
+        this.map.populate_write(RING_AT..RING_AT + RING_FIRST)?;
         this.recall(inspect);
         let recovered = this.take_over(epoch, inspect);
         Ok((this, recovered))
     }
 
     /// As [`Self::open`], for a role that appends a record now and then: pages are taken as they are needed, 0.3 MiB
-    /// instead of 5 MiB. Such a role must not receive datagrams: a page fault could come between the kernel's taking of
+    /// instead of 2 MiB. Such a role must not receive datagrams: a page fault could come between the kernel's taking of
     /// one and its `msg_len`. Call [`Self::rewind`] before each record, so that it stays so small.
     pub fn open_small(
         memory: &OwnedFd,

@@ -33,6 +33,8 @@ pub(super) const CONNECTION_HEAD: usize = 256;
 pub(super) const CONNECTION_BUFFER: usize = 256 * 1024;
 /// The ring wraps here as long as there is room before it, so that an idle box keeps few pages.
 pub(super) const RING_SOFT: usize = 4 << 20;
+/// So much of it is taken at the start; the rest when it is first used, so that a quiet box does not hold it.
+pub(super) const RING_FIRST: usize = 1 << 20;
 /// Most bytes of one batch: every slot full. A batch of TCP is smaller.
 pub(super) const BATCH_MAX: usize = SLOTS * FRAME_MAX;
 /// Most that the ring grows to while the store is behind: 3 s of 100,000 messages a second.
