@@ -1,16 +1,17 @@
-//! A box: QEMU with a firmware and a medium, its serial line and its monitor. It ends with its value.
+//! A box: what it starts from, its serial line, and what is seen there. It is emulated ([`crate::qemu`]) and ends with its
+//! value; or it is a real one at the serial device that `RAVEN_HW_SERIAL` names, where somebody does what is asked for.
 
-use crate::monitor::Monitor;
+use crate::network::Network;
+use crate::qemu::Emulated;
 use crate::serial::{PATIENCE, Serial};
 use crate::variants::Built;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, OpenOptions};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// How long an emulated box may take to draw a page on its serial line.
 const DRAWING: Duration = Duration::from_secs(4);
@@ -38,6 +39,8 @@ pub enum Medium {
     Usb(PathBuf),
     /// A virtual disk that nothing is written to.
     Virtual(PathBuf),
+    /// A disk that is offered at this socket ([`crate::volatile`]).
+    Volatile(PathBuf),
 }
 
 /// A place for what one scenario leaves behind.
@@ -52,6 +55,9 @@ pub struct Lab {
     name: String,
     work: tempfile::TempDir,
     starts: u32,
+    network: Option<Rc<Network>>,
+    pub(crate) forwards: Option<(&'static str, u16, u16)>,
+    pub(crate) carried: Vec<PathBuf>,
 }
 
 impl Lab {
@@ -60,7 +66,55 @@ impl Lab {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let work = tempfile::tempdir()?;
         let key = key.to_owned();
-        Ok(Self { images: images.to_owned(), key, out: out.to_owned(), name: name.to_owned(), work, starts: 0 })
+        Ok(Self {
+            images: images.to_owned(),
+            key,
+            out: out.to_owned(),
+            name: name.to_owned(),
+            work,
+            starts: 0,
+            network: None,
+            forwards: None,
+            carried: Vec::new(),
+        })
+    }
+
+    /// Boxes that start from now on are plugged into this network, instead of one of QEMU's own with DHCP.
+    pub fn plug(&mut self, network: Network) -> Rc<Network> {
+        let network = Rc::new(network);
+        self.network = Some(Rc::clone(&network));
+        network
+    }
+
+    /// What they are plugged into.
+    pub fn network(&self) -> Option<Rc<Network>> {
+        self.network.clone()
+    }
+
+    /// A free port of this machine, which is returned, leads to one of the boxes that start from now on (`tcp` or `udp`); for
+    /// those that are not plugged in.
+    pub fn forward(&mut self, proto: &'static str, to: u16) -> Result<u16> {
+        let from = match proto {
+            "udp" => UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port(),
+            _ => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+        };
+        self.forwards = Some((proto, from, to));
+        Ok(from)
+    }
+
+    /// Boxes that start from now on have this disk too, to read only.
+    pub fn carry(&mut self, disk: &Path) {
+        self.carried = vec![disk.to_owned()];
+    }
+
+    /// Which scenario this is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A folder for files of the scenario.
+    pub fn work(&self) -> &Path {
+        self.work.path()
     }
 
     /// A disk of so many GiB with the built image on it.
@@ -113,50 +167,53 @@ impl Lab {
 
     fn begin(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf], disk: Option<&Path>) -> Result<Machine> {
         self.starts += 1;
-        let work = self.work.path();
         let log = self.out.join(format!("{}-{}.log", self.name, self.starts));
-        let (serial, monitor) = (work.join("serial"), work.join("monitor"));
-        for socket in [&serial, &monitor] {
-            let _ = fs::remove_file(socket);
-        }
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(arguments(&accelerator(), firmware, medium, work)?);
-        for (n, disk) in more.iter().enumerate() {
-            qemu.arg("-drive").arg(format!("if=none,id=more{n},format=raw,readonly=on,file={}", disk.display()));
-            qemu.arg("-device").arg(format!("virtio-blk-pci,drive=more{n}"));
-        }
-        if let Some(disk) = disk {
-            qemu.arg("-drive").arg(format!("if=none,id=beside,format=raw,file={}", disk.display()));
-            qemu.args(["-device", "virtio-blk-pci,drive=beside"]);
-        }
-        qemu.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=on", serial.display()));
-        qemu.args(["-serial", "chardev:line", "-qmp"]).arg(format!("unix:{},server=on,wait=off", monitor.display()));
-        let process = qemu.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("qemu-system-x86_64")?;
-        let mut process = Process(process);
-        let serial = Serial::connect(&serial, &log).inspect_err(|_| drop(process.0.kill()))?;
-        let monitor = Monitor::connect(&monitor)?;
         let pictures = self.out.join(&self.name);
-        Ok(Machine { process, serial, monitor, pictures, began: Instant::now() })
+        let (serial, emulated) = if let Some(device) = real_box() {
+            (real(&device, &log, firmware, medium)?, None)
+        } else {
+            let (serial, emulated) = Emulated::start(self, firmware, medium, more, disk, &log)?;
+            (serial, Some(emulated))
+        };
+        Ok(Machine { emulated, serial, pictures, began: Instant::now() })
     }
 }
 
-/// QEMU, which ends when nobody holds it.
-#[derive(Debug)]
-struct Process(Child);
+/// The serial device that a real box is at, when there is one.
+pub fn real_box() -> Option<PathBuf> {
+    std::env::var_os("RAVEN_HW_SERIAL").map(PathBuf::from)
+}
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// What a variable names at a real box.
+pub fn named(variable: &str) -> Option<String> {
+    let name = std::env::var_os(variable).filter(|_| real_box().is_some())?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+/// The disk that an installation goes to.
+pub fn target_disk() -> String {
+    named("RAVEN_HW_DISK").unwrap_or_else(|| "vda".to_owned())
+}
+
+/// Somebody does at a real box what the scenario wants, once the line is open.
+fn real(device: &Path, log: &Path, firmware: Firmware, medium: &Medium) -> Result<Serial> {
+    let from = match medium {
+        Medium::Disk(_) => "from its own disk".to_owned(),
+        Medium::Cd(file) => format!("from a CD with {}", file.display()),
+        Medium::Usb(file) | Medium::Virtual(file) => format!("from a USB stick with {}", file.display()),
+        Medium::Volatile(_) => bail!("only a virtual machine has a disk that forgets"),
+    };
+    let serial = Serial::device(device, log)?;
+    println!("  >>> At the box: start it by {firmware:?}, {from}.");
+    Ok(serial)
 }
 
 /// A box that is on.
 #[derive(Debug)]
 pub struct Machine {
-    process: Process,
+    /// Nothing at a real box.
+    emulated: Option<Emulated>,
     serial: Serial,
-    monitor: Monitor,
     pictures: PathBuf,
     began: Instant,
 }
@@ -178,10 +235,14 @@ impl Machine {
 
     /// Has the console draw all of its page anew until it shows `what`; returns the page's text, rows in a row.
     pub fn shows(&mut self, what: &str) -> Result<String> {
+        self.draws(what, None)
+    }
+
+    fn draws(&mut self, what: &str, enough: Option<&str>) -> Result<String> {
         let began = Instant::now();
         loop {
-            self.serial.send("\x0c")?;
-            let page = self.serial.said_in(DRAWING)?;
+            self.serial.send(b"\x0c")?;
+            let page = self.serial.said_in(DRAWING, enough)?;
             if page.contains(what) {
                 println!("  {:6.1} s  shows {what}", self.began.elapsed().as_secs_f64());
                 return Ok(page);
@@ -190,89 +251,59 @@ impl Machine {
         }
     }
 
-    /// Types on the serial line.
-    pub fn send(&mut self, keys: &str) -> Result<()> {
-        self.serial.send(keys)
+    /// Types answers; after each the console shows what stands beside it.
+    pub fn answers(&mut self, dialog: &[(&str, &str)]) -> Result<()> {
+        for (keys, shown) in dialog {
+            self.serial.send(keys.as_bytes())?;
+            self.draws(shown, Some(shown))?;
+        }
+        Ok(())
     }
 
-    /// Keeps what is on the screen.
+    /// Sends bytes as fast as the line takes them, and reads on meanwhile.
+    pub fn floods(&mut self, bytes: &[u8]) -> Result<()> {
+        self.serial.send(bytes)?;
+        println!("  {:6.1} s  {} bytes typed", self.began.elapsed().as_secs_f64(), bytes.len());
+        Ok(())
+    }
+
+    /// Waits until the serial line says one of these; which.
+    pub fn expect_one_of(&mut self, whats: &[&str]) -> Result<usize> {
+        let found = self.serial.expect_one_of(whats, PATIENCE)?;
+        println!("  {:6.1} s  {}", self.began.elapsed().as_secs_f64(), whats[found]);
+        Ok(found)
+    }
+
+    /// Listens for so long.
+    pub fn listen(&mut self, time: Duration) -> Result<()> {
+        self.serial.said_in(time, None).map(drop)
+    }
+
+    /// Pulls the plug.
+    pub fn unplug(self) {
+        drop(self.emulated);
+    }
+
+    /// Keeps what is on the screen; a real box's stays there.
     pub fn screenshot(&mut self, name: &str) -> Result<()> {
-        self.monitor.screenshot(&self.pictures.with_added_extension(format!("{name}.png")))
+        let to = self.pictures.with_added_extension(format!("{name}.png"));
+        self.emulated.as_mut().map_or(Ok(()), |emulated| emulated.monitor.screenshot(&to))
     }
 
     /// Presses the button and waits until the box is off.
     pub fn power_off(mut self) -> Result<()> {
-        self.monitor.power_button()?;
+        let Some(emulated) = &mut self.emulated else {
+            println!("  >>> At the box: press the power button, briefly.");
+            return self.expect("reboot: Power down").map(drop);
+        };
+        emulated.monitor.power_button()?;
         let began = Instant::now();
-        while self.process.0.try_wait()?.is_none() {
+        while emulated.is_on()? {
             ensure!(began.elapsed() < PATIENCE, "the box does not turn off");
             // Its last words would fill the line, and it would wait for somebody to read them.
             let _ = self.serial.expect("\0never\0", &[], Duration::from_millis(200));
         }
         println!("  {:6.1} s  off", self.began.elapsed().as_secs_f64());
         Ok(())
-    }
-}
-
-/// Emulation, unless somebody says that something faster works here.
-fn accelerator() -> String {
-    let chosen = std::env::var_os("RAVEN_QEMU_ACCEL").map(|chosen| chosen.to_string_lossy().into_owned());
-    chosen.filter(|chosen| chosen != "tcg").unwrap_or_else(|| "tcg,thread=multi".to_owned())
-}
-
-fn arguments(accelerator: &str, firmware: Firmware, medium: &Medium, work: &Path) -> Result<Vec<String>> {
-    let mut parts = vec![format!(
-        "-machine q35 -accel {accelerator} -cpu max -smp 2 -m 1024 -display none -vga std -monitor none \
-         -device i6300esb -action watchdog=reset -netdev user,id=net,restrict=on -device virtio-net-pci,netdev=net"
-    )];
-    if firmware == Firmware::Uefi {
-        let vars = work.join("uefi-variables");
-        if !vars.exists() {
-            fs::copy(OVMF_VARS, &vars).with_context(|| format!("{OVMF_VARS} (package ovmf)"))?;
-        }
-        parts.push(format!(
-            "-drive if=pflash,format=raw,readonly=on,file={OVMF_CODE} -drive if=pflash,format=raw,file={}",
-            vars.display()
-        ));
-    }
-    let drive = "-drive if=none,id=disk,format=raw";
-    parts.push(match medium {
-        Medium::Disk(file) => {
-            format!("{drive},cache=writeback,file={} -device virtio-blk-pci,drive=disk,bootindex=0", file.display())
-        }
-        Medium::Cd(file) => format!("-drive media=cdrom,readonly=on,format=raw,file={}", file.display()),
-        Medium::Usb(file) => format!(
-            "-device qemu-xhci {drive},snapshot=on,file={} -device usb-storage,drive=disk,bootindex=0",
-            file.display()
-        ),
-        Medium::Virtual(file) => {
-            format!("{drive},snapshot=on,file={} -device virtio-blk-pci,drive=disk,bootindex=0", file.display())
-        }
-    });
-    Ok(parts.iter().flat_map(|part| part.split_whitespace()).map(str::to_owned).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn words(medium: &Medium) -> String {
-        arguments("tcg", Firmware::Bios, medium, Path::new("/nowhere")).unwrap().join(" ")
-    }
-
-    #[test]
-    fn only_a_disk_keeps_what_is_written() {
-        let image = PathBuf::from("/x");
-        assert!(!words(&Medium::Disk(image.clone())).contains("snapshot=on"));
-        for other in [Medium::Usb(image.clone()), Medium::Virtual(image.clone())] {
-            assert!(words(&other).contains("snapshot=on"));
-        }
-        assert!(words(&Medium::Cd(image)).contains("media=cdrom,readonly=on"));
-    }
-
-    #[test]
-    fn a_box_reaches_nothing_outside_of_itself() {
-        assert!(words(&Medium::Cd(PathBuf::from("/x"))).contains("restrict=on"));
     }
 }

@@ -1,8 +1,8 @@
 //! What is done at the box, and what must then be seen.
 
-use crate::machine::{Firmware, Lab, Machine, Medium};
-use crate::updates;
+use crate::machine::{Firmware, Lab, Machine, Medium, target_disk};
 use crate::variants::Broken;
+use crate::{cuts, figures, updates, venue};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub struct Outcome {
 
 type Scenario = fn(&mut Lab) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 21] = [
     ("disk-bios", |lab| disk(lab, Firmware::Bios)),
     ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
     ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
@@ -31,8 +31,13 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("iso-uefi-virtual", |lab| live(lab, Firmware::Uefi, Medium::Virtual)),
     ("install-bios", |lab| install(lab, Firmware::Bios)),
     ("install-uefi", |lab| install(lab, Firmware::Uefi)),
+    ("venue", venue::day),
+    ("figures", figures::all),
+    ("cuts-load", cuts::load),
+    ("cuts-update", cuts::update),
     ("update", updates::good),
     ("update-altered", updates::altered),
+    ("flips", updates::flips),
     ("update-init", |lab| updates::broken(lab, Broken::Init, "before any service started")),
     ("update-hang", |lab| updates::broken(lab, Broken::Hang, "the watchdog ended the last of these starts")),
     ("update-ravend", |lab| updates::broken(lab, Broken::Ravend, "cannot reach ravend")),
@@ -79,24 +84,27 @@ fn answers(machine: &mut Machine) -> Result<()> {
 fn install(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     let disk = lab.empty_disk(4)?;
     let mut machine = lab.start_beside(firmware, &Medium::Cd(lab.iso()), &disk)?;
-    machine.expect("Telemetry appliance")?;
-    machine.shows("Enter: set up this box")?;
-    for (keys, shown) in [
-        ("\r", "Raven runs from its medium"),
-        ("\r", "Install to which disk?"),
-        ("\r", "Is this the disk?"),
-        ("vda\r", "Raven is on vda"),
-    ] {
-        machine.send(keys)?;
-        machine.shows(shown)?;
-    }
-    machine.screenshot("installed")?;
+    install_to(&mut machine)?;
     machine.power_off()?;
     let mut machine = lab.start(firmware, &Medium::Disk(disk))?;
     machine.expect("Raven: starting slot A, tries left: 2")?;
     machine.expect("raven-init: starting the root of slot A")?;
     answers(&mut machine)?;
     machine.power_off()
+}
+
+/// By the keys of somebody who takes what is offered.
+pub fn install_to(machine: &mut Machine) -> Result<()> {
+    let disk = target_disk();
+    machine.expect("Telemetry appliance")?;
+    machine.shows("Enter: set up this box")?;
+    machine.answers(&[
+        ("\r", "Raven runs from its medium"),
+        ("\r", "Install to which disk?"),
+        ("\r", "Is this the disk?"),
+        (&format!("{disk}\r"), &format!("Raven is on {disk}")),
+    ])?;
+    machine.screenshot("installed")
 }
 
 /// Runs the named scenarios, or all, one after the other; logs and pictures go to `out`.

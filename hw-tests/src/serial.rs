@@ -1,8 +1,13 @@
 //! The serial line: what the box says is read, waited for and kept.
 
 use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::termios::{OptionalActions, speed, tcgetattr, tcsetattr};
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +18,8 @@ pub const PATIENCE: Duration = Duration::from_mins(7);
 /// One end of a serial line.
 #[derive(Debug)]
 pub struct Serial {
-    line: UnixStream,
+    /// Never waited at: it is polled.
+    line: OwnedFd,
     log: File,
     /// What was said and not yet waited for.
     heard: Vec<u8>,
@@ -23,7 +29,22 @@ impl Serial {
     /// Connects to QEMU's socket; everything heard goes to `log` too.
     pub fn connect(socket: &Path, log: &Path) -> Result<Self> {
         let line = reached(socket)?;
-        line.set_read_timeout(Some(Duration::from_millis(500)))?;
+        line.set_nonblocking(true)?;
+        Self::at(line.into(), log)
+    }
+
+    /// Opens a serial device with a box at its other end: 115200 bits a second, 8 bits, no parity.
+    pub fn device(path: &Path, log: &Path) -> Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let line = rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("{}", path.display()))?;
+        let mut terminal = tcgetattr(&line).with_context(|| format!("{} is no serial line", path.display()))?;
+        terminal.make_raw();
+        terminal.set_speed(speed::B115200)?;
+        tcsetattr(&line, OptionalActions::Flush, &terminal)?;
+        Self::at(line, log)
+    }
+
+    fn at(line: OwnedFd, log: &Path) -> Result<Self> {
         let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         Ok(Self { line, log, heard: Vec::new() })
     }
@@ -50,31 +71,75 @@ impl Serial {
         }
     }
 
-    /// What is said in so much time, and nothing of before.
-    pub fn said_in(&mut self, time: Duration) -> Result<String> {
-        self.heard.clear();
+    /// Waits until one of these is said, and says which; what comes behind it stays.
+    pub fn expect_one_of(&mut self, whats: &[&str], patience: Duration) -> Result<usize> {
         let began = Instant::now();
-        while began.elapsed() < time {
-            self.hear()?;
+        loop {
+            let text = plain(&self.heard);
+            let first = whats.iter().enumerate().filter_map(|(n, what)| Some((text.find(what)?, n, what))).min();
+            if let Some((at, n, what)) = first {
+                self.heard = text.as_bytes()[at + what.len()..].to_vec();
+                return Ok(n);
+            }
+            if began.elapsed() > patience {
+                bail!("none of {whats:?} was said within {} s; last:\n{}", patience.as_secs(), last_lines(&text));
+            }
+            self.hear().with_context(|| format!("waiting for one of {whats:?}; last:\n{}", last_lines(&text)))?;
         }
-        Ok(plain(&self.heard))
     }
 
-    /// Types.
-    pub fn send(&mut self, keys: &str) -> Result<()> {
-        Ok(self.line.write_all(keys.as_bytes())?)
+    /// What is said in so much time, and nothing of before; not longer than until it says `enough`.
+    pub fn said_in(&mut self, time: Duration, enough: Option<&str>) -> Result<String> {
+        self.heard.clear();
+        let began = Instant::now();
+        loop {
+            let text = plain(&self.heard);
+            if began.elapsed() >= time || enough.is_some_and(|enough| text.contains(enough)) {
+                return Ok(text);
+            }
+            self.hear()?;
+        }
+    }
+
+    /// Types. A line that is full waits for the box, which may wait for somebody to read: so that is done meanwhile.
+    ///
+    /// # Errors
+    /// The line was closed, or took nothing for long.
+    pub fn send(&mut self, keys: &[u8]) -> Result<()> {
+        let (mut rest, mut last) = (keys, Instant::now());
+        while !rest.is_empty() {
+            match rustix::io::write(&self.line, rest) {
+                Ok(n) => (rest, last) = (&rest[n..], Instant::now()),
+                Err(Errno::AGAIN | Errno::INTR) => self.hear_or(PollFlags::OUT)?,
+                Err(error) => return Err(error.into()),
+            }
+            if last.elapsed() > PATIENCE {
+                bail!("the serial line takes nothing any more");
+            }
+        }
+        Ok(())
     }
 
     fn hear(&mut self) -> Result<()> {
+        self.hear_or(PollFlags::empty())
+    }
+
+    /// Reads what there is; waits for it, or for `also`, half a second at most.
+    fn hear_or(&mut self, also: PollFlags) -> Result<()> {
+        let mut fds = [PollFd::new(&self.line, PollFlags::IN | also)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 500_000_000 }))?;
+        if !fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return Ok(());
+        }
         let mut bytes = [0; 4096];
-        match self.line.read(&mut bytes) {
+        match rustix::io::read(&self.line, &mut bytes) {
             Ok(0) => bail!("the box has gone"),
             Ok(n) => {
                 self.log.write_all(&bytes[..n])?;
                 self.heard.extend(&bytes[..n]);
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(()),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -142,6 +207,26 @@ mod tests {
         assert_eq!(serial.expect("ready", &[], PATIENCE).unwrap(), "a\n");
         assert_eq!(serial.expect("b", &[], PATIENCE).unwrap(), "\n");
         assert!(std::fs::read_to_string(dir.path().join("log")).unwrap().contains("\x1b[1;31mready"));
+    }
+
+    #[test]
+    fn a_serial_device_is_read_and_typed_on_as_it_is() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let dir = tempfile::tempdir().unwrap();
+        let other = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&other).unwrap();
+        unlockpt(&other).unwrap();
+        let path = std::path::PathBuf::from(ptsname(&other, Vec::new()).unwrap().to_str().unwrap());
+        let mut serial = Serial::device(&path, &dir.path().join("log")).unwrap();
+        rustix::io::write(&other, b"a\x03\r\nready\r\n").unwrap();
+        assert_eq!(serial.expect("ready", &[], PATIENCE).unwrap(), "a\x03\n");
+        serial.send(b"x\ry\x0c").unwrap();
+        let mut typed = [0; 8];
+        let typed = rustix::io::read(&other, &mut typed).map(|n| typed[..n].to_vec()).unwrap();
+        assert_eq!(typed, b"x\ry\x0c");
+        let not = dir.path().join("file");
+        std::fs::write(&not, "").unwrap();
+        assert!(format!("{:#}", Serial::device(&not, &dir.path().join("log")).unwrap_err()).contains("no serial line"));
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Built {
         Ok(Self { work: work.to_owned(), key: key.to_owned(), manifest })
     }
 
+    /// Its kernel.
+    pub fn kernel(&self) -> PathBuf {
+        self.work.join("kernel")
+    }
+
     /// A system with a changed root.
     pub fn changed(&self, name: &str, change: impl FnOnce(&Path) -> Result<()>) -> Result<System> {
         let (tree, root) = (self.work.join("tree"), self.work.join(format!("{name}.root")));
@@ -80,6 +85,17 @@ impl Built {
         fs::write(&hashes, tree)?;
         let (kernel, initramfs) = (self.work.join("kernel"), self.work.join("initramfs"));
         Ok(System { version: self.manifest.version, root, hashes, verity, kernel, initramfs })
+    }
+
+    /// A program of the built system, to be run here.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let to = self.work.join("programs");
+        run(Command::new("unsquashfs")
+            .args(["-quiet", "-no-progress", "-force", "-dest"])
+            .arg(&to)
+            .arg(self.work.join("root"))
+            .arg(format!("usr/bin/{name}")))?;
+        Ok(to.join("usr/bin").join(name))
     }
 
     /// A system that is broken.
@@ -100,14 +116,23 @@ impl Built {
     /// The built system under a name, with something to do once it is well, one command after the other, at its first
     /// start.
     pub fn that_does(&self, name: &str, commands: &[&str]) -> Result<System> {
+        let once = format!("/usr/bin/touch /data/{name}");
+        let commands: Vec<&str> = std::iter::once(once.as_str()).chain(commands.iter().copied()).collect();
+        self.with_unit(name, &format!("ConditionPathExists=!/data/{name}\n"), &commands)
+    }
+
+    /// The same, at each start.
+    pub fn that_always_does(&self, name: &str, commands: &[&str]) -> Result<System> {
+        self.with_unit(name, "", commands)
+    }
+
+    fn with_unit(&self, name: &str, condition: &str, commands: &[&str]) -> Result<System> {
         self.changed(name, |tree| {
             let units = tree.join("etc/systemd/system");
             let commands = commands.iter().fold(String::new(), |all, command| all + "ExecStart=-" + command + "\n");
-            // The file keeps it from doing it again.
             let unit = format!(
-                "[Unit]\nAfter=raven-slot-good.service\nConditionPathExists=!/data/{name}\n[Service]\nType=oneshot\n\
-                 ExecStart=/usr/bin/touch /data/{name}\n{commands}StandardOutput=journal+console\n\
-                 StandardError=journal+console\n"
+                "[Unit]\nAfter=raven-slot-good.service\n{condition}[Service]\nType=oneshot\n{commands}\
+                 StandardOutput=journal+console\nStandardError=journal+console\n"
             );
             fs::write(units.join("raven-test.service"), unit)?;
             let wants = units.join("multi-user.target.wants");

@@ -76,7 +76,9 @@ pub const IMAGE: [Need; 11] = [
 ];
 
 /// What starting an image takes.
-pub const QEMU: [Need; 10] = [
+pub const QEMU: [Need; 12] = [
+    Need { what: "busybox", package: "busybox-static" },
+    Need { what: "cpio", package: "cpio" },
     RSYSLOG,
     Need { what: "imrelp.so", package: "rsyslog-relp" },
     Need { what: "ip", package: "iproute2" },

@@ -54,6 +54,7 @@ fn steps_of(full: bool) -> Vec<(&'static str, Run)> {
         ("supervisor's own tests", cargo(&["test", "--quiet", "--package", END_TO_END, "--bins"])),
         ("end-to-end tests", Box::new(move || end_to_end(full))),
         ("cargo xtask up", Box::new(up)),
+        ("the box in a virtual machine", Box::new(smoke)),
     ];
     if full {
         steps.push(("outage matrix", Box::new(|| matrix("outage"))));
@@ -85,6 +86,18 @@ fn end_to_end(full: bool) -> Result<()> {
 fn matrix(kind: &str) -> Result<()> {
     let programs = build::programs(PROFILE)?;
     build::must(Command::new(std::env::current_exe()?).args(["matrix", kind, "--bin-dir"]).arg(programs))
+}
+
+/// The image, of the programs that the end-to-end tests run: started from a CD by UEFI; by BIOS installed, set up, and
+/// sent to over a cable. The rest is `cargo xtask hw-test --all`.
+fn smoke() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() || std::env::consts::ARCH != "x86_64" {
+        println!("not run: an image is built by root, on x86-64");
+        return Ok(());
+    }
+    let xtask = std::env::current_exe()?;
+    build::must(Command::new(&xtask).args(["image", "--profile", PROFILE]))?;
+    build::must(Command::new(&xtask).args(["hw-test", "iso-uefi-cd", "venue"]))
 }
 
 /// The first command of the README: a message that comes in by UDP is acknowledged by the demonstration NOC.

@@ -2,12 +2,11 @@
 //! namespaces of its own, which go with the test.
 
 use crate::appliance::{Appliance, Plan, Running, programs};
-use crate::{eventually, root_only};
+use crate::{eventually, root_only, scan};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
@@ -19,6 +18,9 @@ struct Cable {
 }
 
 const BOX: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+
+/// What answers here, answers at once.
+const PACE: scan::Pace = scan::Pace { rest: Duration::ZERO, wait: Duration::from_millis(500) };
 
 impl Cable {
     fn new(test: &str) -> Self {
@@ -89,55 +91,6 @@ fn ip(line: &str) {
     assert!(status.success(), "ip {line}");
 }
 
-/// The ports that answer at all, in whatever way: TCP by a connection or a refusal.
-fn tcp_that_answer(to: IpAddr) -> BTreeSet<u16> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let mut answered = BTreeSet::new();
-    for ports in (1..=u16::MAX).collect::<Vec<_>>().chunks(8192) {
-        let open = |&port: &u16| {
-            let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
-            let _ = connect(&socket, &SocketAddr::new(to, port));
-            (port, socket)
-        };
-        let sockets: Vec<_> = ports.iter().map(open).collect();
-        // What answers here, answers at once.
-        std::thread::sleep(Duration::from_millis(500));
-        for (port, socket) in &sockets {
-            let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-            if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0 {
-                answered.insert(*port);
-            }
-        }
-    }
-    answered
-}
-
-/// The UDP ports from which an answer comes, or word that nobody is there.
-fn udp_that_answer(to: IpAddr) -> BTreeSet<u16> {
-    let any: IpAddr = if to.is_ipv4() { "0.0.0.0".parse().unwrap() } else { "::".parse().unwrap() };
-    let mut answered = BTreeSet::new();
-    for ports in (1..=u16::MAX).collect::<Vec<_>>().chunks(8192) {
-        let send = |&port: &u16| {
-            let socket = UdpSocket::bind((any, 0)).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            socket.connect((to, port)).unwrap();
-            socket.send(b"?").unwrap();
-            (port, socket)
-        };
-        let sockets: Vec<_> = ports.iter().map(send).collect();
-        std::thread::sleep(Duration::from_millis(300));
-        for (port, socket) in &sockets {
-            match socket.recv(&mut [0; 64]) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                _ => drop(answered.insert(*port)),
-            }
-        }
-    }
-    answered
-}
-
 #[test]
 fn from_outside_only_what_is_configured_answers() {
     root_only!();
@@ -145,13 +98,8 @@ fn from_outside_only_what_is_configured_answers() {
     let raven = cable.start(Plan::new());
     let port = raven.plan.port;
     let boxes = BOX.map(|addr| addr.parse::<IpAddr>().unwrap());
-    rustix::process::setrlimit(
-        rustix::process::Resource::Nofile,
-        rustix::process::Rlimit { current: Some(20_000), maximum: Some(20_000) },
-    )
-    .unwrap();
     for to in boxes {
-        let (tcp, udp) = cable.outside(|| (tcp_that_answer(to), udp_that_answer(to)));
+        let (tcp, udp) = cable.outside(|| (scan::tcp(to, PACE).unwrap(), scan::udp(to, PACE).unwrap()));
         assert_eq!((tcp, udp), (BTreeSet::from([port]), BTreeSet::new()), "{to}");
         let text = format!("to {to}");
         cable.outside(|| {
@@ -167,7 +115,7 @@ fn from_outside_only_what_is_configured_answers() {
     let text = raven.plan.text().replace(&format!("tcp = [{port}]"), "tcp = []");
     let said = raven.ask(&[serde_json::json!({ "put": { "text": text } })]);
     assert!(said["applied"].is_array(), "{said}");
-    assert_eq!(cable.outside(|| tcp_that_answer(boxes[0])), BTreeSet::new());
+    assert_eq!(cable.outside(|| scan::tcp(boxes[0], PACE).unwrap()), BTreeSet::new());
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod marks;
 mod metrics;
 mod receive;
 mod rsyslog;
+#[path = "../../../hw-tests/src/scan.rs"]
+mod scan;
 mod search;
 mod sender;
 mod systemd;

@@ -1,0 +1,240 @@
+//! Power cuts at random moments, under load and while an update is written, on a disk that forgets what was not flushed:
+//! live, the box starts again from what is left; and from what was asked of the disk, more disks are made that a cut could
+//! have left, each judged on this machine. A lying disk is the control: it must be found out.
+//!
+//! What was done is counted in a file beside the logs, so that a run which was broken off is gone on with.
+
+use crate::judge::{self, Image, Known};
+use crate::machine::{Firmware, Lab, Machine, Medium};
+use crate::relp::{self, MARK};
+use crate::volatile::{Dice, Disk, Log};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+/// So many live, so many judged: ten times fifty.
+const LIVE: u64 = 10;
+const IMAGES: u64 = 50;
+/// Of the control.
+const LIES: u64 = 20;
+
+/// What was done so far.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Count {
+    live: u64,
+    images: u64,
+    /// Images in which something was not yet on the disk, so that the cut mattered.
+    torn: u64,
+}
+
+impl Count {
+    fn of(lab: &Lab) -> (PathBuf, Self) {
+        let path = lab.out.join(format!("{}.json", lab.name()));
+        let count = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        (path, count)
+    }
+
+    fn keep(&self, path: &Path) -> Result<()> {
+        Ok(fs::write(path, serde_json::to_vec(self)?)?)
+    }
+}
+
+/// Under load: nothing that was acknowledged is missing, and the ring is whole.
+pub fn load(lab: &mut Lab) -> Result<()> {
+    let (path, mut count) = Count::of(lab);
+    let image = loaded_system(lab)?;
+    while count.live < LIVE {
+        let mut round = Round::new(lab, &image, count.live + 1, false)?;
+        let (judged, torn) = round.load(lab, IMAGES)?;
+        ensure!(judged.failed.is_empty(), "round {}: {}", count.live + 1, judged.failed.join("\n"));
+        count.live += 1;
+        count.images += judged.sound;
+        count.torn += torn;
+        count.keep(&path)?;
+        println!("  {} live, {} images, {} of them with something not flushed", count.live, count.images, count.torn);
+    }
+    let mut lie = Round::new(lab, &image, 99, true)?;
+    let (judged, _) = lie.load(lab, LIES)?;
+    println!("  control: of {LIES} images of a disk that lies {} were found out", judged.failed.len());
+    ensure!(judged.failed.len() as u64 > LIES / 2, "a disk that lies is not found out");
+    Ok(fs::remove_file(&path)?)
+}
+
+/// What the judge said.
+#[derive(Debug, Default)]
+struct Judged {
+    sound: u64,
+    failed: Vec<String>,
+}
+
+impl Judged {
+    fn add(&mut self, what: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.sound += 1,
+            Err(error) => self.failed.push(format!("{what}: {error:#}")),
+        }
+    }
+}
+
+/// One cut.
+struct Round {
+    dice: Dice,
+    seed: u64,
+    /// What is on the disk, and what was before the box was turned on.
+    disk: PathBuf,
+    before: PathBuf,
+    lies: bool,
+}
+
+impl Round {
+    fn new(lab: &Lab, image: &Path, seed: u64, lies: bool) -> Result<Self> {
+        let (disk, before) = (lab.work().join("disk"), lab.work().join("before"));
+        if !disk.exists() || lies {
+            judge::copy(image, &disk)?;
+            fs::File::options().write(true).open(&disk)?.set_len(4 << 30)?;
+        }
+        judge::copy(&disk, &before)?;
+        Ok(Self { dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1), seed, disk, before, lies })
+    }
+
+    /// Turns the box on.
+    fn start(&self, lab: &mut Lab) -> Result<(Machine, Disk)> {
+        let socket = lab.work().join("nbd");
+        let disk = Disk::offer(&self.disk, &socket, self.lies)?;
+        Ok((lab.start(Firmware::Bios, &Medium::Volatile(socket))?, disk))
+    }
+
+    /// Messages come; the power goes; the ring is judged. How many of the images had something not flushed.
+    fn load(&mut self, lab: &mut Lab, images: u64) -> Result<(Judged, u64)> {
+        let port = lab.forward("tcp", 2514)?;
+        let (mut machine, disk) = self.start(lab)?;
+        machine.expect("Raven: starting slot A, tries left:")?;
+        machine.expect("Telemetry appliance")?;
+        let acknowledged = sender(port, self.seed * 10_000_000);
+        let began = acknowledged.recv_timeout(crate::PATIENCE).context("nothing is acknowledged")?;
+        let rest = Duration::from_millis(2000 + self.dice.below(20_000));
+        machine.listen(rest)?;
+        let log = disk.cut(&mut self.dice)?;
+        let cut = Instant::now();
+        machine.unplug();
+        let mut all = vec![began];
+        all.extend(acknowledged.try_iter().filter(|(_, at)| *at < cut));
+        println!("          {} messages acknowledged in {:.1} s", all.len(), rest.as_secs_f64());
+        let mut judged = Judged::default();
+        let copy = lab.work().join("copy");
+        judge::copy(&self.disk, &copy)?;
+        judged.add("what the cut left", whole_ring(&copy, lab.work(), &all, cut));
+        let mut torn = 0;
+        log.at_each(&self.before, &self.points(&log, began.1, images), |point, at, uncertain| {
+            judge::copy(&self.before, &copy)?;
+            torn += u64::from(uncertain.some_of_it(&copy, &mut self.dice)? > 0);
+            judged.add(&format!("seed {}, event {point}", self.seed), whole_ring(&copy, lab.work(), &all, at));
+            Ok(())
+        })?;
+        Ok((judged, torn))
+    }
+
+    /// Random events behind the moment `from`, rising.
+    fn points(&self, log: &Log, from: Instant, count: u64) -> Vec<usize> {
+        let first = log.0.iter().position(|(at, _)| *at >= from).unwrap_or(log.0.len());
+        let mut dice = self.dice.clone();
+        let mut points: Vec<usize> =
+            (0..count).map(|_| first + 1 + dice.below((log.0.len() - first).max(1) as u64) as usize).collect();
+        points.sort_unstable();
+        points
+    }
+}
+
+/// The ring is whole and has every number that was acknowledged before `cut`.
+fn whole_ring(disk: &Path, work: &Path, acknowledged: &[(u64, Instant)], cut: Instant) -> Result<()> {
+    let numbers = Image::of(disk)?.data(work)?.numbers(MARK)?;
+    let due = || acknowledged.iter().filter(|(_, at)| *at < cut);
+    let missing: Vec<u64> = due().map(|(number, _)| *number).filter(|number| !numbers.contains(number)).collect();
+    if !missing.is_empty() {
+        bail!("{} of {} acknowledged messages are missing, such as {}", missing.len(), due().count(), missing[0]);
+    }
+    Ok(())
+}
+
+/// Sends as soon as somebody takes it.
+fn sender(port: u16, first: u64) -> Receiver<(u64, Instant)> {
+    let (to, acknowledged) = mpsc::channel();
+    std::thread::spawn(move || {
+        let began = Instant::now();
+        let mut any = false;
+        while !any && began.elapsed() < crate::PATIENCE {
+            let _ = relp::send(port, first, |number, at| {
+                any = true;
+                let _ = to.send((number, at));
+            });
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    });
+    acknowledged
+}
+
+/// The built system, which takes syslog by RELP.
+fn loaded_system(lab: &Lab) -> Result<PathBuf> {
+    let built = lab.built()?;
+    let system = built.changed("load", |tree| {
+        Ok(fs::write(
+            tree.join("usr/share/raven/raven.toml"),
+            "schema = 1\n[collect.syslog]\nrelp = [2514]\n[site]\nname = \"cuts\"\n",
+        )?)
+    })?;
+    built.disk(&system)
+}
+
+/// While an update is written, again and again until it is done: the box starts each time, from a slot that is whole.
+pub fn update(lab: &mut Lab) -> Result<()> {
+    let (path, mut count) = Count::of(lab);
+    let built = lab.built()?;
+    let old = built.that_always_does("before", &["/usr/bin/raven update /dev/vdb"])?;
+    let new = built.changed("next", |_| Ok(()))?;
+    let (image, bundle) = (built.disk(&old)?, built.bundle(&new)?);
+    let systems = [Known::of(&old)?, Known::of(&new)?];
+    while count.live < LIVE {
+        let mut round = Round::new(lab, &image, count.live + 1, false)?;
+        let (judged, torn, is_done) = round.update(lab, &bundle, &systems)?;
+        ensure!(judged.failed.is_empty(), "round {}: {}", count.live + 1, judged.failed.join("\n"));
+        count.live += 1;
+        count.images += judged.sound;
+        count.torn += torn;
+        count.keep(&path)?;
+        println!("  {} live, {} images, {} of them with something not flushed", count.live, count.images, count.torn);
+        if is_done {
+            // Once more from the beginning.
+            fs::remove_file(lab.work().join("disk"))?;
+        }
+    }
+    Ok(fs::remove_file(&path)?)
+}
+
+impl Round {
+    /// The update goes on; the power goes. Also whether the new system runs now.
+    fn update(&mut self, lab: &mut Lab, bundle: &Path, systems: &[Known]) -> Result<(Judged, u64, bool)> {
+        lab.carry(bundle);
+        let (mut machine, disk) = self.start(lab)?;
+        let is_new = machine.expect_one_of(&["starting slot A", "starting slot B"])? == 1;
+        machine.expect("is well")?;
+        let began = Instant::now();
+        let rest = Duration::from_millis(self.dice.below(if is_new { 5_000 } else { 60_000 }));
+        machine.listen(rest)?;
+        let log = disk.cut(&mut self.dice)?;
+        machine.unplug();
+        println!("          cut {:.1} s after it was well", rest.as_secs_f64());
+        let mut judged = Judged::default();
+        judged.add("what the cut left", Image::of(&self.disk)?.starts(systems).map(drop));
+        let (mut torn, copy) = (0, lab.work().join("copy"));
+        log.at_each(&self.before, &self.points(&log, began, IMAGES), |point, _, uncertain| {
+            judge::copy(&self.before, &copy)?;
+            torn += u64::from(uncertain.some_of_it(&copy, &mut self.dice)? > 0);
+            judged.add(&format!("seed {}, event {point}", self.seed), Image::of(&copy)?.starts(systems).map(drop));
+            Ok(())
+        })?;
+        Ok((judged, torn, is_new))
+    }
+}

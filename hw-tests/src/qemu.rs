@@ -1,0 +1,160 @@
+//! A box that QEMU emulates: a firmware, a medium, a cable, a monitor.
+
+use crate::machine::{Firmware, Lab, Medium};
+use crate::monitor::Monitor;
+use crate::network::ends_with_us;
+use crate::serial::Serial;
+use anyhow::{Context, Result};
+use raven_boot::slot_file::KERNEL_ARGUMENTS;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// What each box has.
+const BOARD: &str = "-machine q35 -cpu max -smp 2 -m 1024 -display none -vga std";
+
+/// A network of QEMU's own: DHCP, and a way to nowhere.
+const ALONE: &str = "user,id=net,restrict=on";
+
+/// QEMU, which ends when nobody holds it.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An emulated box that is on.
+#[derive(Debug)]
+pub struct Emulated {
+    process: Process,
+    /// What QEMU is asked for.
+    pub monitor: Monitor,
+}
+
+impl Emulated {
+    /// Turns it on.
+    pub fn start(
+        lab: &Lab,
+        firmware: Firmware,
+        medium: &Medium,
+        more: &[PathBuf],
+        disk: Option<&Path>,
+        log: &Path,
+    ) -> Result<(Serial, Self)> {
+        let work = lab.work();
+        let (line, control) = (work.join("serial"), work.join("monitor"));
+        for socket in [&line, &control] {
+            let _ = fs::remove_file(socket);
+        }
+        let qemu = "qemu-system-x86_64";
+        let network = lab.network();
+        let mut qemu = network.as_ref().map_or_else(|| ends_with_us(qemu), |network| network.command(qemu));
+        qemu.args(arguments(&accelerator(), firmware, medium, work)?);
+        qemu.arg("-netdev").arg(match (&network, lab.forwards) {
+            (Some(network), _) => format!("tap,id=net,ifname={},script=no,downscript=no", network.link()),
+            (None, Some((proto, from, to))) => format!("{ALONE},hostfwd={proto}:127.0.0.1:{from}-:{to}"),
+            (None, None) => ALONE.to_owned(),
+        });
+        for (n, disk) in more.iter().chain(&lab.carried).enumerate() {
+            qemu.arg("-drive").arg(format!("if=none,id=more{n},format=raw,readonly=on,file={}", disk.display()));
+            qemu.arg("-device").arg(format!("virtio-blk-pci,drive=more{n}"));
+        }
+        if let Some(disk) = disk {
+            qemu.arg("-drive").arg(format!("if=none,id=beside,format=raw,file={}", disk.display()));
+            qemu.args(["-device", "virtio-blk-pci,drive=beside"]);
+        }
+        qemu.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=on", line.display()));
+        qemu.args(["-serial", "chardev:line", "-qmp"]).arg(format!("unix:{},server=on,wait=off", control.display()));
+        qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(log.with_extension("qemu"))?);
+        let process = qemu.spawn();
+        let process = Process(process.context("setpriv (package util-linux), qemu-system-x86_64")?);
+        let serial = Serial::connect(&line, log)?;
+        let monitor = Monitor::connect(&control)?;
+        Ok((serial, Self { process, monitor }))
+    }
+
+    /// Whether it is on.
+    pub fn is_on(&mut self) -> Result<bool> {
+        Ok(self.process.0.try_wait()?.is_none())
+    }
+}
+
+/// Starts a kernel without a boot loader; it ends with the value.
+pub fn kernel(kernel: &Path, initramfs: &Path, line: &Path) -> Result<Process> {
+    let mut qemu = ends_with_us("qemu-system-x86_64");
+    qemu.args(BOARD.split_whitespace()).args(["-accel", &accelerator(), "-kernel"]).arg(kernel);
+    qemu.arg("-initrd").arg(initramfs).args(["-append", KERNEL_ARGUMENTS]);
+    qemu.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=on", line.display()));
+    qemu.args(["-serial", "chardev:line"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Process(qemu.spawn().context("qemu-system-x86_64")?))
+}
+
+/// Emulation, unless somebody says that something faster works here.
+fn accelerator() -> String {
+    let chosen = std::env::var_os("RAVEN_QEMU_ACCEL").map(|chosen| chosen.to_string_lossy().into_owned());
+    chosen.filter(|chosen| chosen != "tcg").unwrap_or_else(|| "tcg,thread=multi".to_owned())
+}
+
+fn arguments(accelerator: &str, firmware: Firmware, medium: &Medium, work: &Path) -> Result<Vec<String>> {
+    let mut parts = vec![format!(
+        "{BOARD} -accel {accelerator} -monitor none \
+         -device i6300esb -action watchdog=reset -device virtio-net-pci,netdev=net"
+    )];
+    if firmware == Firmware::Uefi {
+        let vars = work.join("uefi-variables");
+        if !vars.exists() {
+            fs::copy(OVMF_VARS, &vars).with_context(|| format!("{OVMF_VARS} (package ovmf)"))?;
+        }
+        parts.push(format!(
+            "-drive if=pflash,format=raw,readonly=on,file={OVMF_CODE} -drive if=pflash,format=raw,file={}",
+            vars.display()
+        ));
+    }
+    let drive = "-drive if=none,id=disk,format=raw";
+    parts.push(match medium {
+        Medium::Disk(file) => {
+            format!("{drive},cache=writeback,file={} -device virtio-blk-pci,drive=disk,bootindex=0", file.display())
+        }
+        Medium::Cd(file) => format!("-drive media=cdrom,readonly=on,format=raw,file={}", file.display()),
+        Medium::Usb(file) => format!(
+            "-device qemu-xhci {drive},snapshot=on,file={} -device usb-storage,drive=disk,bootindex=0",
+            file.display()
+        ),
+        Medium::Volatile(socket) => format!(
+            "-blockdev driver=nbd,node-name=disk,server.type=unix,server.path={} \
+             -device virtio-blk-pci,drive=disk,bootindex=0",
+            socket.display()
+        ),
+        Medium::Virtual(file) => {
+            format!("{drive},snapshot=on,file={} -device virtio-blk-pci,drive=disk,bootindex=0", file.display())
+        }
+    });
+    Ok(parts.iter().flat_map(|part| part.split_whitespace()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn words(medium: &Medium) -> String {
+        arguments("tcg", Firmware::Bios, medium, Path::new("/nowhere")).unwrap().join(" ")
+    }
+
+    #[test]
+    fn only_a_disk_keeps_what_is_written() {
+        let image = PathBuf::from("/x");
+        assert!(!words(&Medium::Disk(image.clone())).contains("snapshot=on"));
+        for other in [Medium::Usb(image.clone()), Medium::Virtual(image.clone())] {
+            assert!(words(&other).contains("snapshot=on"));
+        }
+        assert!(words(&Medium::Cd(image)).contains("media=cdrom,readonly=on"));
+    }
+}
