@@ -8,6 +8,7 @@ use crate::{Order, run};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -141,7 +142,33 @@ fn take_out(recipe: &Recipe, at: &Path) -> Result<()> {
             remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
+    // Scripts have nobody to run them; then go links to what is gone.
+    for is_of_no_use in [is_script, is_dangling] {
+        for folder in ["usr/bin", "usr/sbin"] {
+            for path in files(&at.join(folder))? {
+                if is_of_no_use(at, &path)? {
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+    }
     Ok(())
+}
+
+fn is_script(_: &Path, path: &Path) -> Result<bool> {
+    let mut head = [0; 2];
+    Ok(!path.is_symlink() && fs::File::open(path)?.read_exact(&mut head).is_ok() && head == *b"#!")
+}
+
+/// A link that leads to nothing in the root `at`.
+fn is_dangling(at: &Path, path: &Path) -> Result<bool> {
+    if !path.is_symlink() {
+        return Ok(false);
+    }
+    let to = fs::read_link(path)?;
+    let folder = path.parent().unwrap_or(at);
+    let to = to.strip_prefix("/").map_or_else(|_| folder.join(&to), |inside| at.join(inside));
+    Ok(fs::symlink_metadata(to).is_err())
 }
 
 /// The paths that a line of the list means.
@@ -212,6 +239,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = |name: &str| fs::write(root.path().join(name), "").unwrap();
         fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+        fs::create_dir_all(root.path().join("usr/sbin")).unwrap();
+        fs::write(root.path().join("usr/sbin/which"), "#!/bin/sh\n").unwrap();
+        symlink("/usr/sbin/which", root.path().join("usr/bin/which")).unwrap();
+        symlink("../bin/pear", root.path().join("usr/sbin/fruit")).unwrap();
         ["usr/bin/perl", "usr/bin/perl5.40", "usr/bin/pear", "usr/bin/bash", "usr/bin/bashful"]
             .into_iter()
             .for_each(file);
@@ -220,7 +251,7 @@ mod tests {
         take_out(&recipe, root.path()).unwrap();
         let left = files(root.path()).unwrap();
         let left: Vec<_> = left.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(left, ["bashful", "pear"]);
+        assert_eq!(left, ["bashful", "pear", "fruit"]);
     }
 
     #[test]
