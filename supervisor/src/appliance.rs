@@ -9,9 +9,11 @@ mod network;
 use crate::durable;
 use crate::program::run;
 use anyhow::{Context, bail};
+use nix::unistd::sethostname;
 use raven_model::config::Config;
 use raven_model::control::PowerAction;
 use raven_model::table::OperatorRole;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
@@ -21,8 +23,6 @@ use std::path::{Path, PathBuf};
 const NFT: &str = "/usr/sbin/nft";
 const NETWORKCTL: &str = "/usr/bin/networkctl";
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
-
-const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 const ZONES: &str = "/usr/share/zoneinfo";
 
 /// The box.
@@ -56,7 +56,7 @@ impl Appliance {
             ("firewall", run(NFT, &["-f", "-"], firewall::rules(config).as_bytes()).map(drop)),
             ("network", self.network(config)),
             ("name servers", self.name_servers(config)),
-            ("name of the box", fs::write(HOSTNAME, hostname(&config.site.name)).map_err(anyhow::Error::from)),
+            ("name of the box", sethostname(hostname(&config.site.name)).map_err(anyhow::Error::from)),
             ("clock", self.clock(config)),
             ("SSH", self.ssh(config)),
         ];
