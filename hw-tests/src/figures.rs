@@ -19,43 +19,50 @@ const RATIO: f64 = 2.5;
 /// Measures, says it, and holds it against the goals.
 pub fn all(lab: &mut Lab) -> Result<()> {
     let built = lab.built()?;
-    let system = built.that_does(
+    let system = built.that_always_does(
         "figures",
         &[
             "/usr/bin/sleep 20",
             "/usr/bin/cat /proc/meminfo",
             "/usr/bin/find /proc -maxdepth 2 -name smaps_rollup -exec /usr/bin/grep -H ^Pss: {} +",
             "/usr/bin/find /proc -maxdepth 2 -name comm -exec /usr/bin/grep -H . {} +",
-            "/usr/bin/systemd-analyze time",
-            "/usr/bin/systemd-analyze critical-chain raven.service",
-            "/usr/bin/systemd-analyze blame",
+            "/usr/bin/systemd-analyze --no-pager blame",
             "/usr/bin/journalctl -b -o short-monotonic -u raven.service --no-pager",
             "/usr/bin/echo figures are over",
         ],
     )?;
     let disk = lab.flashed(&built.disk(&system)?, 4)?;
-    // The first start makes the data partition.
+    // The first start makes the data partition, so the second one counts.
     let mut machine = lab.start(Firmware::Bios, &Medium::Disk(disk.clone()))?;
+    machine.expect("Raven: slot A is well")?;
+    machine.power_off()?;
+    let mut machine = lab.start(Firmware::Bios, &Medium::Disk(disk))?;
     let text = machine.expect("figures are over")?;
     machine.power_off()?;
-    memory(&text)?;
+    let (used, ours) = memory(&text)?;
     let bare = bare_kernel(lab)?;
+    let ready = text
+        .lines()
+        .find(|line| line.trim_end().ends_with("]: ready"))
+        .and_then(seconds)
+        .context("no word of ready")?;
+    println!("  used: {used} MiB, of it our processes {ours} MiB");
     println!("  a bare kernel's first process: {bare:.2} s after its start");
-    println!("{text}");
-    let ready =
-        text.lines().find(|line| line.contains("ready after_ms")).and_then(seconds).context("no word of ready")?;
-    println!("  all collectors bound {ready:.2} s after the kernel's start: {:.2} times that", ready / bare);
+    println!("  all collectors bound: {ready:.2} s after the kernel's start, {:.2} times that", ready / bare);
+    ensure!(used <= MOST[0] && ours <= MOST[1], "more than {MOST:?} MiB");
     ensure!(ready <= RATIO * bare, "more than {RATIO} times the start of a bare kernel");
     Ok(())
 }
 
-/// `[   12.345678] …`, with the journal's words around it.
+/// Of `[   60.123456] journalctl[414]: [   12.345678] raven ravend[331]: ready` the second.
 fn seconds(line: &str) -> Option<f64> {
-    let inner = line.rsplit_once("ready").map_or(line, |(before, _)| before);
-    inner.split('[').filter_map(|part| part.split(']').next()?.trim().parse().ok()).next_back()
+    let stamp =
+        line.split('[').filter_map(|part| Some(part.split(']').next()?.trim())).filter(|part| part.contains('.'));
+    stamp.last()?.parse().ok()
 }
 
-fn memory(text: &str) -> Result<()> {
+/// In use of all, and by our own processes, in MiB.
+fn memory(text: &str) -> Result<(u64, u64)> {
     let kib = |name: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.split_once(name).map(|(_, rest)| rest))?;
         line.split_whitespace().next()?.parse().ok()
@@ -74,14 +81,14 @@ fn memory(text: &str) -> Result<()> {
     for (pid, size) in &sizes {
         let name = names.get(pid).map_or("?", String::as_str);
         let kib: u64 = size.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-        println!("  {kib:7} KiB  {name}");
+        if kib > 0 {
+            println!("  {kib:7} KiB  {name}");
+        }
         if name.starts_with("raven") {
             ours += kib;
         }
     }
-    println!("  used: {used} MiB, of it our processes {} MiB", ours / 1024);
-    ensure!(used <= MOST[0] && ours / 1024 <= MOST[1], "more than {MOST:?} MiB");
-    Ok(())
+    Ok((used, ours / 1024))
 }
 
 /// Seconds until busybox, as first process, says how long the kernel has been up.

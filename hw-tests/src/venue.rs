@@ -276,7 +276,7 @@ fn garbage(machine: &mut Machine) -> Result<()> {
     machine.answers(&[("\x03", "Enter: log in")])?;
     machine.floods(&bytes)?;
     machine.shows("Enter: log in")?;
-    machine.answers(&[("\r", "Password"), (&format!("{PASSWORD}\r"), "Ctrl-C: log out")])
+    machine.answers(&[("\r", "it is not shown"), (&format!("{PASSWORD}\r"), "Ctrl-C: log out")])
 }
 
 fn ran(command: &mut Command) -> Result<()> {

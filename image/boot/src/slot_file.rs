@@ -3,8 +3,10 @@
 use crate::verity::Verity;
 use raven_model::update::Version;
 
-/// Kernel arguments of every start. Kernel messages that matter go to both consoles; a panic starts anew.
-pub const KERNEL_ARGUMENTS: &str = "console=tty1 console=ttyS0,115200 quiet loglevel=4 panic=10 oops=panic ro";
+/// Kernel arguments of every start. Kernel messages that matter go to both consoles; a panic starts anew; a page that is
+/// touched is not made two MiB (LMDB has large tables of which it uses little), nor are 60 MiB kept free for that.
+pub const KERNEL_ARGUMENTS: &str =
+    "console=tty1 console=ttyS0,115200 quiet loglevel=4 panic=10 oops=panic transparent_hugepage=never ro";
 
 /// The file. `arguments` come from a manifest that was checked, or are [`KERNEL_ARGUMENTS`].
 pub fn text(version: Version, verity: &Verity, arguments: &str) -> String {
