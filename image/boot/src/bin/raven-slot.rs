@@ -167,17 +167,20 @@ fn data_partition(slots: &Path) -> Result<Option<Guid>, String> {
 /// Does what follows from how well this system is.
 fn judge(esp: &Esp, health: Health, data: Option<Guid>) -> Result<String, String> {
     let on_trial = esp.on_trial().map_err(|e| e.to_string())?;
+    let asked = esp.show().map_err(|e| e.to_string())?.reset;
     let good = || esp.good(watchdog_restarted(), data).map_err(|e| e.to_string());
     match verdict(on_trial, health) {
         Verdict::Good => good().map(|view| {
             let gone = view.slots.iter().filter_map(|slot| Some((&slot.name, slot.given_up.as_ref()?)));
             let told = |all, (name, why)| format!("{all}; slot {name} was given up: {why}");
             let gone = gone.fold(String::new(), told);
-            format!("Raven: slot {} is well{gone}", view.running)
+            let reset = reset_done(asked.as_deref(), &view);
+            format!("Raven: slot {} is well{reset}{gone}", view.running)
         }),
         Verdict::GoodButIll(why) => {
             let view = good()?;
-            Err(format!("Raven: slot {} stays, but is not well: {why}", view.running))
+            let reset = reset_done(asked.as_deref(), &view);
+            Err(format!("Raven: slot {} stays{reset}, but is not well: {why}", view.running))
         }
         Verdict::Leave(why) => Err(format!("Raven: this slot is not well, and one of its tries stays spent: {why}")),
         Verdict::Restart(why) => {
@@ -186,6 +189,12 @@ fn judge(esp: &Esp, health: Health, data: Option<Guid>) -> Result<String, String
             restart()
         }
     }
+}
+
+/// What is said when the order of before is one no longer.
+fn reset_done(asked: Option<&str>, now: &Slots) -> String {
+    let done = asked.filter(|_| now.reset.is_none());
+    done.map_or_else(String::new, |by| format!("; all data were discarded, asked for by {by}"))
 }
 
 /// Something never ended starting, so that nobody looked whether the system is well.
