@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, export, flows, health, import, inbox, load, manual, ring, search, sources,
+    alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, ring, search, sources,
     status, tail, traps, tui, update, uplink, words,
 };
 use clap::error::ErrorKind;
@@ -124,6 +124,8 @@ pub enum Command {
     Version,
     /// Bring a new release into the slot that does not run; `status`: what the slots hold
     Update(update::UpdateArgs),
+    /// Discard everything that this box keeps (configuration, records, identity) and begin as on its first day
+    FactoryReset(factory_reset::FactoryResetArgs),
     /// Whether this box does what it must: configuration, listeners, ring, a record all the way, uplink (exit 1 when not)
     Health(health::HealthArgs),
 }
@@ -222,6 +224,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Man(args) => manual::man(&args, output),
         Command::Version => version(output),
         Command::Update(args) => update::run(&args, &client, output),
+        Command::FactoryReset(args) => factory_reset::run(&args, &client, output),
         Command::Health(args) => health::run(args, &client, output),
     }
 }

@@ -15,6 +15,7 @@ pub mod config;
 pub mod dead;
 pub mod escape;
 pub mod export;
+pub mod factory_reset;
 pub mod failure;
 pub mod flows;
 pub mod health;

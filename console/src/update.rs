@@ -76,6 +76,9 @@ pub fn lines(slots: &Slots) -> Vec<String> {
     let next = slots.next.as_deref().unwrap_or("none: no slot has tries left, so the first that holds a system");
     let mut lines: Vec<String> = slots.slots.iter().map(|slot| line(slot, slots.running == slot.name)).collect();
     lines.push(format!("next start: {next}"));
+    let said = |what: &str, by: &Option<String>| by.as_ref().map(|by| format!("{what}{}", escape::text(by)));
+    lines.extend(said("all data are discarded at the next start, asked for by ", &slots.reset));
+    lines.extend(said("all data were discarded, asked for by ", &slots.was_reset));
     lines
 }
 
@@ -196,13 +199,16 @@ mod tests {
             running: "A".to_owned(),
             next: Some("A".to_owned()),
             slots: vec![slot("A", 3, None), slot("B", 0, Some("ravend cannot be reached"))],
+            reset: None,
+            was_reset: Some("admin, 2026-11-29T17:00:00Z".to_owned()),
         };
         assert_eq!(
             lines(&slots),
             [
                 "slot A: 1.2.3, runs, 3 tries left",
                 "slot B: 1.2.3, 0 tries left\n  given up: ravend cannot be reached",
-                "next start: A"
+                "next start: A",
+                "all data were discarded, asked for by admin, 2026-11-29T17:00:00Z"
             ]
         );
     }

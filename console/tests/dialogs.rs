@@ -115,6 +115,24 @@ fn nothing_goes_down_by_enter_alone() {
 }
 
 #[test]
+fn everything_is_discarded_only_when_the_name_of_the_box_is_typed() {
+    let (mut fake, now) = (Fake::owned(), Instant::now());
+    let mut console = Console::new(&mut fake, now);
+    console.enter(&facts(), &mut fake, now);
+    say(&mut console, &mut fake, now, &["correct horse"]);
+    console.actions(&fake);
+    say(&mut console, &mut fake, now, &["7", ""]);
+    assert!(console.dialog.is_none() && fake.done.is_empty());
+    console.actions(&fake);
+    say(&mut console, &mut fake, now, &["7", "yes"]);
+    assert!(console.question(now).unwrap().error.unwrap().contains("type its name: arena"));
+    assert!(fake.done.is_empty());
+    say(&mut console, &mut fake, now, &["arena"]);
+    assert_eq!(fake.done, ["factory reset"]);
+    assert!(console.dialog.is_none() && notice(&console).contains("it starts anew now"));
+}
+
+#[test]
 fn the_password_is_changed_when_it_was_typed_twice_the_same() {
     let (mut fake, now) = (Fake::owned(), Instant::now());
     let mut console = Console::new(&mut fake, now);

@@ -65,11 +65,12 @@ pub fn image(start: Start, marker: &str, work: &Path) -> Result<PathBuf> {
 }
 
 /// `grub.cfg` of an installed box: takes the first slot in `ORDER` that holds a system and has tries left, takes one
-/// from them, writes that down, and only then starts it.
+/// from them, writes that down, and only then starts it. `gpt`: the kernel takes the disk's second partition table when a
+/// power cut has torn the first one.
 pub fn of_disk() -> String {
     format!(
         r#"{CONSOLES}
-load_env --file /raven/grubenv ORDER A_OK A_LEFT B_OK B_LEFT TRIAL
+load_env --file /raven/grubenv ORDER A_OK A_LEFT B_OK B_LEFT TRIAL RESET
 if [ -z "$ORDER" ]; then set ORDER="A B"; fi
 set slot=
 for s in $ORDER; do
@@ -94,9 +95,11 @@ else
 fi
 set trial=
 if [ "$TRIAL" = "$slot" ]; then set trial=raven.trial; fi
+set reset=
+if [ -n "$RESET" ]; then set reset="raven.reset=$RESET"; fi
 echo "Raven: starting slot $slot, tries left: $left"
 source /raven/$slot/slot.cfg
-linux /raven/$slot/kernel $arguments raven.slot=$slot $trial raven.verity=$verity
+linux /raven/$slot/kernel $arguments gpt raven.slot=$slot $trial $reset raven.verity=$verity
 initrd /raven/$slot/initramfs
 boot
 "#
@@ -157,6 +160,14 @@ mod tests {
         let config = of_disk();
         let at = |what: &str| config.find(what).unwrap();
         assert!(at("save_env") < at("\nlinux ") && at("load_env") < at("save_env"));
+    }
+
+    #[test]
+    fn a_reset_is_passed_on_as_it_was_ordered_and_only_then() {
+        let config = of_disk();
+        assert!(config.contains(r#"if [ -n "$RESET" ]; then set reset="raven.reset=$RESET"; fi"#));
+        assert!(config.contains(" gpt raven.slot=$slot $trial $reset raven.verity="));
+        assert!(!of_medium(&verity()).contains("reset"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What `ravend` has done about slots, by the one program that it runs beside its workers: `raven-slot`, as root, with one
-//! of the three verbs below. Nothing is waited for: the program's end is looked for at each turn of the event loop.
+//! of the verbs below. Nothing is waited for: the program's end is looked for at each turn of the event loop.
 
 use crate::durable;
 use crate::program::ours;
 use anyhow::{Context, bail};
 use nix::unistd::dup;
 use raven_jail::memory::{memfd, reopen_read_only};
+use raven_model::table::OperatorRole;
 use raven_model::update::{BOOT_MAX, FIXED, MANIFEST_MAX, Slots};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -31,6 +32,8 @@ pub enum Job {
     Empty,
     /// All is written.
     Stage,
+    /// Somebody of this role has typed the box's name: all data are discarded at the next start.
+    Reset(OperatorRole),
 }
 
 impl Job {
@@ -39,7 +42,17 @@ impl Job {
             Self::Show => "show",
             Self::Empty => "empty",
             Self::Stage => "stage",
+            Self::Reset(role) => reset_verb(role),
         }
+    }
+}
+
+/// The verb by which somebody of this role has the data partition discarded.
+const fn reset_verb(role: OperatorRole) -> &'static str {
+    match role {
+        OperatorRole::Viewer => "reset-by-viewer",
+        OperatorRole::Operator => "reset-by-operator",
+        OperatorRole::Admin => "reset-by-admin",
     }
 }
 

@@ -118,6 +118,8 @@ pub struct Supervisor {
     clients: HashMap<u32, Client>,
     /// Clients that wait for what `raven-slot` says.
     asked_slots: Vec<u32>,
+    /// The client that waits for a factory reset to be noted.
+    asked_reset: Option<u32>,
     last_client: u32,
     connections: BTreeMap<Stream, Connections>,
     /// In force.
@@ -206,6 +208,7 @@ impl Supervisor {
             boot_id: boot_id(),
             clients: HashMap::new(),
             asked_slots: Vec::new(),
+            asked_reset: None,
             slots,
             last_client: 0,
             connections,
@@ -295,9 +298,10 @@ impl Supervisor {
         self.revert_in_time();
         self.workers.iter_mut().for_each(Worker::kill_if_hung);
         self.tend_slots();
-        let waiting = &self.asked_slots;
+        let (slots, reset) = (&self.asked_slots, self.asked_reset);
+        let waits = |n: &u32| slots.contains(n) || reset == Some(*n);
         self.clients
-            .retain(|n, client| client.is_answering() || waiting.contains(n) || client.since.elapsed() < SILENT_CLIENT);
+            .retain(|n, client| client.is_answering() || waits(n) || client.since.elapsed() < SILENT_CLIENT);
         let now = Instant::now();
         if now >= self.next_drops {
             self.next_drops = now + DROPS;

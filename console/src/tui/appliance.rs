@@ -52,6 +52,8 @@ pub trait Appliance {
     fn install(&mut self, disk: &str, typed: &str) -> Result<(), Failure>;
     /// How far that is.
     fn installed(&mut self) -> Result<Option<Progress>, Failure>;
+    /// Discards everything that the box keeps and starts it anew; `typed` is its name.
+    fn factory_reset(&mut self, typed: &str) -> Result<(), Failure>;
     /// Reboot or off.
     fn power(&mut self, power: Power) -> Result<(), Failure>;
 }

@@ -112,6 +112,13 @@ impl Appliance for Ravend {
         }
     }
 
+    fn factory_reset(&mut self, typed: &str) -> Result<(), Failure> {
+        match self.client.ask(&Request::FactoryReset { typed: typed.to_owned() })? {
+            Response::Applied(_) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn power(&mut self, power: Power) -> Result<(), Failure> {
         let action = match power {
             Power::Reboot => PowerAction::Reboot,

@@ -128,6 +128,12 @@ impl Appliance for Fake {
     fn installed(&mut self) -> Result<Option<Progress>, Failure> {
         Ok(self.progress.clone())
     }
+    fn factory_reset(&mut self, typed: &str) -> Result<(), Failure> {
+        if typed != "arena" {
+            return refused("to confirm that all that this box keeps is lost, type its name: arena");
+        }
+        self.does("factory reset")
+    }
     fn power(&mut self, power: Power) -> Result<(), Failure> {
         self.does(&format!("{power:?}"))
     }

@@ -1,6 +1,8 @@
 //! What the boot loader tells `raven-init`, on the kernel's command line:
-//! `raven.slot=A` or `raven.live`, and `raven.verity=ROOT.BLOCKS.SALT`.
+//! `raven.slot=A` or `raven.live`, `raven.verity=ROOT.BLOCKS.SALT`, and `raven.reset=GUID` after a factory reset was asked
+//! for.
 
+use crate::gpt::Guid;
 use crate::slots::Slot;
 use crate::verity::{Verity, VerityError};
 use std::fmt;
@@ -30,6 +32,8 @@ pub struct Boot {
     pub medium: Medium,
     /// What it must be.
     pub verity: Verity,
+    /// The data partition that a factory reset discards. What is no identity asks for nothing.
+    pub reset: Option<Guid>,
 }
 
 /// The boot loader's words make no sense.
@@ -55,7 +59,8 @@ pub enum CmdlineError {
 /// A word is missing or makes no sense.
 pub fn parse(cmdline: &str) -> Result<Boot, CmdlineError> {
     let verity = value(cmdline, "raven.verity").ok_or(CmdlineError::NoVerity)?.parse()?;
-    Ok(Boot { medium: medium(cmdline)?, verity })
+    let reset = value(cmdline, "raven.reset").and_then(|id| id.parse().ok());
+    Ok(Boot { medium: medium(cmdline)?, verity, reset })
 }
 
 /// Only where the root is, for programs that run from it.
@@ -87,6 +92,15 @@ mod tests {
         let boot = parse(&format!("console=ttyS0 quiet raven.slot=B raven.verity={ROOT}\n")).unwrap();
         assert_eq!(boot.medium, Medium::Slot(Slot::B));
         assert_eq!((boot.verity.blocks, boot.verity.salt.as_slice()), (12800, [0xbe, 0xef].as_slice()));
+    }
+
+    #[test]
+    fn a_reset_names_the_partition_that_it_means_or_is_none() {
+        let reset = |words: &str| parse(&format!("raven.slot=A {words} raven.verity={ROOT}")).unwrap().reset;
+        assert_eq!(reset("raven.reset=c12a7328-f81f-11d2-ba4b-00a0c93ec93b"), Some(crate::gpt::ESP));
+        for none in ["", "raven.reset", "raven.reset=", "raven.reset=1", "raven.reset=yes"] {
+            assert_eq!(reset(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! grubenv        what GRUB remembers; written in place, one sector
+//! reset          when all data were discarded last, and who asked for it
 //! A/  B/         kernel, initramfs, slot.cfg (what GRUB is told), reached (services began), why (it was given up)
 //! ```
 //! A slot that is written to is empty for GRUB from before the first byte until after the last, so no order of writes
 //! in its folder can leave a box that does not start; what switches is the one sector of `grubenv`.
 
+use crate::gpt::Guid;
 use crate::handed::Handed;
 use crate::slot_file;
 use crate::slots::{Env, Slot, TRIAL_TRIES};
@@ -56,11 +58,12 @@ impl Esp {
         Ok(self.view(&env))
     }
 
-    /// The running slot is well. A trial of the other one is over: it was given up, and why is kept.
+    /// The running slot is well. A trial of the other one is over: it was given up, and why is kept. `data` is the
+    /// data partition, where it is known: an order to discard another one was carried out.
     ///
     /// # Errors
     /// Something cannot be written.
-    pub fn good(&self, watchdog: bool) -> Result<Slots, EspError> {
+    pub fn good(&self, watchdog: bool, data: Option<Guid>) -> Result<Slots, EspError> {
         let (mut file, mut env) = self.env(true)?;
         if let Some(given_up) = env.trial().filter(|slot| *slot != self.running) {
             let starts = TRIAL_TRIES.saturating_sub(env.state(given_up).tries);
@@ -69,6 +72,12 @@ impl Esp {
                 let why = without_a_word(starts, place.join("reached").exists(), watchdog);
                 self.keep_why(given_up, &why)?;
             }
+        }
+        if let Some((id, by)) = env.reset()
+            && data.is_some_and(|data| data != id)
+        {
+            put(&self.folder, "reset", format!("{by}\n").as_bytes())?;
+            env.forget_reset();
         }
         env.good(self.running);
         write_env(&mut file, &env).map_err(self.wrong("grubenv"))?;
@@ -137,6 +146,17 @@ impl Esp {
         Ok(self.view(&env))
     }
 
+    /// The data partition `data` is discarded at the next start. `by` says who asked for it and when, in a line.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub fn reset(&self, data: Guid, by: &str) -> Result<Slots, EspError> {
+        let (mut file, mut env) = self.env(true)?;
+        env.order_reset(data, by);
+        write_env(&mut file, &env).map_err(self.wrong("grubenv"))?;
+        Ok(self.view(&env))
+    }
+
     /// Whether the running slot is new and has not shown that it is well.
     ///
     /// # Errors
@@ -159,7 +179,9 @@ impl Esp {
             }
         };
         let next = env.next().map(|slot| slot.to_string());
-        Slots { running: self.running.to_string(), next, slots: Slot::ALL.map(slot).to_vec() }
+        let was_reset = fs::read_to_string(self.folder.join("reset")).ok().map(|by| by.trim().to_owned());
+        let reset = env.reset().map(|(_, by)| by.to_owned());
+        Slots { running: self.running.to_string(), next, slots: Slot::ALL.map(slot).to_vec(), reset, was_reset }
     }
 
     fn place(&self, slot: Slot) -> PathBuf {
@@ -220,7 +242,8 @@ fn remove(path: &Path) -> Result<(), EspError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::handed::Handed;
+    use crate::gpt::Guid;
+use crate::handed::Handed;
     use raven_model::update::{FLOOR, FORMATS, Manifest, Part, Version};
 
     fn partition() -> tempfile::TempDir {
@@ -275,7 +298,7 @@ mod tests {
         assert_eq!(grub(dir.path()), Slot::B);
         let b = Esp::new(dir.path(), Slot::B);
         assert!(b.on_trial().unwrap() && b.started().unwrap().slot("B").unwrap().on_trial);
-        let good = b.good(false).unwrap();
+        let good = b.good(false, None).unwrap();
         assert_eq!((good.slot("B").unwrap().tries, good.slot("B").unwrap().on_trial), (3, false));
         assert!(!b.on_trial().unwrap() && !dir.path().join("raven/B/reached").exists());
     }
@@ -301,12 +324,12 @@ mod tests {
             }
             assert_eq!(grub(dir.path()), Slot::A);
             let a = Esp::new(dir.path(), Slot::A);
-            let back = a.good(false).unwrap();
+            let back = a.good(false, None).unwrap();
             let b = back.slot("B").unwrap();
             assert!(b.given_up.as_deref().unwrap().starts_with(expected), "{b:?}");
             assert_eq!((back.next.as_deref(), b.on_trial), (Some("A"), false));
             // The reason stays until something else goes into the slot.
-            assert_eq!(a.good(false).unwrap().slot("B"), Some(b));
+            assert_eq!(a.good(false, None).unwrap().slot("B"), Some(b));
             assert_eq!(a.empty().unwrap().slot("B").unwrap().given_up, None);
         }
     }
@@ -323,5 +346,34 @@ mod tests {
         fs::write(dir.path().join("raven/B"), "").unwrap();
         assert!(a.stage(&handed()).is_err());
         assert_eq!(a.show().unwrap().next.as_deref(), Some("A"));
+    }
+
+    #[test]
+    fn an_order_to_discard_stands_until_the_data_partition_is_another_one() {
+        let (dir, old, new) = (partition(), Guid(5), Guid(6));
+        let a = Esp::new(dir.path(), Slot::A);
+        let by = "admin, 2026-11-29T17:00:00Z";
+        assert_eq!(a.reset(old, by).unwrap().reset.as_deref(), Some(by));
+        let text = fs::read_to_string(dir.path().join("raven/grubenv")).unwrap();
+        assert!(text.contains(&format!("\nRESET={old}\n")), "{text}");
+        // GRUB counts, an update comes, nobody could look at the table: it stands.
+        grub(dir.path());
+        a.stage(&handed()).unwrap();
+        for data in [None, Some(old)] {
+            let view = a.good(false, data).unwrap();
+            assert_eq!((view.reset.as_deref(), view.was_reset), (Some(by), None));
+        }
+        let view = a.good(false, Some(new)).unwrap();
+        assert_eq!((view.reset, view.was_reset.as_deref()), (None, Some(by)));
+        assert!(!fs::read_to_string(dir.path().join("raven/grubenv")).unwrap().contains("RESET"));
+    }
+
+    #[test]
+    fn all_that_grub_remembers_fits_its_sector() {
+        let dir = partition();
+        let a = Esp::new(dir.path(), Slot::A);
+        a.stage(&handed()).unwrap();
+        let by = format!("operator {}, 2026-11-29T17:00:00Z", "x".repeat(60));
+        assert!(a.reset(Guid(u128::MAX), &by).is_ok());
     }
 }

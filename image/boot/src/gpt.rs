@@ -3,6 +3,7 @@
 
 use crate::SECTOR;
 use std::fmt;
+use std::str::FromStr;
 
 /// A globally unique identifier, as its digits are written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +25,7 @@ pub const TABLE_SECTORS: u64 = 33;
 /// So much is read to find a table: xorriso's has 248 entries and ends here.
 pub const READ_SECTORS: u64 = 64;
 const ENTRIES: usize = 128;
-const ENTRY: usize = 128;
+pub(crate) const ENTRY: usize = 128;
 const HEADER: usize = 92;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 
@@ -67,6 +68,20 @@ impl fmt::Display for Guid {
 impl fmt::Debug for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Guid {
+    type Err = GptError;
+
+    /// As people write it.
+    fn from_str(text: &str) -> Result<Self, GptError> {
+        let groups: Vec<&str> = text.split('-').collect();
+        let is_formed = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
+        let digits = groups.concat();
+        let is_hex = is_formed && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = is_hex.then(|| u128::from_str_radix(&digits, 16).ok()).flatten();
+        number.map(Self).ok_or(GptError::Form("an identity is written as 8-4-4-4-12 hex digits"))
     }
 }
 
@@ -116,15 +131,14 @@ pub fn write(disk: Guid, sectors: u64, partitions: &[Partition]) -> Table {
 /// # Errors
 /// There is no table, or it is damaged.
 pub fn read(front: &[u8]) -> Result<Vec<Partition>, GptError> {
-    let header = front.get(512..1024).filter(|h| h.starts_with(SIGNATURE)).ok_or(GptError::None)?;
-    let mut zeroed = header[..HEADER].to_vec();
-    zeroed[16..20].fill(0);
-    if word(header, 12) as usize != HEADER || word(header, 84) as usize != ENTRY {
-        return Err(GptError::Form("header or entries of another size"));
-    }
-    if crc32fast::hash(&zeroed) != word(header, 16) {
-        return Err(GptError::Checksum("header"));
-    }
+    let (_, entries) = checked(front)?;
+    Ok(entries.chunks(ENTRY).filter_map(partition).collect())
+}
+
+/// Header and entries of the table in `front`.
+pub(crate) fn checked(front: &[u8]) -> Result<(&[u8], &[u8]), GptError> {
+    let header = front.get(512..1024).ok_or(GptError::None)?;
+    check_header(header)?;
     let at = usize::try_from(long(header, 72)).ok().and_then(|sector| sector.checked_mul(512));
     let length = (word(header, 80) as usize).checked_mul(ENTRY);
     let end = at.zip(length).and_then(|(at, length)| at.checked_add(length));
@@ -132,7 +146,27 @@ pub fn read(front: &[u8]) -> Result<Vec<Partition>, GptError> {
     if crc32fast::hash(entries) != word(header, 88) {
         return Err(GptError::Checksum("list"));
     }
-    Ok(entries.chunks(ENTRY).filter_map(partition).collect())
+    Ok((header, entries))
+}
+
+fn check_header(header: &[u8]) -> Result<(), GptError> {
+    if !header.starts_with(SIGNATURE) {
+        return Err(GptError::None);
+    }
+    if word(header, 12) as usize != HEADER || word(header, 84) as usize != ENTRY {
+        return Err(GptError::Form("header or entries of another size"));
+    }
+    if header_sum(header) != word(header, 16) {
+        return Err(GptError::Checksum("header"));
+    }
+    Ok(())
+}
+
+/// The checksum of a header, in which its own place counts as zero.
+pub(crate) fn header_sum(header: &[u8]) -> u32 {
+    let mut zeroed = header[..HEADER].to_vec();
+    zeroed[16..20].fill(0);
+    crc32fast::hash(&zeroed)
 }
 
 fn entry(partition: &Partition) -> [u8; ENTRY] {
@@ -147,7 +181,7 @@ fn entry(partition: &Partition) -> [u8; ENTRY] {
     bytes
 }
 
-fn partition(entry: &[u8]) -> Option<Partition> {
+pub(crate) fn partition(entry: &[u8]) -> Option<Partition> {
     let guid = |at: usize| entry[at..at + 16].try_into().map(Guid::from_bytes).ok();
     let (kind, id, first) = (guid(0)?, guid(16)?, long(entry, 32));
     let sectors = long(entry, 40).checked_sub(first)?.checked_add(1)?;
@@ -185,11 +219,11 @@ fn protective(last: u64) -> Vec<u8> {
     mbr
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].try_into().map_or(0, u32::from_le_bytes)
 }
 
-fn long(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn long(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes)
 }
 
@@ -240,6 +274,10 @@ mod tests {
     fn a_guid_is_written_as_people_write_it() {
         assert_eq!(ESP.to_string(), "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
         assert_eq!(Guid::from_bytes(ESP.bytes()), ESP);
+        assert_eq!(ESP.to_string().parse(), Ok(ESP));
+        for wrong in ["", "c12a7328", "c12a7328f81f11d2ba4b00a0c93ec93b", "+12a7328-f81f-11d2-ba4b-00a0c93ec93b"] {
+            assert!(wrong.parse::<Guid>().is_err(), "{wrong}");
+        }
         assert_eq!(ESP.bytes()[..4], [0x28, 0x73, 0x2a, 0xc1]);
     }
 

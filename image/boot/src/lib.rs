@@ -8,6 +8,7 @@
 //! * [`verdict`]: what follows from how well the running system is.
 //! * [`verity`]: the hash tree of a root file system and the line that gives it to the kernel.
 //! * [`cmdline`]: what the boot loader tells `raven-init`.
+//! * [`discard`]: a factory reset: the data partition leaves the partition table.
 //! * [`mapper`]: messages to the device mapper.
 //! * [`slot_file`]: what GRUB is told of a slot's system.
 //!
@@ -15,6 +16,7 @@
 //! partition ([`esp`]); neither ever writes to a slot or to the data partition. `raven-install` writes a whole disk.
 
 pub mod cmdline;
+pub mod discard;
 pub mod esp;
 pub mod gpt;
 pub mod handed;

@@ -4,7 +4,11 @@
 //! slot it takes one from the slot's tries; the running slot gives them back when it is well. A slot without tries is
 //! not chosen again. Everything we keep lies in the first 512 bytes, so that a power cut leaves the old or the new
 //! block, never a part of both.
+//!
+//! `RESET` is the identity of the data partition that is to be discarded, which GRUB passes on to the kernel's command
+//! line; `RESET_BY` says who asked for it and when.
 
+use crate::gpt::Guid;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -179,6 +183,23 @@ impl Env {
     /// The slot whose system is new and has not shown that it is well.
     pub fn trial(&self) -> Option<Slot> {
         self.0.get("TRIAL")?.parse().ok()
+    }
+
+    /// The data partition `data` is to be discarded.
+    pub fn order_reset(&mut self, data: Guid, by: &str) {
+        self.set("RESET", &data.to_string());
+        self.set("RESET_BY", by);
+    }
+
+    /// The data partition that is to be discarded, and who asked for it.
+    pub fn reset(&self) -> Option<(Guid, &str)> {
+        Some((self.0.get("RESET")?.parse().ok()?, self.0.get("RESET_BY").map_or("", String::as_str)))
+    }
+
+    /// It is.
+    pub fn forget_reset(&mut self) {
+        self.0.remove("RESET");
+        self.0.remove("RESET_BY");
     }
 
     fn first(&mut self, slot: Slot) {

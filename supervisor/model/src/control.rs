@@ -380,6 +380,11 @@ pub enum Request {
     },
     /// How far an installation is.
     Progress,
+    /// On a box: all that it keeps is discarded at its next start, which begins at once.
+    FactoryReset {
+        /// What the operator typed: the box's name, `site.name`.
+        typed: String,
+    },
     /// On a box: start it anew or turn it off.
     Power {
         /// Which.
@@ -422,6 +427,7 @@ impl Request {
             Self::Session { .. } => "session",
             Self::SetPassword { .. } => "set_password",
             Self::Power { .. } => "power",
+            Self::FactoryReset { .. } => "factory_reset",
             Self::Disks => "disks",
             Self::Install { .. } => "install",
             Self::Progress => "progress",
@@ -464,7 +470,8 @@ pub enum Response {
     /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`] and [`Request::Update`]: the descriptor beside
     /// this line is the connection.
     Query,
-    /// To [`Request::Apply`], [`Request::Put`], [`Request::Confirm`] and [`Request::Revert`]: what was changed, a line each.
+    /// To [`Request::Apply`], [`Request::Put`], [`Request::Confirm`] and [`Request::Revert`]: what was changed, a line each;
+    /// to [`Request::FactoryReset`]: what follows.
     Applied(Vec<String>),
     /// To [`Request::Diff`]: the running configuration and the one in the file.
     Diff {

@@ -45,6 +45,15 @@ impl Supervisor {
                         self.clients.insert(n, client);
                         return;
                     }
+                    Ok(role) if let Request::FactoryReset { typed } = &request => {
+                        match self.order_reset(typed, role, n) {
+                            Ok(()) => {
+                                self.clients.insert(n, client);
+                                return;
+                            }
+                            Err(refusal) => (Response::Refused(vec![refusal]), None),
+                        }
+                    }
                     Ok(role) => self.respond(&request, role, client.who.uid),
                     Err(refusal) => (Response::Refused(vec![refusal]), None),
                 },

@@ -256,3 +256,43 @@ fn a_box_without_slots_says_so_and_health_looks_at_all_the_rest() {
     assert_eq!(ill.status.code(), Some(1), "{}", said(&ill));
     assert!(said(&ill).contains("BAD  config"), "{}", said(&ill));
 }
+
+#[test]
+fn a_factory_reset_is_noted_for_the_disks_own_data_partition_once_the_name_of_the_box_was_said() {
+    const DATA: &str = "0f0e0d0c-0b0a-0908-0706-050403020100";
+    let slots = Slots::start();
+    let reset = |name: &str| slots.raven.raven(&["factory-reset", "--yes-discard", name]);
+    let grubenv = || fs::read_to_string(slots.folder.join("esp/raven/grubenv")).unwrap();
+    let name = slots.raven.status()["device"].as_str().unwrap_or_default().to_owned();
+    assert!(!name.is_empty(), "{}", slots.raven.status());
+    let wrong = reset("yes");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(said(&wrong).contains(&format!("type its name: {name}")), "{}", said(&wrong));
+    // A disk whose table cannot be read: nothing is noted.
+    let lost = reset(&name);
+    assert!(said(&lost).contains("nothing is discarded"), "{}", said(&lost));
+    assert!(!grubenv().contains("RESET") && slots.slots()["reset"].is_null());
+
+    disk_with_data(&slots.folder.join("disk"), DATA);
+    let done = reset(&name);
+    assert!(done.status.success(), "{}", said(&done));
+    assert!(said(&done).contains("all that this box keeps is discarded at its next start"), "{}", said(&done));
+    assert!(grubenv().contains(&format!("\nRESET={DATA}\n")), "{}", grubenv());
+    let by = slots.slots()["reset"].as_str().unwrap().to_owned();
+    assert!(by.starts_with("admin, 20"), "{by}");
+    // Of itself it discards nothing.
+    assert!(slots.raven.plan.config().exists());
+}
+
+/// A disk that has nothing but a data partition of this identity.
+fn disk_with_data(path: &Path, id: &str) {
+    let file = File::create(path).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let made = std::process::Command::new("sgdisk")
+        .args(["--new=1:2048:+32M", "--typecode=1:9b4d32b1-5f42-418c-8540-8444eac067e8"])
+        .arg(format!("--partition-guid=1:{id}"))
+        .arg(path)
+        .output();
+    let made = made.expect("sgdisk (package gdisk)");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}

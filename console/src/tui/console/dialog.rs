@@ -46,6 +46,13 @@ pub enum Dialog {
     },
     /// Reboot or off, really?
     Sure(Power),
+    /// Everything is discarded: the box's name is typed.
+    Reset {
+        /// It.
+        name: String,
+        /// What was wrong with what was typed.
+        error: Option<String>,
+    },
     /// Installing from the medium.
     Install(super::install::Step),
 }
@@ -57,19 +64,21 @@ enum Action {
     SetUp,
     Password,
     Power(Power),
+    Reset,
     LogOut,
 }
 
-const ACTIONS: [(Action, &str); 6] = [
+const ACTIONS: [(Action, &str); 7] = [
     (Action::Back, "Back"),
     (Action::SetUp, "Set up: name, network, uplink, accounts"),
     (Action::Password, "Change the administrator's password"),
     (Action::LogOut, "Log out"),
     (Action::Power(Power::Reboot), "Reboot"),
     (Action::Power(Power::Off), "Power off"),
+    (Action::Reset, "Factory reset: discard everything that this box keeps"),
 ];
 
-/// Those that this box has: what has to do with power stands at the end.
+/// Those that this box has: what is for a box of Raven's own stands at the end.
 fn offered(has_power: bool) -> &'static [(Action, &'static str)] {
     if has_power { &ACTIONS } else { &ACTIONS[..4] }
 }
@@ -111,6 +120,16 @@ impl Dialog {
                 Question::secret(title, &[text]).with_error(error.clone())
             }
             Self::Install(step) => step.question(),
+            Self::Reset { name, error } => {
+                let text = [
+                    "Configuration, records, passwords and keys are discarded, and cannot be had back. Then the box starts \
+                     anew, as on its first day."
+                        .to_owned(),
+                    format!("Type {name} to go on. Enter alone goes back."),
+                ];
+                let text: Vec<&str> = text.iter().map(String::as_str).collect();
+                Question::line("Factory reset", &text, "").with_error(error.clone())
+            }
             Self::Sure(power) => {
                 let words = match power {
                     Power::Reboot => "Reboot: nothing is received for a minute or two",
@@ -134,8 +153,12 @@ impl Dialog {
                 act.done(|appliance| appliance.power(power), "it goes down now");
                 None
             }
+            (Self::Reset { name, .. }, Answer::Line(typed)) if !typed.is_empty() => act.reset(name, typed),
             // The way back.
-            (Self::Login { .. } | Self::Password { .. } | Self::Actions { .. } | Self::Sure(_), _) => None,
+            (
+                Self::Login { .. } | Self::Password { .. } | Self::Actions { .. } | Self::Sure(_) | Self::Reset { .. },
+                _,
+            ) => None,
         }
     }
 }
@@ -183,10 +206,21 @@ impl Act<'_> {
             }
             Action::Password => Some(Dialog::Password { first: None, error: None }),
             Action::Power(power) => Some(Dialog::Sure(power)),
+            Action::Reset => Some(Dialog::Reset { name: self.facts.name().to_owned(), error: None }),
             Action::LogOut => {
                 self.console.log_out(self.appliance);
                 None
             }
+        }
+    }
+
+    fn reset(&mut self, name: String, typed: &str) -> Option<Dialog> {
+        match self.appliance.factory_reset(typed) {
+            Ok(()) => {
+                self.console.tell(Tone::Warn, "everything is discarded: it starts anew now");
+                None
+            }
+            Err(failure) => Some(Dialog::Reset { name, error: Some(failure.to_string().replace('\n', "; ")) }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! All of the initramfs that runs: finds the root file system, lets the kernel check every block of it, and starts it.
 //!
-//! Nothing is written to any disk here. What goes wrong is said on the console, and the box starts anew, so that the
+//! Nothing is written to any disk here, but for one thing: after a factory reset was asked for, the data partition is
+//! taken out of the disk's partition table. What goes wrong is said on the console, and the box starts anew, so that the
 //! boot loader counts it and in the end takes the other slot. Modules lie in `/modules` in the order of their names
 //! in `/modules/list`.
 
@@ -8,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use raven_boot::cmdline::{self, Boot, Medium};
 use raven_boot::mapper::{self, Target};
-use raven_boot::{gpt, slots::Slot};
+use raven_boot::{discard, gpt, slots::Slot};
 use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -40,6 +41,9 @@ fn start() -> Outcome<Infallible> {
     modules()?;
     let mut watchdog = armed_watchdog();
     let (root, hashes, disk) = wait_for(boot.medium, watchdog.as_mut())?;
+    if let (Medium::Slot(_), Some(id)) = (boot.medium, boot.reset) {
+        reset(&disk, id);
+    }
     let device = open(&boot, &root, &hashes)?;
     mounted(&device, "/root", "squashfs", MsFlags::MS_RDONLY | MsFlags::MS_NODEV, "")?;
     memory("/root/var", "mode=0755,size=25%")?;
@@ -83,6 +87,21 @@ fn armed_watchdog() -> Option<File> {
             say(&format!("no watchdog: {error}"));
             None
         }
+    }
+}
+
+/// Discards the data partition `id` and starts anew, which then goes as the first start does. What was discarded already
+/// is not there any more; what cannot be discarded is said, and the box goes on with what it has.
+fn reset(disk: &str, id: gpt::Guid) {
+    let opened = OpenOptions::new().read(true).write(true).open(Path::new("/dev").join(disk));
+    match opened.map_err(Into::into).and_then(|mut opened| discard::discard(&mut opened, id)) {
+        Ok(false) => {}
+        Ok(true) => {
+            say("factory reset: all data of this box are discarded; starting anew");
+            let never = reboot(RebootMode::RB_AUTOBOOT);
+            say(&format!("restart: {never:?}"));
+        }
+        Err(error) => say(&format!("factory reset: NOT done, the data are as they were: {error}")),
     }
 }
 

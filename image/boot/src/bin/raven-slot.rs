@@ -7,17 +7,22 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use raven_boot::cmdline::{self, Medium};
+use raven_boot::discard;
 use raven_boot::esp::Esp;
+use raven_boot::gpt::Guid;
 use raven_boot::handed::Handed;
 use raven_boot::slots::Slot;
 use raven_boot::verdict::{Health, Verdict, verdict};
+use raven_model::calendar;
+use raven_model::table::OperatorRole;
+use raven_model::units::UnixNanos;
 use raven_model::update::{BOOT_MAX, FIXED, FORMATS, MANIFEST_MAX, Slots, keys};
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const USAGE: &str = "usage: raven-slot [--slots DIR] [--key FILE] VERB
   show     what the boot loader knows, as JSON
@@ -26,7 +31,9 @@ const USAGE: &str = "usage: raven-slot [--slots DIR] [--key FILE] VERB
   started  notes that services begin, while the running slot is on trial
   judge    asks `raven health` and gives the running slot its tries back, or starts the box anew when it is on trial
   overdue  the running slot is still on trial after too long: keeps that as the reason, and starts the box anew
-  good     gives the running slot its tries back";
+  good     gives the running slot its tries back
+  reset-by-viewer, reset-by-operator, reset-by-admin
+           the data partition is discarded at the next start, since somebody of that role asked for it";
 
 const MOUNTED: &str = "/run/raven-esp";
 /// How long the box has for being well, after `raven.service` was started.
@@ -77,15 +84,18 @@ fn run(args: &Args) -> Result<String, String> {
         "show" => open(false)?.show(),
         "empty" => open(true)?.empty(),
         "started" => open(true)?.started(),
-        "good" => open(true)?.good(watchdog_restarted()),
+        "good" => open(true)?.good(watchdog_restarted(), data_partition(&args.slots).ok().flatten()),
         "stage" => return stage(args, &open(true)?),
         "judge" => {
             // Before the partition is mounted: `ravend` wants to look at it meanwhile.
             let health = health();
-            return judge(&open(true)?, health);
+            return judge(&open(true)?, health, data_partition(&args.slots).ok().flatten());
         }
         "overdue" => return overdue(&open(true)?),
-        _ => return Err(USAGE.to_owned()),
+        verb => match OperatorRole::ALL.into_iter().find(|role| verb == format!("reset-by-{role}")) {
+            Some(role) => return reset(&args.slots, &open(true)?, role),
+            None => return Err(USAGE.to_owned()),
+        },
     };
     view.map_err(|e| e.to_string()).and_then(|view| json(&view))
 }
@@ -138,20 +148,39 @@ fn stage(args: &Args, esp: &Esp) -> Result<String, String> {
     esp.stage(&handed).map_err(|e| e.to_string()).and_then(|view| json(&view))
 }
 
+/// Has the data partition discarded at the next start.
+fn reset(slots: &Path, esp: &Esp, by: OperatorRole) -> Result<String, String> {
+    let data = data_partition(slots)?.ok_or("the disk has no data partition: there is nothing to discard")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = calendar::format(UnixNanos(now.as_nanos() as u64), 0);
+    esp.reset(data, &format!("{by}, {now}")).map_err(|e| e.to_string()).and_then(|view| json(&view))
+}
+
+/// The identity of the data partition, from the table of the disk that this system runs from.
+fn data_partition(slots: &Path) -> Result<Option<Guid>, String> {
+    let disk = slots.join("disk");
+    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", disk.display());
+    let mut file = File::open(&disk).map_err(|e| wrong(&e))?;
+    discard::data_partition(&mut file).map_err(|e| wrong(&e))
+}
+
 /// Does what follows from how well this system is.
-fn judge(esp: &Esp, health: Health) -> Result<String, String> {
+fn judge(esp: &Esp, health: Health, data: Option<Guid>) -> Result<String, String> {
     let on_trial = esp.on_trial().map_err(|e| e.to_string())?;
-    let good = || esp.good(watchdog_restarted()).map_err(|e| e.to_string());
+    let asked = esp.show().map_err(|e| e.to_string())?.reset;
+    let good = || esp.good(watchdog_restarted(), data).map_err(|e| e.to_string());
     match verdict(on_trial, health) {
         Verdict::Good => good().map(|view| {
             let gone = view.slots.iter().filter_map(|slot| Some((&slot.name, slot.given_up.as_ref()?)));
             let told = |all, (name, why)| format!("{all}; slot {name} was given up: {why}");
             let gone = gone.fold(String::new(), told);
-            format!("Raven: slot {} is well{gone}", view.running)
+            let reset = reset_done(asked.as_deref(), &view);
+            format!("Raven: slot {} is well{reset}{gone}", view.running)
         }),
         Verdict::GoodButIll(why) => {
             let view = good()?;
-            Err(format!("Raven: slot {} stays, but is not well: {why}", view.running))
+            let reset = reset_done(asked.as_deref(), &view);
+            Err(format!("Raven: slot {} stays{reset}, but is not well: {why}", view.running))
         }
         Verdict::Leave(why) => Err(format!("Raven: this slot is not well, and one of its tries stays spent: {why}")),
         Verdict::Restart(why) => {
@@ -160,6 +189,12 @@ fn judge(esp: &Esp, health: Health) -> Result<String, String> {
             restart()
         }
     }
+}
+
+/// What is said when the order of before is one no longer.
+fn reset_done(asked: Option<&str>, now: &Slots) -> String {
+    let done = asked.filter(|_| now.reset.is_none());
+    done.map_or_else(String::new, |by| format!("; all data were discarded, asked for by {by}"))
 }
 
 /// Something never ended starting, so that nobody looked whether the system is well.

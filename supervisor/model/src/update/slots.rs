@@ -30,6 +30,10 @@ pub struct Slots {
     pub next: Option<String>,
     /// A and B.
     pub slots: Vec<SlotView>,
+    /// All data are discarded at the next start: who asked for it, and when.
+    pub reset: Option<String>,
+    /// When they were discarded last, and who had asked for it.
+    pub was_reset: Option<String>,
 }
 
 impl Slots {
