@@ -20,7 +20,7 @@ pub struct Outcome {
 
 type Scenario = fn(&mut Lab) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 17] = [
     ("disk-bios", |lab| disk(lab, Firmware::Bios)),
     ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
     ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
@@ -31,6 +31,7 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("iso-uefi-virtual", |lab| live(lab, Firmware::Uefi, Medium::Virtual)),
     ("install-bios", |lab| install(lab, Firmware::Bios)),
     ("install-uefi", |lab| install(lab, Firmware::Uefi)),
+    ("site-built-in", site_built_in),
     ("update", updates::good),
     ("update-altered", updates::altered),
     ("update-init", |lab| updates::broken(lab, Broken::Init, "before any service started")),
@@ -96,6 +97,22 @@ fn install(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     machine.expect("Raven: starting slot A, tries left: 2")?;
     machine.expect("raven-init: starting the root of slot A")?;
     answers(&mut machine)?;
+    machine.power_off()
+}
+
+/// A site's configuration in the image: a new box has its name and address, asks for no set-up, and what it keeps from
+/// then on is its own.
+fn site_built_in(lab: &mut Lab) -> Result<()> {
+    let text = include_str!("../../docs/venue.toml").replace("enp1s0", "enp0s3");
+    let built = lab.built()?;
+    let system = built.changed("site", |root| Ok(std::fs::write(root.join("usr/share/raven/raven.toml"), &text)?))?;
+    let medium = Medium::Disk(lab.flashed(&built.disk(&system)?, 4)?);
+    let mut machine = lab.start(Firmware::Bios, &medium)?;
+    machine.expect("Telemetry appliance")?;
+    let page = machine.shows("192.0.2.7/24")?;
+    ensure!(page.contains("Raven arena-north"), "the box has another name:\n{page}");
+    ensure!(page.contains("Enter: log in"), "the box asks to be set up:\n{page}");
+    machine.screenshot("status")?;
     machine.power_off()
 }
 
