@@ -4,8 +4,8 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, ring, search, sources,
-    status, tail, traps, tui, update, uplink, words,
+    alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, ring,
+    search, sources, status, tail, traps, tui, update, uplink, words,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};

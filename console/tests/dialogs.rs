@@ -198,3 +198,18 @@ fn nothing_is_installed_to_a_disk_whose_name_was_not_typed() {
     let question = console.question(now).unwrap();
     assert!(question.title == "Not installed" && question.text[0].contains("Input/output error"), "{question:?}");
 }
+
+#[test]
+fn a_medium_with_a_configuration_built_in_offers_to_be_installed_and_asks_for_no_set_up() {
+    let (mut fake, now) = (Fake::medium(), Instant::now());
+    fake.text = include_str!("../../docs/venue.toml").to_owned();
+    let mut console = Console::new(&mut fake, now);
+    assert_eq!(console.invitation(), "Enter: install, or log in");
+    console.enter(&facts(), &mut fake, now);
+    say(&mut console, &mut fake, now, &["3"]);
+    assert!(console.dialog.is_none() && console.view == View::Tab(Tab::Status));
+    console.log_out(&mut fake);
+    console.enter(&facts(), &mut fake, now);
+    say(&mut console, &mut fake, now, &["1", "1", "sda"]);
+    assert_eq!(fake.done, ["install, sda"]);
+}

@@ -145,6 +145,16 @@ fn every_question_of_the_wizard_is_drawn() {
     holds("wizard-error", &quiet(), Fake::fresh, &["Enter", "Enter", "a_b", "Enter"]);
 }
 
+#[test]
+fn a_line_is_asked_for_on_a_screen_of_one_column() {
+    let (mut fake, facts, now) = (Fake::fresh(), quiet(), Instant::now());
+    let mut screen = Screen::new(Console::new(&mut fake, now));
+    for key in [Key::Enter, Key::Enter] {
+        screen.key(key, &facts, &mut fake, now);
+        screen.draw(&facts, FULL, now, &mut Buffer::empty(Rect::new(0, 0, 1, 1)));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -20,7 +20,7 @@ pub struct Outcome {
 
 type Scenario = fn(&mut Lab) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 21] = [
+const SCENARIOS: &[(&str, Scenario)] = &[
     ("disk-bios", |lab| disk(lab, Firmware::Bios)),
     ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
     ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
@@ -35,6 +35,7 @@ const SCENARIOS: [(&str, Scenario); 21] = [
     ("figures", figures::all),
     ("cuts-load", cuts::load),
     ("cuts-update", cuts::update),
+    ("site-built-in", site_built_in),
     ("update", updates::good),
     ("update-altered", updates::altered),
     ("flips", updates::flips),
@@ -105,6 +106,22 @@ pub fn install_to(machine: &mut Machine) -> Result<()> {
         (&format!("{disk}\r"), &format!("Raven is on {disk}")),
     ])?;
     machine.screenshot("installed")
+}
+
+/// A site's configuration in the image: a new box has its name and address, asks for no set-up, and what it keeps from
+/// then on is its own.
+fn site_built_in(lab: &mut Lab) -> Result<()> {
+    let text = include_str!("../../docs/venue.toml").replace("enp1s0", "enp0s3");
+    let built = lab.built()?;
+    let system = built.changed("site", |root| Ok(std::fs::write(root.join("usr/share/raven/raven.toml"), &text)?))?;
+    let medium = Medium::Disk(lab.flashed(&built.disk(&system)?, 4)?);
+    let mut machine = lab.start(Firmware::Bios, &medium)?;
+    machine.expect("Telemetry appliance")?;
+    let page = machine.shows("192.0.2.7/24")?;
+    ensure!(page.contains("Raven arena-north"), "the box has another name:\n{page}");
+    ensure!(page.contains("Enter: log in"), "the box asks to be set up:\n{page}");
+    machine.screenshot("status")?;
+    machine.power_off()
 }
 
 /// Runs the named scenarios, or all, one after the other; logs and pictures go to `out`.

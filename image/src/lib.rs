@@ -10,6 +10,8 @@
 //! 7. [`sbom`]: what it consists of, for those who look for known holes.
 //! 8. [`report`]: what takes how much, and whether that is too much.
 //!
+//! With [`site`] the root holds a venue's configuration, which a box takes that has none.
+//!
 //! No loop device, no mount. Root is needed, since files of the box belong to root. The same sources and packages make
 //! the same bytes.
 
@@ -27,6 +29,7 @@ mod report;
 mod root;
 mod run;
 mod sbom;
+pub mod site;
 mod tree;
 
 use anyhow::{Context, Result};
@@ -53,6 +56,8 @@ pub struct Order {
     pub epoch: u64,
     /// The key that signs bundles, and whose public half the root trusts.
     pub key: PathBuf,
+    /// What a box begins with that has no configuration yet; without it the factory's.
+    pub site: Option<site::Site>,
 }
 
 /// Root file system and what starts it: all that a slot holds.

@@ -3,6 +3,7 @@
 use crate::cache::files;
 use crate::recipe::{BUNDLE_BUDGET, ISO_BUDGET};
 use crate::root::Root;
+use crate::site::Site;
 use crate::tree::{Owners, Versions};
 use crate::{Order, System, bytes};
 use anyhow::{Context, Result, ensure};
@@ -60,6 +61,7 @@ pub fn write(order: &Order, root: &Root, system: &System) -> Result<()> {
         "version": order.version,
         "epoch": order.epoch,
         "verity": system.verity.to_string(),
+        "config": order.site.as_ref().map(Site::report),
         "bytes": {
             "iso": iso,
             "bundle": bytes(&order.out.join("raven.bundle"))?,

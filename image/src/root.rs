@@ -3,6 +3,7 @@
 use crate::cache::{self, Key};
 use crate::packages::Packages;
 use crate::recipe::Recipe;
+use crate::site::Site;
 use crate::{Order, System, report, run, tree};
 use anyhow::{Context, Result};
 use raven_boot::verity::{self, Verity};
@@ -44,6 +45,7 @@ pub fn built(order: &Order, recipe: &Recipe, packages: &Packages) -> Result<Root
     }
     key = key.folder(&order.sources.join("buildroot-overlay"))?.file(&order.sources.join("docs/operations.md"))?;
     key = key.add(crate::key::Key::read(&order.key)?.public_text().as_bytes());
+    key = key.add(order.site.as_ref().map_or("", Site::text).as_bytes());
     for program in PROGRAMS {
         key = key.file(&order.programs.join(program))?;
     }

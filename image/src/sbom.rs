@@ -138,6 +138,7 @@ mod tests {
             version: "1.2.3".to_owned(),
             epoch: 1_700_000_000,
             key: PathBuf::new(),
+            site: None,
         }
     }
 

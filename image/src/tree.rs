@@ -98,9 +98,19 @@ fn own_files(order: &Order, at: &Path) -> Result<()> {
     place(&order.sources.join("docs/operations.md"), "usr/share/doc/raven/operations.md", 0o644)?;
     let public = at.join("usr/share/raven/update.pub");
     fs::write(public, crate::key::Key::read(&order.key)?.public_text())?;
+    if let Some(site) = &order.site {
+        first_configuration(at, site.text())?;
+    }
     let release = at.join("usr/lib/os-release");
     fs::write(release, os_release(&order.version))?;
     Ok(())
+}
+
+/// In the place of the factory's: systemd-tmpfiles copies it to `/data/config` when nothing is there.
+fn first_configuration(at: &Path, text: &str) -> Result<()> {
+    let place = at.join("usr/share/raven/raven.toml");
+    ensure!(place.is_file(), "{} is not where the factory's configuration lies", place.display());
+    Ok(fs::write(place, text)?)
 }
 
 fn os_release(version: &str) -> String {
@@ -265,6 +275,23 @@ mod tests {
         assert!(users_are_made(root.path()).unwrap_err().to_string().contains("raven-a"));
         fs::write(root.path().join("etc/passwd"), "raven-a:x:7:7::/:\n").unwrap();
         users_are_made(root.path()).unwrap();
+    }
+
+    #[test]
+    fn a_sites_configuration_lies_where_a_new_box_takes_its_first_one_from() {
+        let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("buildroot-overlay");
+        let rules = fs::read_to_string(overlay.join("usr/lib/tmpfiles.d/raven.conf")).unwrap();
+        assert!(rules.lines().any(
+            |line| line.starts_with("C /data/config/raven.toml ") && line.ends_with(" /usr/share/raven/raven.toml")
+        ));
+        let unit = fs::read_to_string(overlay.join("usr/lib/systemd/system/raven.service")).unwrap();
+        assert!(unit.contains("--config /data/config/raven.toml"));
+        let root = tempfile::tempdir().unwrap();
+        assert!(first_configuration(root.path(), "schema = 1").is_err());
+        fs::create_dir_all(root.path().join("usr/share/raven")).unwrap();
+        fs::copy(overlay.join("usr/share/raven/raven.toml"), root.path().join("usr/share/raven/raven.toml")).unwrap();
+        first_configuration(root.path(), "schema = 1 # ours").unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("usr/share/raven/raven.toml")).unwrap(), "schema = 1 # ours");
     }
 
     #[test]

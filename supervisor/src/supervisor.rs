@@ -300,8 +300,7 @@ impl Supervisor {
         self.tend_slots();
         let (slots, reset) = (&self.asked_slots, self.asked_reset);
         let waits = |n: &u32| slots.contains(n) || reset == Some(*n);
-        self.clients
-            .retain(|n, client| client.is_answering() || waits(n) || client.since.elapsed() < SILENT_CLIENT);
+        self.clients.retain(|n, client| client.is_answering() || waits(n) || client.since.elapsed() < SILENT_CLIENT);
         let now = Instant::now();
         if now >= self.next_drops {
             self.next_drops = now + DROPS;

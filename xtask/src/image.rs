@@ -3,6 +3,7 @@
 use crate::args::Args;
 use crate::{apt, build};
 use anyhow::{Context, Result};
+use raven_image::site::Site;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -12,12 +13,16 @@ pub fn run(mut args: Args) -> Result<()> {
     let profile = args.option("--profile")?.unwrap_or_else(|| "release".to_owned());
     let built: Option<PathBuf> = args.option("--bin-dir")?;
     let (key, new_key): (Option<PathBuf>, Option<PathBuf>) = (args.option("--key")?, args.option("--new-key")?);
+    let config: Option<PathBuf> = args.option("--config")?;
     args.end()?;
     if let Some(path) = new_key {
         let key = raven_image::key::Key::make(&path)?;
         print!("{}: a new key; boxes built with it trust {}", path.display(), key.public_text());
         return Ok(());
     }
+    let site = config.map(|path| Site::read(&path)).transpose()?;
+    let warnings = site.iter().flat_map(Site::warnings);
+    warnings.for_each(|warning| println!("warning: {warning}"));
     apt::install(&apt::IMAGE)?;
     let programs = match built {
         Some(folder) => build::in_folder(&folder)?,
@@ -32,6 +37,7 @@ pub fn run(mut args: Args) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         epoch: epoch()?,
         key: signing_key(key)?,
+        site,
     };
     raven_image::build(&order)?;
     if twice { again(&order) } else { Ok(()) }

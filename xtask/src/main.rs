@@ -50,11 +50,12 @@ usage: cargo xtask COMMAND
         fourteen simulated days of store and uplink for each seed from N on, for
         H hours (0.1: six minutes); fails at the first seed whose account does
         not add up, and names it
-  image [--fresh] [--twice] [--profile NAME | --bin-dir DIR] [--key FILE] [--new-key FILE]
+  image [--config FILE] [--fresh] [--twice] [--profile NAME | --bin-dir DIR] [--key FILE] [--new-key FILE]
         build disk image, installation medium and update bundle into target/image, as root;
         --fresh: with the newest Debian packages; --twice: once more from
         nothing, which must make the same bytes; --profile: of our programs
-        (release); --bin-dir: where they are built already, raven-init too
+        (release); --bin-dir: where they are built already, raven-init too;
+        --config: a site's configuration for boxes that have none (docs/venue.toml)
   hw-test NAME... | --all [--json] [--key FILE]
         start the built image in QEMU and work at its serial line and screen;
         --key: the one that image was given;

@@ -36,6 +36,7 @@ pub struct Console {
     /// First row of the page that is shown.
     pub scroll: usize,
     is_set_up: bool,
+    is_medium: bool,
     /// The program is to end.
     pub is_over: bool,
     last: Instant,
@@ -44,9 +45,9 @@ pub struct Console {
 impl Console {
     /// On the front page.
     pub fn new(appliance: &mut dyn Appliance, now: Instant) -> Self {
-        let view = View::Front;
+        let (view, is_medium) = (View::Front, appliance.is_medium());
         let mut console =
-            Self { view, dialog: None, notice: None, scroll: 0, is_set_up: true, is_over: false, last: now };
+            Self { view, dialog: None, notice: None, scroll: 0, is_set_up: true, is_medium, is_over: false, last: now };
         console.look(appliance);
         console
     }
@@ -60,7 +61,11 @@ impl Console {
 
     /// What Enter does on the front page.
     pub const fn invitation(&self) -> &'static str {
-        if self.is_set_up { "Enter: log in" } else { "Enter: set up this box" }
+        match (self.is_set_up, self.is_medium) {
+            (false, _) => "Enter: set up this box",
+            (true, true) => "Enter: install, or log in",
+            (true, false) => "Enter: log in",
+        }
     }
 
     /// The page's rows.
@@ -109,8 +114,8 @@ impl Console {
         self.touch(now);
         self.notice = None;
         match self.look(appliance) {
+            true if self.is_medium => self.dialog = Some(Dialog::Install(InstallStep::Begin)),
             true if self.is_set_up => self.show(Tab::Status),
-            true if appliance.is_medium() => self.dialog = Some(Dialog::Install(InstallStep::Begin)),
             true => self.wizard(facts, appliance),
             false => self.dialog = Some(Dialog::Login { error: None }),
         }

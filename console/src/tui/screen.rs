@@ -277,8 +277,8 @@ fn typed(line: &str, preset: &str, is_secret: bool, width: usize) -> (String, us
     let prompt = if preset.is_empty() { "> ".to_owned() } else { format!("[{}] > ", escape::text(preset)) };
     let shown = if is_secret { "*".repeat(line.chars().count()) } else { escape::text(line) };
     let whole: Vec<char> = format!("{prompt}{shown}").chars().collect();
-    // The cursor needs a column too.
-    let start = (whole.len() + 1).saturating_sub(width);
+    // The cursor needs a column too. A screen may have no width at all.
+    let start = (whole.len() + 1).saturating_sub(width).min(whole.len());
     let seen: String = whole[start..].iter().collect();
     let end = ratatui::text::Span::raw(seen.as_str()).width();
     (seen, end)

@@ -2,6 +2,7 @@
 
 use super::dialog::{Act, Dialog};
 use crate::tui::appliance::Power;
+use crate::tui::pages::Tab;
 use crate::tui::question::{Answer, Question};
 use raven_model::install::{Disk, Progress};
 use raven_model::units::ByteCount;
@@ -9,7 +10,7 @@ use raven_model::units::ByteCount;
 /// A step.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Install, or run in memory?
+    /// Install, or run in memory? Asked also where a site's configuration is built in, which sets nothing on the disk.
     Begin,
     /// To which disk?
     Disks(Vec<Disk>),
@@ -31,7 +32,7 @@ impl Step {
             Self::Begin => Question::choice(
                 "Raven runs from its medium",
                 &["In memory: what it receives is gone when it is switched off."],
-                &["Install it to a disk of this box", "Set it up in memory, to try it"],
+                &["Install it to a disk of this box", "Set it up in memory, to try it", "Look at it as it is"],
             ),
             Self::Disks(disks) => disks_question(disks),
             Self::Erase { disk, error } => {
@@ -54,6 +55,10 @@ impl Step {
             (Self::Begin, Answer::Option(1)) => {
                 act.console.wizard(act.facts, act.appliance);
                 return act.console.dialog.take();
+            }
+            (Self::Begin, Answer::Option(2)) => {
+                act.console.show(Tab::Status);
+                return None;
             }
             (Self::Begin, _) => return None,
             (Self::Disks(disks), Answer::Option(option)) => match usable(&disks).nth(*option) {

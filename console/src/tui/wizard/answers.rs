@@ -371,6 +371,7 @@ mod tests {
             assert!(is_set_up(text), "{text}");
         }
         assert!(is_set_up(&answers().apply("").unwrap()));
+        assert!(is_set_up(include_str!("../../../../docs/venue.toml")));
         assert_eq!(destinations(&answers().apply("").unwrap()), ["noc"]);
     }
 
