@@ -7,8 +7,10 @@
 
 mod machine;
 mod monitor;
+mod reset;
 mod scenarios;
 mod serial;
+mod stick;
 mod updates;
 mod variants;
 

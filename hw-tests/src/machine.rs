@@ -40,6 +40,31 @@ pub enum Medium {
     Virtual(PathBuf),
 }
 
+/// What a box has beside what it starts from.
+#[derive(Debug, Clone)]
+pub enum Beside {
+    /// A disk to read only.
+    ReadOnly(PathBuf),
+    /// A disk.
+    Disk(PathBuf),
+    /// A USB stick.
+    Stick(PathBuf),
+}
+
+impl Beside {
+    /// Its arguments, as the `n`th.
+    fn arguments(&self, n: usize) -> Vec<String> {
+        let (file, more, device) = match self {
+            Self::ReadOnly(file) => (file, ",readonly=on", vec![format!("virtio-blk-pci,drive=more{n}")]),
+            Self::Disk(file) => (file, "", vec![format!("virtio-blk-pci,drive=more{n}")]),
+            Self::Stick(file) => (file, "", vec!["qemu-xhci".to_owned(), format!("usb-storage,drive=more{n}")]),
+        };
+        let drive = format!("if=none,id=more{n},format=raw{more},file={}", file.display());
+        let devices = device.into_iter().flat_map(|device| ["-device".to_owned(), device]);
+        ["-drive".to_owned(), drive].into_iter().chain(devices).collect()
+    }
+}
+
 /// A place for what one scenario leaves behind.
 #[derive(Debug)]
 pub struct Lab {
@@ -91,17 +116,20 @@ impl Lab {
 
     /// Turns a box on.
     pub fn start(&mut self, firmware: Firmware, medium: &Medium) -> Result<Machine> {
-        self.start_with(firmware, medium, &[])
+        self.start_beside(firmware, medium, &[])
     }
 
     /// Turns a box on that has more disks, to read only.
     pub fn start_with(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf]) -> Result<Machine> {
-        self.begin(firmware, medium, more, None)
+        let more: Vec<Beside> = more.iter().cloned().map(Beside::ReadOnly).collect();
+        self.start_beside(firmware, medium, &more)
     }
 
-    /// Turns a box on that has a disk beside what it starts from.
-    pub fn start_beside(&mut self, firmware: Firmware, medium: &Medium, disk: &Path) -> Result<Machine> {
-        self.begin(firmware, medium, &[], Some(disk))
+    /// A USB stick with a FAT file system and this configuration on it.
+    pub fn stick(&self, name: &str, config: &str) -> Result<PathBuf> {
+        let file = self.work.path().join(format!("{name}.toml"));
+        fs::write(&file, config)?;
+        raven_image::disk::fat(&self.work.path().join(format!("{name}.stick")), 8 << 20, &[], &[(file, "/raven.toml")])
     }
 
     /// A new disk of so many GiB.
@@ -111,7 +139,8 @@ impl Lab {
         Ok(to)
     }
 
-    fn begin(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf], disk: Option<&Path>) -> Result<Machine> {
+    /// Turns a box on that has more than what it starts from.
+    pub fn start_beside(&mut self, firmware: Firmware, medium: &Medium, beside: &[Beside]) -> Result<Machine> {
         self.starts += 1;
         let work = self.work.path();
         let log = self.out.join(format!("{}-{}.log", self.name, self.starts));
@@ -121,14 +150,7 @@ impl Lab {
         }
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(arguments(&accelerator(), firmware, medium, work)?);
-        for (n, disk) in more.iter().enumerate() {
-            qemu.arg("-drive").arg(format!("if=none,id=more{n},format=raw,readonly=on,file={}", disk.display()));
-            qemu.arg("-device").arg(format!("virtio-blk-pci,drive=more{n}"));
-        }
-        if let Some(disk) = disk {
-            qemu.arg("-drive").arg(format!("if=none,id=beside,format=raw,file={}", disk.display()));
-            qemu.args(["-device", "virtio-blk-pci,drive=beside"]);
-        }
+        beside.iter().enumerate().for_each(|(n, beside)| _ = qemu.args(beside.arguments(n)));
         qemu.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=on", serial.display()));
         qemu.args(["-serial", "chardev:line", "-qmp"]).arg(format!("unix:{},server=on,wait=off", monitor.display()));
         let process = qemu.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("qemu-system-x86_64")?;

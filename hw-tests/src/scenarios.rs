@@ -1,8 +1,8 @@
 //! What is done at the box, and what must then be seen.
 
-use crate::machine::{Firmware, Lab, Machine, Medium};
-use crate::updates;
+use crate::machine::{Beside, Firmware, Lab, Machine, Medium};
 use crate::variants::Broken;
+use crate::{reset, stick, updates};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub struct Outcome {
 
 type Scenario = fn(&mut Lab) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 18] = [
     ("disk-bios", |lab| disk(lab, Firmware::Bios)),
     ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
     ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
@@ -31,6 +31,8 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("iso-uefi-virtual", |lab| live(lab, Firmware::Uefi, Medium::Virtual)),
     ("install-bios", |lab| install(lab, Firmware::Bios)),
     ("install-uefi", |lab| install(lab, Firmware::Uefi)),
+    ("factory-reset", reset::by_keys),
+    ("stick", stick::without_a_key),
     ("update", updates::good),
     ("update-altered", updates::altered),
     ("update-init", |lab| updates::broken(lab, Broken::Init, "before any service started")),
@@ -78,7 +80,7 @@ fn answers(machine: &mut Machine) -> Result<()> {
 /// From the medium to an empty disk, by the keys of somebody who takes what is offered; then from the disk.
 fn install(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     let disk = lab.empty_disk(4)?;
-    let mut machine = lab.start_beside(firmware, &Medium::Cd(lab.iso()), &disk)?;
+    let mut machine = lab.start_beside(firmware, &Medium::Cd(lab.iso()), &[Beside::Disk(disk.clone())])?;
     machine.expect("Telemetry appliance")?;
     machine.shows("Enter: set up this box")?;
     for (keys, shown) in [
