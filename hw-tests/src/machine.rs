@@ -43,6 +43,31 @@ pub enum Medium {
     Volatile(PathBuf),
 }
 
+/// What a box has beside what it starts from.
+#[derive(Debug, Clone)]
+pub enum Beside {
+    /// A disk to read only.
+    ReadOnly(PathBuf),
+    /// A disk.
+    Disk(PathBuf),
+    /// A USB stick.
+    Stick(PathBuf),
+}
+
+impl Beside {
+    /// Its arguments, as the `n`th.
+    pub fn arguments(&self, n: usize) -> Vec<String> {
+        let (file, more, device) = match self {
+            Self::ReadOnly(file) => (file, ",readonly=on", vec![format!("virtio-blk-pci,drive=more{n}")]),
+            Self::Disk(file) => (file, "", vec![format!("virtio-blk-pci,drive=more{n}")]),
+            Self::Stick(file) => (file, "", vec!["qemu-xhci".to_owned(), format!("usb-storage,drive=more{n}")]),
+        };
+        let drive = format!("if=none,id=more{n},format=raw{more},file={}", file.display());
+        let devices = device.into_iter().flat_map(|device| ["-device".to_owned(), device]);
+        ["-drive".to_owned(), drive].into_iter().chain(devices).collect()
+    }
+}
+
 /// A place for what one scenario leaves behind.
 #[derive(Debug)]
 pub struct Lab {
@@ -57,7 +82,7 @@ pub struct Lab {
     starts: u32,
     network: Option<Rc<Network>>,
     pub(crate) forwards: Option<(&'static str, u16, u16)>,
-    pub(crate) carried: Vec<PathBuf>,
+    carried: Vec<Beside>,
 }
 
 impl Lab {
@@ -104,7 +129,7 @@ impl Lab {
 
     /// Boxes that start from now on have this disk too, to read only.
     pub fn carry(&mut self, disk: &Path) {
-        self.carried = vec![disk.to_owned()];
+        self.carried = vec![Beside::ReadOnly(disk.to_owned())];
     }
 
     /// Which scenario this is.
@@ -145,17 +170,20 @@ impl Lab {
 
     /// Turns a box on.
     pub fn start(&mut self, firmware: Firmware, medium: &Medium) -> Result<Machine> {
-        self.start_with(firmware, medium, &[])
+        self.start_beside(firmware, medium, &self.carried.clone())
     }
 
     /// Turns a box on that has more disks, to read only.
     pub fn start_with(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf]) -> Result<Machine> {
-        self.begin(firmware, medium, more, None)
+        let more: Vec<Beside> = more.iter().cloned().map(Beside::ReadOnly).collect();
+        self.start_beside(firmware, medium, &more)
     }
 
-    /// Turns a box on that has a disk beside what it starts from.
-    pub fn start_beside(&mut self, firmware: Firmware, medium: &Medium, disk: &Path) -> Result<Machine> {
-        self.begin(firmware, medium, &[], Some(disk))
+    /// A USB stick with a FAT file system and this configuration on it.
+    pub fn stick(&self, name: &str, config: &str) -> Result<PathBuf> {
+        let file = self.work.path().join(format!("{name}.toml"));
+        fs::write(&file, config)?;
+        raven_image::disk::fat(&self.work.path().join(format!("{name}.stick")), 8 << 20, &[], &[(file, "/raven.toml")])
     }
 
     /// A new disk of so many GiB.
@@ -165,14 +193,15 @@ impl Lab {
         Ok(to)
     }
 
-    fn begin(&mut self, firmware: Firmware, medium: &Medium, more: &[PathBuf], disk: Option<&Path>) -> Result<Machine> {
+    /// Turns a box on that has more than what it starts from.
+    pub fn start_beside(&mut self, firmware: Firmware, medium: &Medium, beside: &[Beside]) -> Result<Machine> {
         self.starts += 1;
         let log = self.out.join(format!("{}-{}.log", self.name, self.starts));
         let pictures = self.out.join(&self.name);
         let (serial, emulated) = if let Some(device) = real_box() {
             (real(&device, &log, firmware, medium)?, None)
         } else {
-            let (serial, emulated) = Emulated::start(self, firmware, medium, more, disk, &log)?;
+            let (serial, emulated) = Emulated::start(self, firmware, medium, beside, &log)?;
             (serial, Some(emulated))
         };
         Ok(Machine { emulated, serial, pictures, began: Instant::now() })
@@ -282,6 +311,11 @@ impl Machine {
     /// Pulls the plug.
     pub fn unplug(self) {
         drop(self.emulated);
+    }
+
+    /// Types on the serial line.
+    pub fn send(&mut self, keys: &str) -> Result<()> {
+        self.serial.send(keys.as_bytes())
     }
 
     /// Keeps what is on the screen; a real box's stays there.

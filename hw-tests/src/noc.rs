@@ -25,7 +25,8 @@ impl Noc {
         fs::write(&config, of_rsyslog(&work, &received))?;
         let mut rsyslog = network.command("rsyslogd");
         rsyslog.arg("-n").arg("-f").arg(&config).arg("-i").arg(work.join("pid"));
-        let child = rsyslog.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("rsyslogd")?;
+        let child =
+            rsyslog.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("rsyslogd")?;
         Ok(Self { child, received })
     }
 

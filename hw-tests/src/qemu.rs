@@ -1,13 +1,13 @@
 //! A box that QEMU emulates: a firmware, a medium, a cable, a monitor.
 
-use crate::machine::{Firmware, Lab, Medium};
+use crate::machine::{Beside, Firmware, Lab, Medium};
 use crate::monitor::Monitor;
 use crate::network::ends_with_us;
 use crate::serial::Serial;
 use anyhow::{Context, Result};
 use raven_boot::slot_file::KERNEL_ARGUMENTS;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
@@ -44,8 +44,7 @@ impl Emulated {
         lab: &Lab,
         firmware: Firmware,
         medium: &Medium,
-        more: &[PathBuf],
-        disk: Option<&Path>,
+        beside: &[Beside],
         log: &Path,
     ) -> Result<(Serial, Self)> {
         let work = lab.work();
@@ -62,13 +61,8 @@ impl Emulated {
             (None, Some((proto, from, to))) => format!("{ALONE},hostfwd={proto}:127.0.0.1:{from}-:{to}"),
             (None, None) => ALONE.to_owned(),
         });
-        for (n, disk) in more.iter().chain(&lab.carried).enumerate() {
-            qemu.arg("-drive").arg(format!("if=none,id=more{n},format=raw,readonly=on,file={}", disk.display()));
-            qemu.arg("-device").arg(format!("virtio-blk-pci,drive=more{n}"));
-        }
-        if let Some(disk) = disk {
-            qemu.arg("-drive").arg(format!("if=none,id=beside,format=raw,file={}", disk.display()));
-            qemu.args(["-device", "virtio-blk-pci,drive=beside"]);
+        for (n, beside) in beside.iter().enumerate() {
+            qemu.args(beside.arguments(n));
         }
         qemu.arg("-chardev").arg(format!("socket,id=line,path={},server=on,wait=on", line.display()));
         qemu.args(["-serial", "chardev:line", "-qmp"]).arg(format!("unix:{},server=on,wait=off", control.display()));
@@ -143,6 +137,7 @@ fn arguments(accelerator: &str, firmware: Firmware, medium: &Medium, work: &Path
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::path::PathBuf;
 
     fn words(medium: &Medium) -> String {
         arguments("tcg", Firmware::Bios, medium, Path::new("/nowhere")).unwrap().join(" ")

@@ -1,8 +1,8 @@
 //! What is done at the box, and what must then be seen.
 
-use crate::machine::{Firmware, Lab, Machine, Medium, target_disk};
+use crate::machine::{Beside, Firmware, Lab, Machine, Medium, target_disk};
 use crate::variants::Broken;
-use crate::{cuts, figures, updates, venue};
+use crate::{cuts, figures, reset, stick, updates, venue};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("cuts-load", cuts::load),
     ("cuts-update", cuts::update),
     ("site-built-in", site_built_in),
+    ("factory-reset", reset::by_keys),
+    ("stick", stick::without_a_key),
     ("update", updates::good),
     ("update-altered", updates::altered),
     ("flips", updates::flips),
@@ -84,7 +86,7 @@ fn answers(machine: &mut Machine) -> Result<()> {
 /// From the medium to an empty disk, by the keys of somebody who takes what is offered; then from the disk.
 fn install(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     let disk = lab.empty_disk(4)?;
-    let mut machine = lab.start_beside(firmware, &Medium::Cd(lab.iso()), &disk)?;
+    let mut machine = lab.start_beside(firmware, &Medium::Cd(lab.iso()), &[Beside::Disk(disk.clone())])?;
     install_to(&mut machine)?;
     machine.power_off()?;
     let mut machine = lab.start(firmware, &Medium::Disk(disk))?;

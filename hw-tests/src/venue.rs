@@ -1,7 +1,7 @@
 //! The day at the venue: installed, set up at the serial line with addresses that somebody gives, plugged into a network
 //! whose devices send, operated from afar, tried by everything that goes wrong on the first day, and turned off and on.
 
-use crate::machine::{Firmware, Lab, Machine, Medium};
+use crate::machine::{Beside, Firmware, Lab, Machine, Medium};
 use crate::network::Network;
 use crate::noc::{self, Noc};
 use crate::scan::{self, Pace};
@@ -28,7 +28,7 @@ pub fn day(lab: &mut Lab) -> Result<()> {
     let network = lab.plug(Network::of(&VENUE)?);
     let noc = Noc::start(&network, lab.work())?;
     let disk = lab.empty_disk(4)?;
-    let mut machine = lab.start_beside(Firmware::Bios, &Medium::Cd(lab.iso()), &disk)?;
+    let mut machine = lab.start_beside(Firmware::Bios, &Medium::Cd(lab.iso()), &[Beside::Disk(disk.clone())])?;
     crate::scenarios::install_to(&mut machine)?;
     machine.power_off()?;
 
