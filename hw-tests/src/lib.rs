@@ -7,6 +7,7 @@
 
 mod machine;
 mod monitor;
+mod rescue;
 mod scenarios;
 mod serial;
 mod updates;

@@ -190,6 +190,22 @@ impl Machine {
         }
     }
 
+    /// Presses a key again and again, as somebody who waits for a menu, until `what` is said: where the firmware reads the
+    /// line too, it keeps an Esc to itself until the next byte comes.
+    pub fn press_until(&mut self, key: &str, every: Duration, what: &str) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            self.serial.send(key)?;
+            match self.serial.expect(what, &[], every) {
+                Ok(_) => break,
+                Err(error) if began.elapsed() > PATIENCE => return Err(error),
+                Err(_) => {}
+            }
+        }
+        println!("  {:6.1} s  {what}", self.began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
     /// Types on the serial line.
     pub fn send(&mut self, keys: &str) -> Result<()> {
         self.serial.send(keys)
@@ -203,6 +219,11 @@ impl Machine {
     /// Presses the button and waits until the box is off.
     pub fn power_off(mut self) -> Result<()> {
         self.monitor.power_button()?;
+        self.turns_off()
+    }
+
+    /// Waits until the box is off.
+    pub fn turns_off(mut self) -> Result<()> {
         let began = Instant::now();
         while self.process.0.try_wait()?.is_none() {
             ensure!(began.elapsed() < PATIENCE, "the box does not turn off");

@@ -1,8 +1,8 @@
 //! What is done at the box, and what must then be seen.
 
 use crate::machine::{Firmware, Lab, Machine, Medium};
-use crate::updates;
 use crate::variants::Broken;
+use crate::{rescue, updates};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub struct Outcome {
 
 type Scenario = fn(&mut Lab) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 17] = [
+const SCENARIOS: [(&str, Scenario); 19] = [
     ("disk-bios", |lab| disk(lab, Firmware::Bios)),
     ("disk-uefi", |lab| disk(lab, Firmware::Uefi)),
     ("iso-bios-cd", |lab| live(lab, Firmware::Bios, Medium::Cd)),
@@ -32,6 +32,8 @@ const SCENARIOS: [(&str, Scenario); 17] = [
     ("install-bios", |lab| install(lab, Firmware::Bios)),
     ("install-uefi", |lab| install(lab, Firmware::Uefi)),
     ("site-built-in", site_built_in),
+    ("rescue", |lab| rescue::disk(lab, Firmware::Bios)),
+    ("rescue-medium", rescue::medium),
     ("update", updates::good),
     ("update-altered", updates::altered),
     ("update-init", |lab| updates::broken(lab, Broken::Init, "before any service started")),
