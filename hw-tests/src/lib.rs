@@ -18,6 +18,7 @@ mod network;
 mod noc;
 mod qemu;
 mod relp;
+mod rescue;
 mod reset;
 mod scan;
 mod scenarios;

@@ -289,6 +289,22 @@ impl Machine {
         Ok(())
     }
 
+    /// Presses a key again and again, as somebody who waits for a menu, until `what` is said: where the firmware reads the
+    /// line too, it keeps an Esc to itself until the next byte comes.
+    pub fn press_until(&mut self, key: &str, every: Duration, what: &str) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            self.serial.send(key.as_bytes())?;
+            match self.serial.expect(what, &[], every) {
+                Ok(_) => break,
+                Err(error) if began.elapsed() > PATIENCE => return Err(error),
+                Err(_) => {}
+            }
+        }
+        println!("  {:6.1} s  {what}", self.began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
     /// Sends bytes as fast as the line takes them, and reads on meanwhile.
     pub fn floods(&mut self, bytes: &[u8]) -> Result<()> {
         self.serial.send(bytes)?;
@@ -328,9 +344,15 @@ impl Machine {
     pub fn power_off(mut self) -> Result<()> {
         let Some(emulated) = &mut self.emulated else {
             println!("  >>> At the box: press the power button, briefly.");
-            return self.expect("reboot: Power down").map(drop);
+            return self.turns_off();
         };
         emulated.monitor.power_button()?;
+        self.turns_off()
+    }
+
+    /// Waits until the box is off.
+    pub fn turns_off(mut self) -> Result<()> {
+        let Some(emulated) = &mut self.emulated else { return self.expect("reboot: Power down").map(drop) };
         let began = Instant::now();
         while emulated.is_on()? {
             ensure!(began.elapsed() < PATIENCE, "the box does not turn off");

@@ -2,7 +2,7 @@
 
 use crate::machine::{Beside, Firmware, Lab, Machine, Medium, target_disk};
 use crate::variants::Broken;
-use crate::{cuts, figures, reset, stick, updates, venue};
+use crate::{cuts, figures, rescue, reset, stick, updates, venue};
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("site-built-in", site_built_in),
     ("factory-reset", reset::by_keys),
     ("stick", stick::without_a_key),
+    ("rescue", |lab| rescue::disk(lab, Firmware::Bios)),
+    ("rescue-medium", rescue::medium),
     ("update", updates::good),
     ("update-altered", updates::altered),
     ("flips", updates::flips),

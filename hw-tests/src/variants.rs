@@ -48,6 +48,7 @@ fn pause_program() -> Vec<u8> {
 pub struct Built {
     work: PathBuf,
     key: PathBuf,
+    rescue: PathBuf,
     manifest: Manifest,
 }
 
@@ -61,7 +62,8 @@ impl Built {
             let from = start + manifest.offset(name) as usize;
             fs::write(work.join(name.name()), &bytes[from..from + manifest.part(name).bytes as usize])?;
         }
-        Ok(Self { work: work.to_owned(), key: key.to_owned(), manifest })
+        let rescue = bundle.with_file_name(raven_image::RESCUE);
+        Ok(Self { work: work.to_owned(), key: key.to_owned(), rescue, manifest })
     }
 
     /// Its kernel.
@@ -144,7 +146,7 @@ impl Built {
     /// A disk image with `system` in slot A.
     pub fn disk(&self, system: &System) -> Result<PathBuf> {
         let to = self.work.join("image");
-        disk::build(system, &to)?;
+        disk::build(system, &self.rescue, &to)?;
         Ok(to)
     }
 

@@ -17,8 +17,8 @@ use std::process::Command;
 /// Which file tells GRUB that it found the right file system.
 const MARKER: &str = "/raven/grubenv";
 
-/// Writes the image.
-pub fn build(system: &System, to: &Path) -> Result<()> {
+/// Writes the image; `rescue` is what lies beside the slots.
+pub fn build(system: &System, rescue: &Path, to: &Path) -> Result<()> {
     let work = tempfile::tempdir()?;
     let id = |what: &str| identity(system, what);
     let partitions = layout::partitions(id);
@@ -36,7 +36,7 @@ pub fn build(system: &System, to: &Path) -> Result<()> {
     put(&mut disk, 0, &boot)?;
     put(&mut disk, part("raven-bios").first, &core)?;
     for (name, file) in [
-        ("raven-esp", esp(system, work.path())?),
+        ("raven-esp", esp(system, rescue, work.path())?),
         ("raven-A", system.root.clone()),
         ("raven-A-hashes", system.hashes.clone()),
     ] {
@@ -74,7 +74,7 @@ fn identity(system: &System, what: &str) -> Guid {
 }
 
 /// The EFI system partition as a file.
-fn esp(system: &System, work: &Path) -> Result<PathBuf> {
+fn esp(system: &System, rescue: &Path, work: &Path) -> Result<PathBuf> {
     let efi = grub::image(grub::Start::Efi, MARKER, work)?;
     let text = |name: &str, content: &[u8]| {
         let path = work.join(name);
@@ -90,6 +90,7 @@ fn esp(system: &System, work: &Path) -> Result<PathBuf> {
         ),
         (system.kernel.clone(), "/raven/A/kernel"),
         (system.initramfs.clone(), "/raven/A/initramfs"),
+        (rescue.to_owned(), crate::rescue::PLACE),
     ];
     let folders = ["/EFI", "/EFI/BOOT", "/raven", "/raven/A", "/raven/B"];
     fat(&work.join("esp"), layout::ESP_MIB << 20, &folders, &files)

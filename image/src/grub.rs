@@ -65,54 +65,98 @@ pub fn image(start: Start, marker: &str, work: &Path) -> Result<PathBuf> {
 }
 
 /// `grub.cfg` of an installed box: takes the first slot in `ORDER` that holds a system and has tries left, takes one
-/// from them, writes that down, and only then starts it. `gpt`: the kernel takes the disk's second partition table when a
-/// power cut has torn the first one.
+/// from them, writes that down, and only then starts it. What cannot be loaded ends at the menu, which goes on by itself.
+/// `gpt`: the kernel takes the disk's second partition table when a power cut has torn the first one.
 pub fn of_disk() -> String {
+    let rescue = rescue("/raven/$1/kernel", "/raven/$1/initramfs");
     format!(
         r#"{CONSOLES}
 load_env --file /raven/grubenv ORDER A_OK A_LEFT B_OK B_LEFT TRIAL RESET
 if [ -z "$ORDER" ]; then set ORDER="A B"; fi
-set slot=
-for s in $ORDER; do
-  if [ -z "$slot" ]; then
-    if [ "$s" = A ]; then set filled="$A_OK"; set left="$A_LEFT"; else set filled="$B_OK"; set left="$B_LEFT"; fi
-    if [ "$filled" = 1 ]; then
-      if [ "$left" = 3 ]; then set slot="$s"; set left=2
-      elif [ "$left" = 2 ]; then set slot="$s"; set left=1
-      elif [ "$left" = 1 ]; then set slot="$s"; set left=0
+function next {{
+  set slot=
+  for s in $ORDER; do
+    if [ -z "$slot" ]; then
+      if [ "$s" = A ]; then set filled="$A_OK"; set left="$A_LEFT"; else set filled="$B_OK"; set left="$B_LEFT"; fi
+      if [ "$filled" = 1 ]; then
+        if [ "$left" = 3 ]; then set slot="$s"; set left=2
+        elif [ "$left" = 2 ]; then set slot="$s"; set left=1
+        elif [ "$left" = 1 ]; then set slot="$s"; set left=0
+        fi
       fi
     fi
+  done
+  if [ -n "$slot" ]; then
+    if [ "$slot" = A ]; then set A_LEFT="$left"; else set B_LEFT="$left"; fi
+    save_env --file /raven/grubenv A_LEFT B_LEFT
+  else
+    # Every slot failed each time. A box that tries is better than one that waits for somebody.
+    if [ "$A_OK" = 1 ]; then set slot=A; else set slot=B; fi
+    set left=none
+    echo "Raven: no slot has tries left"
   fi
-done
-if [ -n "$slot" ]; then
-  if [ "$slot" = A ]; then set A_LEFT="$left"; else set B_LEFT="$left"; fi
-  save_env --file /raven/grubenv A_LEFT B_LEFT
-else
-  # Every slot failed each time. A box that tries is better than one that waits for somebody.
-  if [ "$A_OK" = 1 ]; then set slot=A; else set slot=B; fi
-  set left=none
-  echo "Raven: no slot has tries left"
+  echo "Raven: starting slot $slot, tries left: $left"
+  start "$slot"
+}}
+function start {{
+  set trial=
+  if [ "$TRIAL" = "$1" ]; then set trial=raven.trial; fi
+  set reset=
+  if [ -n "$RESET" ]; then set reset="raven.reset=$RESET"; fi
+  source /raven/$1/slot.cfg
+  linux /raven/$1/kernel $arguments gpt raven.slot=$1 $trial $reset raven.verity=$verity
+  initrd /raven/$1/initramfs
+  boot
+}}
+{rescue}{MENU}
+if [ "$A_OK" = 1 ]; then
+  menuentry "a: start slot A this once" --hotkey=a {{ start A; }}
+  menuentry "x: rescue, a shell with the kernel of slot A" --hotkey=x {{ rescue A; }}
 fi
-set trial=
-if [ "$TRIAL" = "$slot" ]; then set trial=raven.trial; fi
-set reset=
-if [ -n "$RESET" ]; then set reset="raven.reset=$RESET"; fi
-echo "Raven: starting slot $slot, tries left: $left"
-source /raven/$slot/slot.cfg
-linux /raven/$slot/kernel $arguments gpt raven.slot=$slot $trial $reset raven.verity=$verity
-initrd /raven/$slot/initramfs
-boot
+if [ "$B_OK" = 1 ]; then
+  menuentry "b: start slot B this once" --hotkey=b {{ start B; }}
+  menuentry "y: rescue, a shell with the kernel of slot B" --hotkey=y {{ rescue B; }}
+fi
 "#
     )
 }
 
 /// `grub.cfg` of the installation medium.
 pub fn of_medium(verity: &Verity) -> String {
+    let rescue = rescue("/raven/kernel", "/raven/initramfs");
     format!(
-        "{CONSOLES}\necho \"Raven: starting from this medium\"\nlinux /raven/kernel {KERNEL_ARGUMENTS} raven.live \
-         raven.verity={verity}\ninitrd /raven/initramfs\nboot\n"
+        r#"{CONSOLES}
+function next {{
+  echo "Raven: starting from this medium"
+  linux /raven/kernel {KERNEL_ARGUMENTS} raven.live raven.verity={verity}
+  initrd /raven/initramfs
+  boot
+}}
+{rescue}{MENU}
+menuentry "x: rescue, a shell" --hotkey=x {{ rescue; }}
+"#
     )
 }
+
+/// A function that starts the rescue system: the kernel and modules of a system, with another first process
+/// ([`crate::rescue`]).
+fn rescue(kernel: &str, initramfs: &str) -> String {
+    format!(
+        "function rescue {{\n  echo \"Raven: starting the rescue system\"\n  linux {kernel} {KERNEL_ARGUMENTS} \
+         rdinit={}\n  initrd {initramfs} {}\n  boot\n}}\n",
+        crate::rescue::INIT,
+        crate::rescue::PLACE
+    )
+}
+
+/// Goes on by itself unless Esc comes in time; noise on a serial line that was taken for it costs a minute. Entries have keys
+/// of one byte: where the firmware of a UEFI reads the serial line too, the bytes of an arrow fall apart. It takes Esc and a
+/// digit for a function key, and Esc and `r` for the beginning of a reset.
+const MENU: &str = r#"echo "Raven: Esc shows a menu"
+if sleep --interruptible 3; then next; fi
+set timeout=60
+set default=0
+menuentry "Start Raven" { next; }"#;
 
 const CONSOLES: &str =
     "serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\nset timeout=0";
@@ -150,7 +194,7 @@ mod tests {
     #[test]
     fn what_grub_says_to_raven_init_is_understood() {
         let cmdline = of_medium(&verity());
-        let line = cmdline.lines().find(|l| l.starts_with("linux")).unwrap();
+        let line = cmdline.lines().find(|l| l.trim().starts_with("linux")).unwrap();
         let boot = raven_boot::cmdline::parse(line).unwrap();
         assert_eq!((boot.medium, boot.verity), (raven_boot::cmdline::Medium::Live, verity()));
     }
@@ -159,14 +203,29 @@ mod tests {
     fn a_try_is_taken_before_the_slot_starts() {
         let config = of_disk();
         let at = |what: &str| config.find(what).unwrap();
-        assert!(at("save_env") < at("\nlinux ") && at("load_env") < at("save_env"));
+        assert!(at("load_env") < at("save_env") && at("save_env") < at("start \"$slot\""));
+        // Only there: a slot that somebody chose at the menu keeps its tries, and so does one whose kernel rescues.
+        assert_eq!((config.matches("save_env").count(), config.matches("next;").count()), (1, 2));
+    }
+
+    #[test]
+    fn without_a_key_the_box_starts_and_rescue_is_never_what_it_goes_on_with() {
+        for config in [of_disk(), of_medium(&verity())] {
+            let at = |what: &str| config.find(what).unwrap();
+            assert!(config.contains(
+                "if sleep --interruptible 3; then next; fi\nset timeout=60\nset default=0\nmenuentry \"Start Raven\""
+            ));
+            assert!(at("menuentry \"Start Raven\"") < at(" --hotkey=x"));
+            let rescue: Vec<&str> = config.lines().filter(|line| line.contains("rdinit=")).collect();
+            assert!(rescue.len() == 1 && !rescue[0].contains("raven.verity"), "{rescue:?}");
+        }
     }
 
     #[test]
     fn a_reset_is_passed_on_as_it_was_ordered_and_only_then() {
         let config = of_disk();
         assert!(config.contains(r#"if [ -n "$RESET" ]; then set reset="raven.reset=$RESET"; fi"#));
-        assert!(config.contains(" gpt raven.slot=$slot $trial $reset raven.verity="));
+        assert!(config.contains(" gpt raven.slot=$1 $trial $reset raven.verity="));
         assert!(!of_medium(&verity()).contains("reset"));
     }
 

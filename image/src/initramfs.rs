@@ -37,19 +37,27 @@ fn build(order: &Order, recipe: &Recipe, packages: &Packages, at: &Path) -> Resu
     // The kernel opens it for the first process before anything is mounted.
     archive.device("dev/console", 5, 1);
     archive.file("init", 0o755, &fs::read(&init)?);
-    let mut list = String::new();
-    for file in modules.closure(&recipe.initramfs_modules)? {
-        let name = modules::unpacked(&file).rsplit('/').next().unwrap_or_default().to_owned();
-        archive.file(&format!("modules/{name}"), 0o644, &modules.bytes(&file)?);
-        list.extend([name.as_str(), "\n"]);
+    let loaded = modules.closure(&recipe.initramfs_modules)?;
+    let mut beside = modules.closure(&recipe.rescue_modules)?;
+    beside.retain(|file| !loaded.contains(file));
+    for (list, files) in [("list", &loaded), ("rescue", &beside)] {
+        let names: Vec<&str> = files.iter().map(|file| file_name(file)).collect();
+        for (name, file) in names.iter().zip(files) {
+            archive.file(&format!("modules/{name}"), 0o644, &modules.bytes(file)?);
+        }
+        archive.file(&format!("modules/{list}"), 0o644, (names.join("\n") + "\n").as_bytes());
     }
-    archive.file("modules/list", 0o644, list.as_bytes());
     let packed = zstd::encode_all(archive.end().as_slice(), 19)?;
     Ok(fs::write(at.join("initramfs"), packed)?)
 }
 
+/// A module's file without its folders.
+fn file_name(file: &str) -> &str {
+    modules::unpacked(file).rsplit('/').next().unwrap_or_default()
+}
+
 /// A program that looks for libraries would end the box's start.
-fn is_static(program: &Path) -> Result<()> {
+pub fn is_static(program: &Path) -> Result<()> {
     let headers = run::must(Command::new("readelf").arg("--program-headers").arg(program))
         .context("readelf (package binutils)")?;
     let dynamic = String::from_utf8_lossy(&headers).contains("INTERP");
@@ -59,25 +67,30 @@ fn is_static(program: &Path) -> Result<()> {
 
 /// An archive being written.
 #[derive(Default)]
-struct Archive {
+pub struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 impl Archive {
-    fn folder(&mut self, name: &str) {
+    pub fn folder(&mut self, name: &str) {
         self.entry(name, 0o040_755, [0, 0], &[]);
     }
 
-    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
+    pub fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.entry(name, 0o100_000 | mode, [0, 0], content);
+    }
+
+    /// A symbolic link.
+    pub fn link(&mut self, name: &str, to: &str) {
+        self.entry(name, 0o120_777, [0, 0], to.as_bytes());
     }
 
     fn device(&mut self, name: &str, major: u32, minor: u32) {
         self.entry(name, 0o020_600, [major, minor], &[]);
     }
 
-    fn end(mut self) -> Vec<u8> {
+    pub fn end(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, [0, 0], &[]);
         self.bytes
     }

@@ -20,6 +20,7 @@ pub fn build(system: &System, order: &Order, image: &Path, to: &Path) -> Result<
     fs::write(tree.join("raven/grub.cfg"), grub::of_medium(&system.verity))?;
     fs::copy(&system.kernel, tree.join("raven/kernel"))?;
     fs::copy(&system.initramfs, tree.join("raven/initramfs"))?;
+    fs::copy(order.out.join(crate::RESCUE), tree.join(&crate::rescue::PLACE[1..]))?;
     fs::copy(grub::image(grub::Start::BiosCd, &marker, work.path())?, tree.join("raven/eltorito.img"))?;
     let efi = grub::image(grub::Start::Efi, &marker, work.path())?;
     let efi = disk::fat(

@@ -4,7 +4,7 @@
 //! 2. [`tree`]: the root: packages without what [`recipe`] removes, chosen kernel modules ([`modules`]), the folder
 //!    `buildroot-overlay/`, Raven's programs.
 //! 3. [`root`]: a squashfs of it and the hash tree that the kernel will hold each block against.
-//! 4. [`initramfs`]: `raven-init` and the modules it needs.
+//! 4. [`initramfs`]: `raven-init` and the modules it needs; [`rescue`]: what the boot loader can start in its place.
 //! 5. [`disk`] and [`iso`]: what is flashed or burnt, both with [`grub`].
 //! 6. [`bundle`]: what brings this system to a box that runs another, signed with [`key`].
 //! 7. [`sbom`]: what it consists of, for those who look for known holes.
@@ -26,6 +26,7 @@ mod modules;
 mod packages;
 mod recipe;
 mod report;
+mod rescue;
 mod root;
 mod run;
 mod sbom;
@@ -36,6 +37,9 @@ use anyhow::{Context, Result};
 use raven_model::update::Version;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The rescue system's file beside the images.
+pub const RESCUE: &str = "raven.rescue";
 
 /// What to build from.
 #[derive(Debug, Clone)]
@@ -87,9 +91,11 @@ pub fn build(order: &Order) -> Result<()> {
     let packages = run::step("packages", || packages::fetched(order, &recipe))?;
     let root = run::step("root", || root::built(order, &recipe, &packages))?;
     let initramfs = run::step("initramfs", || initramfs::built(order, &recipe, &packages))?;
+    let rescue = order.out.join(RESCUE);
+    run::step("rescue", || Ok(fs::copy(rescue::built(order, &packages)?, &rescue).map(drop)?))?;
     let version = order.version.parse()?;
     let system = root.system(version, packages.kernel_image()?, initramfs);
-    run::step("raven.img", || disk::build(&system, &order.out.join("raven.img")))?;
+    run::step("raven.img", || disk::build(&system, &rescue, &order.out.join("raven.img")))?;
     run::step("raven.iso", || iso::build(&system, order, &order.out.join("raven.img"), &order.out.join("raven.iso")))?;
     let key = key::Key::read(&order.key)?;
     run::step("raven.bundle", || bundle::build(&system, &key, order.epoch, &order.out.join("raven.bundle")))?;

@@ -1,16 +1,19 @@
-//! Debian packages by mmdebstrap, and the kernel's package, which is unpacked and not installed: no hooks, no
-//! initramfs-tools.
+//! Debian packages by mmdebstrap; the kernel's package and those of the rescue system, which are unpacked and not
+//! installed: no hooks, no initramfs-tools.
 
 use crate::cache::{self, Key};
 use crate::recipe::{Recipe, SUITE};
 use crate::{Order, run};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Times of files that packages make: fixed, so that what is kept does not follow our commits.
 const EPOCH: &str = "1700000000";
+
+/// Of the rescue system: a shell with its tools, and the check of an ext4. Programs without libraries.
+const RESCUE: [&str; 2] = ["busybox-static", "e2fsck-static"];
 
 /// Documentation and texts in other languages; licences stay.
 const LEFT_OUT: [&str; 8] = [
@@ -39,9 +42,16 @@ impl Packages {
         self.0.join("kernel")
     }
 
-    /// The package of the kernel itself.
-    pub fn kernel_package(&self) -> PathBuf {
-        self.0.join("kernel.deb")
+    /// The unpacked packages of the rescue system.
+    pub fn rescue(&self) -> PathBuf {
+        self.0.join("rescue")
+    }
+
+    /// Packages that were unpacked and not installed, as `NAME VERSION`.
+    pub fn unpacked(&self) -> Result<Vec<String>> {
+        let path = self.0.join("unpacked");
+        let list = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(list.lines().map(str::to_owned).collect())
     }
 
     /// The kernel itself.
@@ -60,7 +70,8 @@ impl Packages {
 
 /// Fetches, unless the same recipe was fetched before. Debian's updates come in with `--fresh`.
 pub fn fetched(order: &Order, recipe: &Recipe) -> Result<Packages> {
-    let words = recipe.packages.iter().map(String::as_str).chain(LEFT_OUT).chain([SUITE, EPOCH, "form 1"]);
+    let words =
+        recipe.packages.iter().map(String::as_str).chain(LEFT_OUT).chain(RESCUE).chain([SUITE, EPOCH, "form 2"]);
     let key = words.fold(Key::default(), |key, word| key.add(word.as_bytes())).name();
     cache::folder(&order.cache, "packages", &key, order.fresh, |at| fetch(at, recipe)).map(Packages)
 }
@@ -73,16 +84,27 @@ fn fetch(at: &Path, recipe: &Recipe) -> Result<()> {
     make.args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=force-unsafe-io"]);
     make.args(LEFT_OUT.iter().map(|option| format!("--dpkgopt={option}")));
     // Hooks run with the new root's own apt configuration: this machine may have another Debian.
-    make.arg(
+    make.arg(format!(
         "--customize-hook=export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG; cd \"$AT\" && \
-         apt-get --quiet download $(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: //p' | head -n 1)",
-    );
+         apt-get --quiet download {} $(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: //p' | head -n 1)",
+        RESCUE.join(" ")
+    ));
     make.args([SUITE, "root.tar"]).current_dir(at);
     run::must(&mut make)?;
-    let kernel = fs::read_dir(at)?.filter_map(Result::ok).map(|entry| entry.path());
-    let Some(kernel) = kernel.into_iter().find(|path| path.extension().is_some_and(|e| e == "deb")) else {
-        bail!("the kernel's package was not fetched");
-    };
-    run::must(Command::new("dpkg-deb").arg("--extract").arg(&kernel).arg(at.join("kernel")))?;
-    Ok(fs::rename(&kernel, at.join("kernel.deb"))?)
+    let mut packages: Vec<PathBuf> = fs::read_dir(at)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    packages.retain(|path| path.extension().is_some_and(|e| e == "deb"));
+    packages.sort();
+    ensure!(packages.len() == 1 + RESCUE.len(), "the kernel's package or one of {RESCUE:?} was not fetched");
+    let mut unpacked = String::new();
+    for package in packages {
+        let shown =
+            run::must(Command::new("dpkg-deb").args(["--show", "--showformat=${Package} ${Version}\n"]).arg(&package))?;
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let is_rescue = RESCUE.iter().any(|name| shown.split(' ').next() == Some(name));
+        let to = at.join(if is_rescue { "rescue" } else { "kernel" });
+        run::must(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(to))?;
+        fs::remove_file(package)?;
+        unpacked += &shown;
+    }
+    Ok(fs::write(at.join("unpacked"), unpacked)?)
 }

@@ -24,6 +24,8 @@ pub struct Recipe {
     pub modules: Vec<String>,
     /// Kernel modules of the initramfs, in the order in which they are loaded.
     pub initramfs_modules: Vec<String>,
+    /// Those that lie beside them for the rescue system, which alone loads them.
+    pub rescue_modules: Vec<String>,
 }
 
 impl Recipe {
@@ -39,6 +41,7 @@ impl Recipe {
             remove: list("remove.txt")?,
             modules: list("modules.txt")?,
             initramfs_modules: list("initramfs-modules.txt")?,
+            rescue_modules: list("rescue-modules.txt")?,
         })
     }
 }

@@ -70,6 +70,7 @@ pub fn write(order: &Order, root: &Root, system: &System) -> Result<()> {
             "hashes": bytes(&system.hashes)?,
             "kernel": bytes(&system.kernel)?,
             "initramfs": bytes(&system.initramfs)?,
+            "rescue": bytes(&order.out.join(crate::RESCUE))?,
         },
         "budget": {"iso": ISO_BUDGET, "bundle": BUNDLE_BUDGET},
         "root": contents,

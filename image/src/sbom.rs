@@ -1,5 +1,5 @@
 //! `sbom.json`: what the image consists of, as CycloneDX 1.6, for those who hold it against lists of known holes:
-//! Debian packages of which something is left in the root, the kernel, and the crates that our programs are built from.
+//! Debian packages of which something is left in the root, the kernel, those of the rescue system, and the crates that our programs are built from.
 
 use crate::packages::Packages;
 use crate::recipe::SUITE;
@@ -22,7 +22,7 @@ const OURS: [&str; 4] = ["raven-supervisor", "raven-worker", "raven-console", "r
 pub fn build(order: &Order, root: &Root, packages: &Packages, to: &Path) -> Result<()> {
     let contents: Value = serde_json::from_slice(&fs::read(root.contents())?)?;
     let mut components = debian(&contents);
-    components.push(kernel(packages)?);
+    components.extend(unpacked(packages)?);
     components.extend(crates(&metadata(order)?)?);
     let bom = bom(order, components);
     Ok(fs::write(to, serde_json::to_vec_pretty(&bom)?)?)
@@ -55,16 +55,13 @@ fn debian(contents: &Value) -> Vec<Value> {
     named.map(|(name, version)| package(name, version)).collect()
 }
 
-/// The kernel's package is unpacked, not installed.
-fn kernel(packages: &Packages) -> Result<Value> {
-    let shown = Command::new("dpkg-deb")
-        .args(["--show", "--showformat=${Package} ${Version}"])
-        .arg(packages.kernel_package())
-        .output()
-        .context("dpkg-deb")?;
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let (name, version) = shown.split_once(' ').context("the kernel's package says no name")?;
-    Ok(package(name, version))
+/// The kernel's package and the rescue system's are unpacked, not installed.
+fn unpacked(packages: &Packages) -> Result<Vec<Value>> {
+    let each = |shown: &String| {
+        let (name, version) = shown.split_once(' ').context("a package says no name and version")?;
+        Ok(package(name, version))
+    };
+    packages.unpacked()?.iter().map(each).collect()
 }
 
 fn package(name: &str, version: &str) -> Value {

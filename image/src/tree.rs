@@ -257,7 +257,8 @@ mod tests {
             .into_iter()
             .for_each(file);
         let remove = ["usr/bin/perl*", "usr/bin/bash", "usr/not/there", "not/there*"].map(str::to_owned).to_vec();
-        let recipe = Recipe { packages: vec![], remove, modules: vec![], initramfs_modules: vec![] };
+        let recipe =
+            Recipe { packages: vec![], remove, modules: vec![], initramfs_modules: vec![], rescue_modules: vec![] };
         take_out(&recipe, root.path()).unwrap();
         let left = files(root.path()).unwrap();
         let left: Vec<_> = left.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
