@@ -51,8 +51,7 @@ pub fn data_partition(disk: &mut (impl Read + Seek)) -> Result<Option<Guid>, Dis
 pub fn discard(disk: &mut impl Disk, id: Guid) -> Result<bool, DiscardError> {
     let front = read(disk, 0, READ_SECTORS)?;
     let (header, entries) = gpt::checked(&front)?;
-    let is_meant =
-        |entry: &&[u8]| gpt::partition(entry).is_some_and(|found| found.kind == gpt::DATA && found.id == id);
+    let is_meant = |entry: &&[u8]| gpt::partition(entry).is_some_and(|found| found.kind == gpt::DATA && found.id == id);
     let Some(place) = entries.chunks(ENTRY).position(|entry| is_meant(&entry)) else { return Ok(false) };
     let mut entries = entries.to_vec();
     entries[place * ENTRY..][..ENTRY].fill(0);
@@ -236,8 +235,7 @@ mod tests {
         let writes = 2 * (32 + 1 + 1);
         for left in 0..writes {
             // What of the unsynced sectors is there: none, all, the first, the last, every other one.
-            let stays: [fn(usize) -> bool; 5] =
-                [|_| false, |_| true, |n| n == 0, |n| n >= 32, |n| n.is_multiple_of(2)];
+            let stays: [fn(usize) -> bool; 5] = [|_| false, |_| true, |n| n == 0, |n| n >= 32, |n| n.is_multiple_of(2)];
             for stays in stays {
                 let mut disk = Ends::new();
                 disk.left = left;

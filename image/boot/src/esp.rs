@@ -243,7 +243,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::gpt::Guid;
-use crate::handed::Handed;
+    use crate::handed::Handed;
     use raven_model::update::{FLOOR, FORMATS, Manifest, Part, Version};
 
     fn partition() -> tempfile::TempDir {
