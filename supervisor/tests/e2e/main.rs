@@ -28,6 +28,8 @@ mod receive;
 mod rsyslog;
 mod search;
 mod sender;
+mod stick;
+mod support;
 mod systemd;
 mod tcp;
 mod trap;
