@@ -39,7 +39,7 @@ pub struct ArchiveArgs {
 pub fn run(args: &ArchiveArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
     let status = status::fetch(client)?;
     let select = select(args, &status);
-    let path = path(&args.target, &status);
+    let path = path(&args.target, &status, "rvna");
     // An answer first: a question that is refused makes no file.
     let mut answer = client.query(&Query::Archive(select.clone()))?;
     let made = File::options().write(true).create_new(true).open(&path).map_err(file("make", &path))?;
@@ -93,15 +93,15 @@ fn select(args: &ArchiveArgs, status: &Status) -> ArchiveSelect {
     ArchiveSelect { streams, since: args.window.since, until: args.window.until }
 }
 
-/// In a folder the archive is named by the box and the time.
-fn path(target: &Path, status: &Status) -> PathBuf {
+/// In a folder a file is named by the box, the time and what it is.
+pub fn path(target: &Path, status: &Status, extension: &str) -> PathBuf {
     if !target.is_dir() {
         return target.to_owned();
     }
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let device: String = status.device.chars().map(plain).collect();
     let stamp: String = time::format(status.now_ns, 0).chars().filter(char::is_ascii_alphanumeric).collect();
-    target.join(format!("raven-{device}-{stamp}.rvna"))
+    target.join(format!("raven-{device}-{stamp}.{extension}"))
 }
 
 /// Bytes that it may become, at most about so many: all that is kept of these streams.

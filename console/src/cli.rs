@@ -5,7 +5,7 @@ use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
     alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, ring,
-    search, sources, status, tail, traps, tui, update, uplink, words,
+    search, sources, status, support, tail, traps, tui, update, uplink, words,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -124,6 +124,8 @@ pub enum Command {
     Version,
     /// Bring a new release into the slot that does not run; `status`: what the slots hold
     Update(update::UpdateArgs),
+    /// One file for a colleague who is to help: status, configuration without secrets, logs, machine
+    Support(support::SupportArgs),
     /// Discard everything that this box keeps (configuration, records, identity) and begin as on its first day
     FactoryReset(factory_reset::FactoryResetArgs),
     /// Whether this box does what it must: configuration, listeners, ring, a record all the way, uplink (exit 1 when not)
@@ -186,7 +188,8 @@ pub fn read_stream(name: &str) -> Result<stream::Stream, String> {
 /// Runs the command; the exit code.
 pub fn main(cli: Cli) -> u8 {
     let mut output = Output::stdout(cli.json);
-    let done = run(cli, &mut output).and_then(|code| output.finish().map(|()| code));
+    let command = cli.command.unwrap_or(Command::Console(tui::ConsoleArgs::default()));
+    let done = run(command, Client::new(&cli.data), &mut output).and_then(|code| output.finish().map(|()| code));
     match done {
         Ok(code) => code,
         Err(failure) if failure.is_closed_pipe() => OK,
@@ -197,9 +200,9 @@ pub fn main(cli: Cli) -> u8 {
     }
 }
 
-fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
-    let client = Client::new(&cli.data);
-    match cli.command.unwrap_or(Command::Console(tui::ConsoleArgs::default())) {
+/// Runs one command; the exit code.
+pub fn run(command: Command, client: Client, output: &mut Output) -> Result<u8, Failure> {
+    match command {
         Command::Status(args) => status::run(&args, &client, output),
         Command::Console(args) => tui::run(&args, client, output),
         Command::Tail(args) | Command::Ring(RingCommand::Tail(args)) => tail::run(&args, &client, output),
@@ -224,6 +227,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Man(args) => manual::man(&args, output),
         Command::Version => version(output),
         Command::Update(args) => update::run(&args, &client, output),
+        Command::Support(args) => support::run(&args, &client, output),
         Command::FactoryReset(args) => factory_reset::run(&args, &client, output),
         Command::Health(args) => health::run(args, &client, output),
     }

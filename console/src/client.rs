@@ -9,7 +9,8 @@ use raven_model::delivery::Order;
 use raven_model::query::{Progress, Query, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IoSliceMut, Read as _, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -67,6 +68,33 @@ impl Client {
     /// Brings the update role a bundle's header; the rest goes [its way](Answer::way) when it was asked for.
     pub fn update(&self, downgrade: bool, header: &[u8]) -> Result<Answer, Failure> {
         self.hand("update", &Request::Update { downgrade }, header)
+    }
+
+    /// The newest lines of the system's journal, or of the kernel's alone: a file.
+    pub fn journal(&self, kernel: bool) -> Result<File, Failure> {
+        match self.exchange(&Request::Journal { kernel })? {
+            (Response::Query, Some(fd)) => Ok(File::from(fd)),
+            (Response::Refused(why), _) => Err(Failure::Refused(why)),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Puts a file onto a USB stick; what came of it, in words.
+    pub fn give(&self, name: &str, content: &[u8]) -> Result<String, Failure> {
+        let (response, fd) = self.exchange(&Request::Give { name: name.to_owned() })?;
+        let mut stream = match (response, fd) {
+            (Response::Query, Some(fd)) => UnixStream::from(fd),
+            (Response::Refused(why), _) => return Err(Failure::Refused(why)),
+            (other, _) => return Err(unexpected(&other)),
+        };
+        // Who takes nothing says why.
+        let _ = stream.write_all(content);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut said = String::new();
+        let heard = stream.take(ANSWER_MAX as u64).read_to_string(&mut said);
+        heard.map_err(|error| Failure::Protocol(error.to_string()))?;
+        let said = said.trim().to_owned();
+        if said.starts_with(name) { Ok(said) } else { Err(Failure::Refused(vec![said])) }
     }
 
     fn converse(&self, role: &'static str, way: &Request, words: &impl serde::Serialize) -> Result<Answer, Failure> {

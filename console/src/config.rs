@@ -34,6 +34,12 @@ pub enum ConfigCommand {
         #[arg(long, value_name = "TIME", value_parser = read_patience)]
         confirm: Option<Span>,
     },
+    /// Put the configuration (and the secrets) of a USB stick that is in the box into force
+    TakeStick {
+        /// As of `put`
+        #[arg(long, value_name = "TIME", value_parser = read_patience)]
+        confirm: Option<Span>,
+    },
     /// Keep what was put with a time to confirm it
     Confirm,
     /// The configurations that were in force, newest first
@@ -73,6 +79,10 @@ pub fn run(command: &ConfigCommand, client: &Client, output: &mut Output) -> Res
         },
         ConfigCommand::Put { file, confirm } => {
             let request = Request::Put { text: read(file)?, confirm: confirm.map(|span| span.0.as_secs()) };
+            change(&request, *confirm, client, output)
+        }
+        ConfigCommand::TakeStick { confirm } => {
+            let request = Request::TakeStick { confirm: confirm.map(|span| span.0.as_secs()) };
             change(&request, *confirm, client, output)
         }
         ConfigCommand::Confirm => change(&Request::Confirm, None, client, output),

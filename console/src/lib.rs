@@ -31,6 +31,7 @@ pub mod search;
 pub mod shown;
 pub mod sources;
 pub mod status;
+pub mod support;
 pub mod tail;
 pub mod time;
 pub mod traps;

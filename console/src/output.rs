@@ -3,7 +3,9 @@
 use crate::escape;
 use crate::failure::Failure;
 use serde::Serialize;
+use std::cell::RefCell;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::rc::Rc;
 
 /// Where a command writes.
 pub struct Output {
@@ -14,6 +16,27 @@ pub struct Output {
     pub terminal: bool,
     /// Nothing goes to standard error either.
     pub quiet: bool,
+}
+
+/// What was written, in memory.
+#[derive(Debug, Clone, Default)]
+pub struct Kept(Rc<RefCell<Vec<u8>>>);
+
+impl Kept {
+    /// All of it.
+    pub fn take(&self) -> Vec<u8> {
+        self.0.take()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Output {
@@ -27,6 +50,12 @@ impl Output {
     /// For answers that are read and not shown as they come.
     pub fn nowhere() -> Self {
         Self { out: Box::new(io::sink()), json: false, terminal: false, quiet: true }
+    }
+
+    /// For answers that are kept: the second has them once the first is gone.
+    pub fn kept(json: bool) -> (Self, Kept) {
+        let kept = Kept::default();
+        (Self { out: Box::new(kept.clone()), json, terminal: false, quiet: true }, kept)
     }
 
     /// One line of text that holds nothing from strangers, or is escaped.
@@ -76,7 +105,7 @@ impl Output {
 
     /// A remark beside the output, on standard error; not with `--json`.
     pub fn remark(&self, text: &str) {
-        if !self.json {
+        if !self.json && !self.quiet {
             let _ = writeln!(io::stderr(), "{text}");
         }
     }

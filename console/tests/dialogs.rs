@@ -8,6 +8,7 @@ use raven_console::tui::console::{Console, Dialog, IDLE, InstallStep, View};
 use raven_console::tui::pages::Tab;
 use raven_console::tui::wizard::Step;
 use raven_model::install::Progress;
+use raven_model::report::StickStatus;
 use std::time::{Duration, Instant};
 
 /// Answers each question with a line.
@@ -91,7 +92,7 @@ fn who_is_idle_for_ten_minutes_is_logged_out() {
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
-    console.actions(&fake);
+    console.actions(&facts(), &fake);
     console.tick(&mut fake, now + IDLE / 2);
     assert!(fake.is_in);
     console.tick(&mut fake, now + IDLE);
@@ -105,11 +106,11 @@ fn nothing_goes_down_by_enter_alone() {
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
     for lines in [["5", ""], ["6", ""], ["", ""]] {
-        console.actions(&fake);
+        console.actions(&facts(), &fake);
         say(&mut console, &mut fake, now, &lines[..if lines[0].is_empty() { 1 } else { 2 }]);
     }
     assert!(fake.done.is_empty(), "{:?}", fake.done);
-    console.actions(&fake);
+    console.actions(&facts(), &fake);
     say(&mut console, &mut fake, now, &["5", "2"]);
     assert_eq!((fake.done.as_slice(), notice(&console)), (["Reboot".to_owned()].as_slice(), "it goes down now"));
 }
@@ -120,11 +121,11 @@ fn everything_is_discarded_only_when_the_name_of_the_box_is_typed() {
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
-    console.actions(&fake);
-    say(&mut console, &mut fake, now, &["7", ""]);
+    console.actions(&facts(), &fake);
+    say(&mut console, &mut fake, now, &["8", ""]);
     assert!(console.dialog.is_none() && fake.done.is_empty());
-    console.actions(&fake);
-    say(&mut console, &mut fake, now, &["7", "yes"]);
+    console.actions(&facts(), &fake);
+    say(&mut console, &mut fake, now, &["8", "yes"]);
     assert!(console.question(now).unwrap().error.unwrap().contains("type its name: arena"));
     assert!(fake.done.is_empty());
     say(&mut console, &mut fake, now, &["arena"]);
@@ -133,12 +134,48 @@ fn everything_is_discarded_only_when_the_name_of_the_box_is_typed() {
 }
 
 #[test]
+fn what_a_stick_offers_is_taken_from_the_menu_and_has_to_be_kept() {
+    let (mut fake, now, mut facts) = (Fake::owned(), Instant::now(), facts());
+    let mut console = Console::new(&mut fake, now);
+    console.enter(&facts, &mut fake, now);
+    say(&mut console, &mut fake, now, &["correct horse"]);
+    let has_offer =
+        |console: &Console| format!("{:?}", console.question(now)).contains("configuration of the USB stick");
+    console.actions(&facts, &fake);
+    assert!(!has_offer(&console));
+    facts.status.as_mut().unwrap().stick =
+        Some(StickStatus { said: "a configuration is on it".into(), is_offered: true });
+    console.actions(&facts, &fake);
+    assert!(has_offer(&console));
+    // Enter alone takes nothing.
+    say(&mut console, &mut fake, now, &["4", ""]);
+    assert!(console.dialog.is_none() && fake.done.is_empty());
+    console.actions(&facts, &fake);
+    say(&mut console, &mut fake, now, &["4", "2"]);
+    assert!(matches!(console.dialog, Some(Dialog::Keep { .. })));
+    say(&mut console, &mut fake, now, &["1"]);
+    assert_eq!(fake.done, ["stick, Some(60)", "confirm"]);
+}
+
+#[test]
+fn a_support_bundle_goes_onto_the_stick_and_what_came_of_it_is_told() {
+    let (mut fake, now) = (Fake::owned(), Instant::now());
+    let mut console = Console::new(&mut fake, now);
+    console.enter(&facts(), &mut fake, now);
+    say(&mut console, &mut fake, now, &["correct horse"]);
+    console.actions(&facts(), &fake);
+    say(&mut console, &mut fake, now, &["7"]);
+    assert_eq!(fake.done, ["support"]);
+    assert!(console.dialog.is_none() && notice(&console).contains("is on the stick (sda1)"));
+}
+
+#[test]
 fn the_password_is_changed_when_it_was_typed_twice_the_same() {
     let (mut fake, now) = (Fake::owned(), Instant::now());
     let mut console = Console::new(&mut fake, now);
     console.enter(&facts(), &mut fake, now);
     say(&mut console, &mut fake, now, &["correct horse"]);
-    console.actions(&fake);
+    console.actions(&facts(), &fake);
     say(
         &mut console,
         &mut fake,

@@ -99,8 +99,8 @@ fn every_dialog_is_drawn() {
     holds("menu", &quiet(), Fake::owned, &[&login[..], &["0", "Down"]].concat());
     holds("sure", &quiet(), Fake::owned, &[&login[..], &["0", "5", "Enter"]].concat());
     holds("password", &quiet(), Fake::owned, &[&login[..], &["0", "3", "Enter", "new words"]].concat());
-    holds("reset", &quiet(), Fake::owned, &[&login[..], &["0", "7", "Enter", "arena"]].concat());
-    holds("reset-wrong", &quiet(), Fake::owned, &[&login[..], &["0", "7", "Enter", "aren", "Enter"]].concat());
+    holds("reset", &quiet(), Fake::owned, &[&login[..], &["0", "8", "Enter", "arena"]].concat());
+    holds("reset-wrong", &quiet(), Fake::owned, &[&login[..], &["0", "8", "Enter", "aren", "Enter"]].concat());
     holds("noticed", &quiet(), Fake::owned, &[&login[..], &["0", "6", "Enter", "2", "Enter"]].concat());
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that the root carries.
-const PROGRAMS: [&str; 5] = ["ravend", "raven-worker", "raven", "raven-slot", "raven-install"];
+const PROGRAMS: [&str; 6] = ["ravend", "raven-worker", "raven", "raven-slot", "raven-install", "raven-stick"];
 
 /// Where the results of this step are.
 #[derive(Debug)]

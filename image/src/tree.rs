@@ -89,7 +89,7 @@ fn own_files(order: &Order, at: &Path) -> Result<()> {
     for program in ["ravend", "raven-worker", "raven"] {
         place(&order.programs.join(program), &format!("usr/bin/{program}"), 0o755)?;
     }
-    for program in ["raven-slot", "raven-install"] {
+    for program in ["raven-slot", "raven-install", "raven-stick"] {
         place(&order.programs.join(program), &format!("usr/lib/raven/{program}"), 0o755)?;
     }
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {

@@ -1,12 +1,11 @@
 //! Installation from the medium, by `raven-install`: it is started, and what it says is passed on as it came.
 
-use crate::program::{ours, run};
+use crate::program::{ours, run, scratch};
 use anyhow::{Context, bail};
 use raven_model::install::{Disk, Progress};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -81,13 +80,6 @@ impl Installer {
         }
         self.last.clone()
     }
-}
-
-/// A file without a name, for what a program says while nobody reads it.
-fn scratch() -> anyhow::Result<File> {
-    let mut options = File::options();
-    options.read(true).write(true).custom_flags(nix::libc::O_TMPFILE).mode(0o600);
-    options.open("/run").context("/run: no room for what raven-install says")
 }
 
 fn start(args: &[&str], said: &File, errors: &File) -> anyhow::Result<Child> {

@@ -15,6 +15,7 @@ mod durable;
 mod fdstore;
 mod history;
 mod installer;
+mod journal;
 mod listeners;
 mod log;
 mod logins;
@@ -23,6 +24,7 @@ mod program;
 mod secrets;
 mod slots;
 mod status;
+mod stick;
 mod supervisor;
 mod worker;
 

@@ -3,8 +3,10 @@
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use raven_jail::memory::memfd_of;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +21,13 @@ const PIPE: u64 = 64 << 10;
 pub fn ours(name: &str) -> anyhow::Result<PathBuf> {
     let beside = std::env::current_exe().context("the path of ravend itself")?.with_file_name(name);
     Ok(if beside.is_file() { beside } else { Path::new("/usr/lib/raven").join(name) })
+}
+
+/// A file without a name, for what a program says while nobody reads it.
+pub fn scratch() -> anyhow::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(nix::libc::O_TMPFILE).mode(0o600);
+    options.open("/run").context("/run: no room for what a program says")
 }
 
 /// Runs a program to its end; what it said, which must be less than a pipe holds. What it says on standard error is why

@@ -93,7 +93,7 @@ impl Secrets {
 }
 
 /// The file or directory `name` beside the configuration.
-fn beside(config: &Path, name: &str) -> std::path::PathBuf {
+pub fn beside(config: &Path, name: &str) -> std::path::PathBuf {
     config.with_file_name(name)
 }
 

@@ -23,6 +23,7 @@ pub fn status(supervisor: &Supervisor) -> RawStatus {
         kernel: kernel_udp(),
         slots: supervisor.slots.known.clone(),
         alerts: alerts(supervisor),
+        stick: supervisor.stick.as_ref().and_then(|stick| stick.status.clone()),
         ..Status::default()
     };
     let reports = supervisor.workers.iter().filter_map(|w| Some((w.role, w.report.clone()?))).collect();

@@ -8,6 +8,7 @@ mod reload;
 mod restore;
 mod sealed;
 mod slots;
+mod stick;
 mod workers;
 
 use crate::appliance::Appliance;
@@ -16,11 +17,13 @@ use crate::dirs::Dirs;
 use crate::fdstore;
 use crate::history::History;
 use crate::installer::Installer;
+use crate::journal::Journal;
 use crate::listeners::Listeners;
 use crate::logins::Logins;
 use crate::operator::{self, Client};
 use crate::secrets::Secrets;
 use crate::slots::{Job, SlotKeeper};
+use crate::stick::Stick;
 use crate::worker::{State, Worker};
 use crate::{Args, configure, status};
 use anyhow::Context;
@@ -132,6 +135,10 @@ pub struct Supervisor {
     history: History,
     /// From the medium.
     installer: Installer,
+    /// What a USB stick brought, on a box.
+    pub stick: Option<Stick>,
+    /// Being read for a support bundle.
+    journal: Journal,
     /// Who is logged in.
     logins: Logins,
     /// Comes back unless it is confirmed.
@@ -181,6 +188,7 @@ impl Supervisor {
         }
         let logins = Logins::open(&args.data);
         let appliance = args.box_run.as_deref().map(Appliance::new);
+        let stick = args.box_run.as_deref().map(Stick::new);
         // Nothing may come in that the firewall would not let in.
         let box_alerts = appliance.as_ref().map_or_else(Vec::new, |appliance| appliance.put(&config));
         let now = Instant::now();
@@ -216,6 +224,8 @@ impl Supervisor {
             box_alerts,
             history,
             installer: Installer::default(),
+            journal: Journal::default(),
+            stick,
             logins,
             unconfirmed: None,
             stopping: false,
@@ -298,8 +308,10 @@ impl Supervisor {
         self.revert_in_time();
         self.workers.iter_mut().for_each(Worker::kill_if_hung);
         self.tend_slots();
-        let (slots, reset) = (&self.asked_slots, self.asked_reset);
-        let waits = |n: &u32| slots.contains(n) || reset == Some(*n);
+        self.tend_journal();
+        self.tend_stick();
+        let (slots, others) = (&self.asked_slots, [self.asked_reset, self.journal.client()]);
+        let waits = |n: &u32| slots.contains(n) || others.contains(&Some(*n));
         self.clients.retain(|n, client| client.is_answering() || waits(n) || client.since.elapsed() < SILENT_CLIENT);
         let now = Instant::now();
         if now >= self.next_drops {

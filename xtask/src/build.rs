@@ -40,6 +40,8 @@ pub fn programs(profile: &str) -> Result<PathBuf> {
         "raven-slot",
         "--bin",
         "raven-install",
+        "--bin",
+        "raven-stick",
     ]))?;
     in_folder(&target_dir()?.join(profile))
 }

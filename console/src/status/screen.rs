@@ -452,6 +452,7 @@ mod tests {
         };
         Status {
             slots: None,
+            stick: None,
             links: Vec::new(),
             version: "0.1.0".into(),
             device: "arena-north".into(),

@@ -34,6 +34,10 @@ pub trait Appliance {
     fn text(&mut self) -> Result<String, Failure>;
     /// Puts a configuration into force; what changed. It is taken back after so many seconds unless confirmed.
     fn put(&mut self, text: &str, confirm_s: Option<u64>) -> Result<Vec<String>, Failure>;
+    /// Puts the configuration of a USB stick into force, in the same way.
+    fn take_stick(&mut self, confirm_s: Option<u64>) -> Result<Vec<String>, Failure>;
+    /// Puts a support bundle onto a USB stick; what came of it.
+    fn support(&mut self) -> Result<String, Failure>;
     /// Keeps what was put.
     fn confirm(&mut self) -> Result<(), Failure>;
     /// All versions of the configuration.

@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::pages::{self, Row, Tab, Tone};
 use super::question::{Answer, Question};
 use super::wizard::{Surroundings, Wizard};
-pub use dialog::Dialog;
+pub use dialog::{Dialog, Offer};
 pub use install::Step as InstallStep;
 use std::time::{Duration, Instant};
 
@@ -135,9 +135,11 @@ impl Console {
     }
 
     /// The menu of what can be done.
-    pub fn actions(&mut self, appliance: &dyn Appliance) {
+    pub fn actions(&mut self, facts: &Facts, appliance: &dyn Appliance) {
         self.notice = None;
-        self.dialog = Some(Dialog::Actions { has_power: appliance.has_power() });
+        let stick = facts.status.as_ref().ok().and_then(|status| status.stick.as_ref());
+        let offer = Offer { power: appliance.has_power(), stick: stick.is_some_and(|stick| stick.is_offered) };
+        self.dialog = Some(Dialog::Actions(offer));
     }
 
     /// Back to the front page.

@@ -144,9 +144,15 @@ pub fn front(facts: &Facts) -> Vec<Row> {
         }
         Err(_) => rows.push(Row::of(Tone::Fail, "Raven     does not answer")),
     }
+    rows.extend(stick(facts).map(|said| Row::plain(format!("USB stick {said}"))));
     rows.push(Row::gap());
     rows.extend(wrong(facts));
     rows
+}
+
+/// What came of a USB stick with a configuration.
+fn stick(facts: &Facts) -> Option<String> {
+    facts.status.as_ref().ok()?.stick.as_ref().map(|stick| escape::text(&stick.said))
 }
 
 fn version(facts: &Facts) -> String {
@@ -301,6 +307,9 @@ fn system(facts: &Facts) -> Vec<Row> {
     if let Ok(status) = &facts.status {
         pairs.push(("Time", time::format(status.now_ns, 0)));
         pairs.push(("Raven", format!("up {}", time::span(status.uptime_s))));
+    }
+    if let Some(said) = stick(facts) {
+        pairs.push(("USB stick", said));
     }
     pairs.into_iter().map(|(what, value)| Row::plain(format!("{what:<10} {}", escape::text(&value)))).collect()
 }

@@ -125,7 +125,7 @@ fn choose(console: &mut Console, typed: &str, facts: &Facts, appliance: &mut dyn
     match (console.view, typed.parse::<usize>()) {
         (View::Front, _) if typed.is_empty() || typed == "1" => console.enter(facts, appliance, Instant::now()),
         (View::Front, Ok(0)) => console.is_over = true,
-        (View::Tab(_), Ok(0)) => console.actions(appliance),
+        (View::Tab(_), Ok(0)) => console.actions(facts, appliance),
         (View::Tab(_), Ok(number)) => {
             if let Some(tab) = Tab::ALL.get(number - 1) {
                 console.show(*tab);

@@ -59,6 +59,17 @@ impl Appliance for Ravend {
         }
     }
 
+    fn take_stick(&mut self, confirm_s: Option<u64>) -> Result<Vec<String>, Failure> {
+        match self.client.ask(&Request::TakeStick { confirm: confirm_s })? {
+            Response::Applied(lines) => Ok(lines),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn support(&mut self) -> Result<String, Failure> {
+        crate::support::onto_stick(&self.client)
+    }
+
     fn confirm(&mut self) -> Result<(), Failure> {
         self.done(&Request::Confirm)
     }

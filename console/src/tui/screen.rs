@@ -97,7 +97,7 @@ impl Screen {
             (Key::Enter, View::Front) => self.console.enter(facts, appliance, now),
             (Key::Leave, View::Front) => self.console.is_over = true,
             (Key::Leave, View::Tab(_)) => self.console.log_out(appliance),
-            (Key::Char('0') | Key::Enter, View::Tab(_)) => self.console.actions(appliance),
+            (Key::Char('0') | Key::Enter, View::Tab(_)) => self.console.actions(facts, appliance),
             (Key::Tab | Key::Right, View::Tab(_)) => self.console.turn(1),
             (Key::BackTab | Key::Left, View::Tab(_)) => self.console.turn(Tab::ALL.len() - 1),
             (Key::Char(c), View::Tab(_)) => {

@@ -94,6 +94,14 @@ impl Appliance for Fake {
         text.clone_into(&mut self.text);
         Ok(Vec::new())
     }
+    fn take_stick(&mut self, confirm_s: Option<u64>) -> Result<Vec<String>, Failure> {
+        self.does(&format!("stick, {confirm_s:?}"))?;
+        Ok(Vec::new())
+    }
+    fn support(&mut self) -> Result<String, Failure> {
+        self.does("support")?;
+        Ok("raven-arena-20261129T130000Z.tar.zst is on the stick (sda1): 93KiB".to_owned())
+    }
     fn confirm(&mut self) -> Result<(), Failure> {
         self.does("confirm")
     }

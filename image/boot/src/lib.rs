@@ -11,6 +11,7 @@
 //! * [`discard`]: a factory reset: the data partition leaves the partition table.
 //! * [`mapper`]: messages to the device mapper.
 //! * [`slot_file`]: what GRUB is told of a slot's system.
+//! * [`stick`]: what is taken from a USB stick.
 //!
 //! Three programs: `raven-init` is all of the initramfs that runs; `raven-slot` does all that is done on the EFI system
 //! partition ([`esp`]); neither ever writes to a slot or to the data partition. `raven-install` writes a whole disk.
@@ -26,6 +27,7 @@ pub mod layout;
 pub mod mapper;
 pub mod slot_file;
 pub mod slots;
+pub mod stick;
 pub mod verdict;
 pub mod verity;
 

@@ -83,6 +83,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// True when somebody has said what this box is for: a name, an address, a way out, somebody who may come in.
+    pub fn is_set_up(&self) -> bool {
+        let new = Self::default();
+        let is_new = self.site == new.site && self.system == new.system && self.network == new.network;
+        !is_new || self.access != new.access || !self.uplink.is_empty()
+    }
+
     /// True when the stream is collected at all.
     pub fn collects(&self, stream: Stream) -> bool {
         match stream {

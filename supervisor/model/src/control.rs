@@ -380,6 +380,22 @@ pub enum Request {
     },
     /// How far an installation is.
     Progress,
+    /// Put the configuration of a USB stick into force.
+    TakeStick {
+        /// As in [`Request::Put`].
+        #[serde(default)]
+        confirm: Option<u64>,
+    },
+    /// A new file on a USB stick, for a support bundle.
+    Give {
+        /// Its name: letters, digits, `-`, `_` and `.`
+        name: String,
+    },
+    /// The newest 5,000 lines of the system's journal, for a support bundle.
+    Journal {
+        /// Those of the kernel alone.
+        kernel: bool,
+    },
     /// On a box: all that it keeps is discarded at its next start, which begins at once.
     FactoryReset {
         /// What the operator typed: the box's name, `site.name`.
@@ -427,6 +443,9 @@ impl Request {
             Self::Session { .. } => "session",
             Self::SetPassword { .. } => "set_password",
             Self::Power { .. } => "power",
+            Self::TakeStick { .. } => "take_stick",
+            Self::Give { .. } => "give",
+            Self::Journal { .. } => "journal",
             Self::FactoryReset { .. } => "factory_reset",
             Self::Disks => "disks",
             Self::Install { .. } => "install",
@@ -468,9 +487,11 @@ pub enum Response {
     /// To [`Request::Show`].
     Config(Box<Config>),
     /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`] and [`Request::Update`]: the descriptor beside
-    /// this line is the connection.
+    /// this line is the connection. To [`Request::Journal`]: the descriptor is a file to be read. To
+    /// [`Request::Give`]: it takes the content, to its end, and then tells in a line what came of it.
     Query,
-    /// To [`Request::Apply`], [`Request::Put`], [`Request::Confirm`] and [`Request::Revert`]: what was changed, a line each;
+    /// To [`Request::Apply`], [`Request::Put`], [`Request::Confirm`], [`Request::Revert`] and [`Request::TakeStick`]: what was
+    /// changed, a line each;
     /// to [`Request::FactoryReset`]: what follows.
     Applied(Vec<String>),
     /// To [`Request::Diff`]: the running configuration and the one in the file.

@@ -44,6 +44,18 @@ pub struct Status {
     /// What the boot loader knew when it was asked last; null where there are no slots.
     #[serde(default)]
     pub slots: Option<crate::update::Slots>,
+    /// What came of a USB stick with a configuration; null while there was none.
+    #[serde(default)]
+    pub stick: Option<StickStatus>,
+}
+
+/// A USB stick with a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickStatus {
+    /// What came of it, for people.
+    pub said: String,
+    /// Its configuration waits to be taken.
+    pub is_offered: bool,
 }
 
 /// What the net role reports.

@@ -54,6 +54,13 @@ impl Supervisor {
                             Err(refusal) => (Response::Refused(vec![refusal]), None),
                         }
                     }
+                    Ok(_) if let Request::Journal { kernel } = request => match self.journal.begin(kernel, n) {
+                        Ok(()) => {
+                            self.clients.insert(n, client);
+                            return;
+                        }
+                        Err(error) => (refused(&error), None),
+                    },
                     Ok(role) => self.respond(&request, role, client.who.uid),
                     Err(refusal) => (Response::Refused(vec![refusal]), None),
                 },
@@ -127,6 +134,11 @@ impl Supervisor {
                 tracing::warn!(by = %role, "{action:?}");
                 (Appliance::power(*action).map_or_else(|e| refused(&e), |()| Response::Done), None)
             }
+            Request::Give { name } => match self.stick.as_mut().map(|stick| stick.give(name)) {
+                Some(Ok(fd)) => (Response::Query, Some(fd)),
+                Some(Err(error)) => (refused(&error), None),
+                None => (Response::Refused(vec![NO_BOX.to_owned()]), None),
+            },
             Request::Disks | Request::Install { .. } if !is_live() => {
                 (Response::Refused(vec![NO_MEDIUM.to_owned()]), None)
             }
@@ -141,11 +153,23 @@ impl Supervisor {
         }
     }
 
+    /// Hands the journal to who asked for it.
+    pub(super) fn tend_journal(&mut self) {
+        let Some((n, said)) = self.journal.tend() else { return };
+        let Some(mut client) = self.clients.remove(&n) else { return };
+        match said {
+            Ok(file) => client.answer(&Response::Query, Some(file)),
+            Err(error) => client.answer(&refused(&error), None),
+        }
+        self.send_answer(n, client);
+    }
+
     /// The requests about the configuration.
     fn configure(&mut self, request: &Request, by: &str) -> Response {
         let changed = match request {
             Request::Apply { confirm } => self.apply(by, *confirm),
             Request::Put { text, confirm } => self.put(text.as_bytes(), by, *confirm),
+            Request::TakeStick { confirm } => self.take_offered(by, *confirm),
             Request::Confirm => self.confirm(),
             Request::Revert { number, confirm } => self.revert(*number, by, *confirm),
             Request::Diff => {

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Two namespaces with a cable between them.
-struct Cable {
+pub struct Cable {
     names: [String; 2],
 }
 
@@ -23,7 +23,7 @@ const BOX: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const PACE: scan::Pace = scan::Pace { rest: Duration::ZERO, wait: Duration::from_millis(500) };
 
 impl Cable {
-    fn new(test: &str) -> Self {
+    pub fn new(test: &str) -> Self {
         let names = ["a", "b"].map(|end| format!("raven-{test}-{end}-{}", std::process::id()));
         let cable = Self { names };
         let [a, b] = &cable.names;
@@ -61,7 +61,7 @@ impl Cable {
     }
 
     /// A `ravend` at the near end that is told that the machine is its own.
-    fn start(&self, plan: Plan) -> Appliance {
+    pub fn start(&self, plan: Plan) -> Appliance {
         plan.prepare();
         let programs = programs();
         let ravend = plan.ravend(&programs);

@@ -30,6 +30,8 @@ mod rsyslog;
 mod scan;
 mod search;
 mod sender;
+mod stick;
+mod support;
 mod systemd;
 mod tcp;
 mod trap;

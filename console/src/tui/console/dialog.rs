@@ -33,10 +33,9 @@ pub enum Dialog {
         password: Secret,
     },
     /// What can be done.
-    Actions {
-        /// The power can be switched.
-        has_power: bool,
-    },
+    Actions(Offer),
+    /// Take the configuration of the stick, really?
+    Stick,
     /// A new password, and the same again.
     Password {
         /// The first of the two.
@@ -57,30 +56,47 @@ pub enum Dialog {
     Install(super::install::Step),
 }
 
+/// What this box has beside what every one has.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// It is a box of Raven's own: the power can be switched, all can be discarded.
+    pub power: bool,
+    /// A USB stick has a configuration.
+    pub stick: bool,
+}
+
 /// What can be done, in the menu's order.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Back,
     SetUp,
     Password,
+    Stick,
+    Support,
     Power(Power),
     Reset,
     LogOut,
 }
 
-const ACTIONS: [(Action, &str); 7] = [
+const ACTIONS: [(Action, &str); 9] = [
     (Action::Back, "Back"),
     (Action::SetUp, "Set up: name, network, uplink, accounts"),
     (Action::Password, "Change the administrator's password"),
+    (Action::Stick, "Take the configuration of the USB stick"),
     (Action::LogOut, "Log out"),
     (Action::Power(Power::Reboot), "Reboot"),
     (Action::Power(Power::Off), "Power off"),
+    (Action::Support, "Support bundle onto a USB stick, without secrets"),
     (Action::Reset, "Factory reset: discard everything that this box keeps"),
 ];
 
-/// Those that this box has: what is for a box of Raven's own stands at the end.
-fn offered(has_power: bool) -> &'static [(Action, &'static str)] {
-    if has_power { &ACTIONS } else { &ACTIONS[..4] }
+/// Those that this box has.
+fn offered(offer: Offer) -> impl Iterator<Item = (Action, &'static str)> {
+    ACTIONS.into_iter().filter(move |(action, _)| match action {
+        Action::Stick => offer.stick,
+        Action::Power(_) | Action::Support | Action::Reset => offer.power,
+        Action::Back | Action::SetUp | Action::Password | Action::LogOut => true,
+    })
 }
 
 /// What an answer may touch.
@@ -110,8 +126,8 @@ impl Dialog {
                 let text: Vec<&str> = text.iter().map(String::as_str).collect();
                 Question::choice("Keep these settings?", &text, &["Keep them", "Take them back now"])
             }
-            Self::Actions { has_power } => {
-                let words: Vec<&str> = offered(*has_power).iter().map(|(_, words)| *words).collect();
+            Self::Actions(offer) => {
+                let words: Vec<&str> = offered(*offer).map(|(_, words)| words).collect();
                 Question::choice("What is to be done?", &[], &words)
             }
             Self::Password { first, error } => {
@@ -130,6 +146,11 @@ impl Dialog {
                 let text: Vec<&str> = text.iter().map(String::as_str).collect();
                 Question::line("Factory reset", &text, "").with_error(error.clone())
             }
+            Self::Stick => Question::choice(
+                "Are you sure?",
+                &["It takes the place of this box's configuration, and has to be kept within 60 s."],
+                &["No, go back", "Take the configuration of the USB stick"],
+            ),
             Self::Sure(power) => {
                 let words = match power {
                     Power::Reboot => "Reboot: nothing is received for a minute or two",
@@ -147,7 +168,8 @@ impl Dialog {
             (Self::Install(step), answer) => step.answer(answer, act),
             (Self::Keep { until, before, password }, answer) => keep(until, before, password, answer, act),
             (Self::Login { .. }, Answer::Line(line)) => act.log_in(line),
-            (Self::Actions { has_power }, Answer::Option(option)) => act.begin(offered(has_power).get(*option)?.0),
+            (Self::Actions(offer), Answer::Option(option)) => act.begin(offered(offer).nth(*option)?.0),
+            (Self::Stick, Answer::Option(1)) => act.stick(),
             (Self::Password { first, .. }, Answer::Line(line)) => act.password(first, line),
             (Self::Sure(power), Answer::Option(1)) => {
                 act.done(|appliance| appliance.power(power), "it goes down now");
@@ -156,7 +178,12 @@ impl Dialog {
             (Self::Reset { name, .. }, Answer::Line(typed)) if !typed.is_empty() => act.reset(name, typed),
             // The way back.
             (
-                Self::Login { .. } | Self::Password { .. } | Self::Actions { .. } | Self::Sure(_) | Self::Reset { .. },
+                Self::Login { .. }
+                | Self::Password { .. }
+                | Self::Actions(_)
+                | Self::Stick
+                | Self::Sure(_)
+                | Self::Reset { .. },
                 _,
             ) => None,
         }
@@ -205,6 +232,14 @@ impl Act<'_> {
                 self.console.dialog.take()
             }
             Action::Password => Some(Dialog::Password { first: None, error: None }),
+            Action::Stick => Some(Dialog::Stick),
+            Action::Support => {
+                match self.appliance.support() {
+                    Ok(said) => self.console.tell(Tone::Good, &said),
+                    Err(failure) => self.console.fail(&failure),
+                }
+                None
+            }
             Action::Power(power) => Some(Dialog::Sure(power)),
             Action::Reset => Some(Dialog::Reset { name: self.facts.name().to_owned(), error: None }),
             Action::LogOut => {
@@ -212,6 +247,28 @@ impl Act<'_> {
                 None
             }
         }
+    }
+
+    fn stick(&mut self) -> Option<Dialog> {
+        let before = self.in_force();
+        match self.appliance.take_stick(Some(CONFIRM_S)) {
+            Ok(_) => Some(self.kept(before, Secret(String::new()))),
+            Err(failure) => {
+                self.console.fail(&failure);
+                None
+            }
+        }
+    }
+
+    /// The version that is in force.
+    fn in_force(&mut self) -> Option<u32> {
+        let history = self.appliance.history().unwrap_or_default();
+        history.iter().find(|version| version.current).map(|version| version.number)
+    }
+
+    /// Asks whether what was just put is kept. The time that ravend waits began with its answer, or a little before.
+    fn kept(&self, before: Option<u32>, password: Secret) -> Dialog {
+        Dialog::Keep { until: self.now + Duration::from_secs(CONFIRM_S), before, password }
     }
 
     fn reset(&mut self, name: String, typed: &str) -> Option<Dialog> {
@@ -247,11 +304,9 @@ fn set_up(mut wizard: Box<Wizard>, answer: &Answer, act: &mut Act) -> Option<Dia
         Progress::Left => return None,
         Progress::Apply { text, password } => (text, password),
     };
-    let history = act.appliance.history().unwrap_or_default();
-    let before = history.iter().find(|version| version.current).map(|version| version.number);
+    let before = act.in_force();
     match act.appliance.put(&text, Some(CONFIRM_S)) {
-        // The time that ravend waits began with its answer, or a little before.
-        Ok(_) => Some(Dialog::Keep { until: act.now + Duration::from_secs(CONFIRM_S), before, password }),
+        Ok(_) => Some(act.kept(before, password)),
         Err(failure) => {
             wizard.refused(&failure.to_string().replace('\n', "; "));
             Some(Dialog::Wizard(wizard))

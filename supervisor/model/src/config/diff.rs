@@ -25,9 +25,29 @@ impl Config {
         lines
     }
 
+    /// As a configuration file for strangers: everything that is secret, also the mere name of a file of secrets, is
+    /// `***`.
+    pub fn to_toml_without_secrets(&self) -> String {
+        let mut value = toml::Value::try_from(self).expect("as in `to_toml`");
+        hide("", &mut value);
+        toml::to_string(&value).expect("as in `to_toml`")
+    }
+
     /// As a configuration file that gives this configuration again.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("every type of a configuration has a TOML form: a test writes them all")
+    }
+}
+
+/// Keys whose values are secrets although they stand in the configuration itself.
+const HIDDEN: [&str; 1] = ["communities"];
+
+fn hide(key: &str, value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) if text.starts_with("secret:") || HIDDEN.contains(&key) => "***".clone_into(text),
+        toml::Value::Array(values) => values.iter_mut().for_each(|value| hide(key, value)),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(key, value)| hide(key, value)),
+        _ => {}
     }
 }
 

@@ -510,6 +510,11 @@ mod tests {
         keys_of_shape(&CONFIG, "", &mut of_shape);
         keys_of_value(&toml::Value::try_from(&config).expect("has a TOML form"), "", &mut of_types);
         assert_eq!(of_shape, of_types);
+        // All secrets are in it.
+        config.collect.trap.communities = vec!["c0mmunity".to_owned()];
+        let told = config.to_toml_without_secrets();
+        assert!(!told.contains("secret:") && !told.contains("c0mmunity"), "{told}");
+        assert_eq!(told.matches("\"***\"").count(), config.to_toml().matches("\"secret:").count() + 1);
     }
 
     #[test]
