@@ -89,9 +89,7 @@ fn a_bundle_has_what_is_needed_and_no_secret() {
     ] {
         assert!(all.contains(&format!("raven-support/{name}\0")), "{name} is not there");
     }
-    for told in
-        ["http://127.0.0.1:9/***", "communities = [\"***\"]", "credentials = \"***\"", "raven-worker", "MemTotal:"]
-    {
+    for told in ["http://127.0.0.1:9/***", "communities = [\"***\"]", "credentials = \"***\"", "ravend", "MemTotal:"] {
         assert!(all.contains(told), "`{told}` is not there");
     }
     // No installed box: its slots are named as missing. So is the journal where there is none.
