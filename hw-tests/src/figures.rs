@@ -56,9 +56,8 @@ pub fn all(lab: &mut Lab) -> Result<()> {
 
 /// Of `[   60.123456] journalctl[414]: [   12.345678] raven ravend[331]: ready` the second.
 fn seconds(line: &str) -> Option<f64> {
-    let stamp =
-        line.split('[').filter_map(|part| Some(part.split(']').next()?.trim())).filter(|part| part.contains('.'));
-    stamp.last()?.parse().ok()
+    let mut stamps = line.split('[').filter_map(|part| Some(part.split(']').next()?.trim()));
+    stamps.rfind(|stamp| stamp.contains('.'))?.parse().ok()
 }
 
 /// In use of all, and by our own processes, in MiB.

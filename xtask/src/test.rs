@@ -97,7 +97,12 @@ fn smoke() -> Result<()> {
     }
     let xtask = std::env::current_exe()?;
     build::must(Command::new(&xtask).args(["image", "--profile", PROFILE]))?;
-    build::must(Command::new(&xtask).args(["hw-test", "iso-uefi-cd", "venue"]))
+    build::must(Command::new(&xtask).args(["hw-test", "iso-uefi-cd"]))?;
+    if !Path::new("/dev/net/tun").exists() {
+        println!("not run: there is no /dev/net/tun for the box's cable");
+        return Ok(());
+    }
+    build::must(Command::new(&xtask).args(["hw-test", "venue"]))
 }
 
 /// The first command of the README: a message that comes in by UDP is acknowledged by the demonstration NOC.
