@@ -6,9 +6,13 @@ use crate::network::ends_with_us;
 use crate::serial::Serial;
 use anyhow::{Context, Result};
 use raven_boot::slot_file::KERNEL_ARGUMENTS;
+use rustix::process::Signal;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
@@ -23,8 +27,22 @@ const ALONE: &str = "user,id=net,restrict=on";
 #[derive(Debug)]
 pub struct Process(Child);
 
+/// The emulator died by a fault of its own.
+static HAS_CRASHED: AtomicBool = AtomicBool::new(false);
+
+/// Whether that happened since this was asked last: nothing is known of the box then.
+pub fn has_crashed() -> bool {
+    HAS_CRASHED.swap(false, Ordering::Relaxed)
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
+        // The line closes a moment before the process has ended.
+        std::thread::sleep(Duration::from_millis(100));
+        let signal = self.0.try_wait().ok().flatten().and_then(|status| status.signal());
+        if signal.is_some_and(|signal| [Signal::SEGV.as_raw(), Signal::ABORT.as_raw()].contains(&signal)) {
+            HAS_CRASHED.store(true, Ordering::Relaxed);
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -151,5 +169,16 @@ mod tests {
             assert!(words(&other).contains("snapshot=on"));
         }
         assert!(words(&Medium::Cd(image)).contains("media=cdrom,readonly=on"));
+    }
+
+    #[test]
+    fn a_crash_of_its_own_is_told_from_an_end_by_us() {
+        let process = || Process(std::process::Command::new("sleep").arg("60").spawn().unwrap());
+        drop(process());
+        assert!(!has_crashed());
+        let crashes = process();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&crashes.0), Signal::SEGV).unwrap();
+        drop(crashes);
+        assert!(has_crashed() && !has_crashed());
     }
 }
