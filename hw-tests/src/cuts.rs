@@ -58,7 +58,8 @@ pub fn load(lab: &mut Lab) -> Result<()> {
     }
     let mut lie = Round::new(lab, &image, 99, true)?;
     let (judged, _) = lie.load(lab, LIES)?;
-    println!("  control: of {LIES} images of a disk that lies {} were found out", judged.failed.len());
+    let (all, found) = (judged.sound + judged.failed.len() as u64, judged.failed.len());
+    println!("  control: of {all} images of a disk that lies {found} were found out");
     ensure!(judged.failed.len() as u64 > LIES / 2, "a disk that lies is not found out");
     Ok(fs::remove_file(&path)?)
 }

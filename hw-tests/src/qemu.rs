@@ -139,9 +139,10 @@ fn arguments(accelerator: &str, firmware: Firmware, medium: &Medium, work: &Path
             "-device qemu-xhci {drive},snapshot=on,file={} -device usb-storage,drive=disk,bootindex=0",
             file.display()
         ),
+        // What it cannot do QEMU would do by writing zeros, gigabytes of them.
         Medium::Volatile(socket) => format!(
             "-blockdev driver=nbd,node-name=disk,server.type=unix,server.path={} \
-             -device virtio-blk-pci,drive=disk,bootindex=0",
+             -device virtio-blk-pci,drive=disk,bootindex=0,discard=off,write-zeroes=off",
             socket.display()
         ),
         Medium::Virtual(file) => {
