@@ -17,8 +17,9 @@ pub fn disk(lab: &mut Lab, firmware: Firmware) -> Result<()> {
     choose(&mut machine)?;
     machine.screenshot("shell")?;
     let disks = says(&mut machine, "disks; echo 'all' seen", "all seen")?;
-    let data = disks.lines().find(|line| line.contains("raven-data")).and_then(|line| line.split_whitespace().next());
-    ensure!(data == Some("vda7") && disks.contains("TYPE=\"ext4\""), "the data partition is not shown:\n{disks}");
+    let row = |row: &str| disks.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == row);
+    ensure!(row("vda7 3605 raven-data ext4"), "the data partition is not shown:\n{disks}");
+    ensure!(row("vda2 96 raven-esp vfat") && row("vda3 192 raven-A squashfs"), "{disks}");
     says(&mut machine, "echo mounted: $(grep -c ^/dev/ /proc/mounts)", "mounted: 0")?;
     says(&mut machine, "echo links: $(ls /sys/class/net).", "links: lo.")?;
     says(&mut machine, "mount -o ro,noload /dev/vda7 /mnt && ls /mnt/config", "raven.toml")?;
