@@ -250,3 +250,16 @@ fn a_medium_with_a_configuration_built_in_offers_to_be_installed_and_asks_for_no
     say(&mut console, &mut fake, now, &["1", "1", "sda"]);
     assert_eq!(fake.done, ["install, sda"]);
 }
+
+#[test]
+fn a_slot_that_was_given_up_is_told_of_on_the_page_that_everybody_sees() {
+    use raven_console::tui::pages::{Tone, front, health};
+    use raven_model::update::{SlotView, Slots};
+    let mut facts = facts();
+    let why = Some("before any service started".to_owned());
+    let b = SlotView { name: "B".to_owned(), given_up: why, ..SlotView::default() };
+    facts.status.as_mut().unwrap().slots = Some(Slots { slots: vec![b], ..Slots::default() });
+    let told = "slot B was given up: before any service started";
+    assert_eq!(health(&facts), (Tone::Warn, vec![told.to_owned()]));
+    assert!(front(&facts).iter().any(|row| row.text.contains(told)));
+}

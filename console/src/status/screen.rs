@@ -111,7 +111,7 @@ fn alerts(status: &Status) -> Section {
 }
 
 /// Why an update was taken back.
-fn given_up(status: &Status) -> Option<String> {
+pub fn given_up(status: &Status) -> Option<String> {
     let slots = status.slots.iter().flat_map(|slots| &slots.slots);
     let mut told =
         slots.filter_map(|slot| Some(format!("slot {} was given up: {}", slot.name, slot.given_up.as_ref()?)));

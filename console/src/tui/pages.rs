@@ -107,7 +107,8 @@ pub fn health(facts: &Facts) -> (Tone, Vec<String>) {
         Ok(status) => status,
     };
     let firing = status.firing.iter().map(shown::alert::firing);
-    let alerts = status.alerts.iter().map(|alert| escape::text(alert));
+    let alerts = screen::given_up(status).into_iter().chain(status.alerts.iter().cloned());
+    let alerts = alerts.map(|alert| escape::text(&alert));
     let is_lost = facts.links.iter().all(|link| link.addresses.is_empty() && link.cause.is_some());
     let unreachable = is_lost.then(|| "no interface has an address: the box cannot be reached".to_owned());
     let why: Vec<String> = firing.chain(unreachable).chain(alerts).collect();
