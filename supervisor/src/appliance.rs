@@ -13,7 +13,6 @@ use nix::unistd::sethostname;
 use raven_model::config::Config;
 use raven_model::control::PowerAction;
 use raven_model::table::OperatorRole;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;

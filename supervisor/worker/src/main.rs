@@ -31,7 +31,6 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    raven_jail::memory::large_allocations_apart();
     let name = std::env::args().nth(1).unwrap_or_default();
     match Role::named(&name).context("usage: raven-worker ROLE; started by ravend, not by hand").and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,6 +99,8 @@ fn run(role: Role) -> anyhow::Result<()> {
             jail(&start, |ready| collector.ready(ready))?.run()?;
         }
         Role::Store => {
+            // It alone writes with LMDB, to a file for each stream.
+            raven_jail::memory::large_allocations_apart();
             let missing = enter(&start)?;
             store::Store::new(&start, fds, channel)?.run(missing)?;
         }
