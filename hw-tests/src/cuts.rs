@@ -37,7 +37,13 @@ impl Count {
         (path, count)
     }
 
-    fn keep(&self, path: &Path) -> Result<()> {
+    /// One more, which is kept when nothing was wrong.
+    fn add(&mut self, judged: &Judged, path: &Path) -> Result<()> {
+        ensure!(judged.failed.is_empty(), "round {}: {}", self.live + 1, judged.failed.join("\n"));
+        self.live += 1;
+        self.images += judged.sound;
+        self.torn += judged.torn;
+        println!("  {} live, {} images, {} of them with something not flushed", self.live, self.images, self.torn);
         Ok(fs::write(path, serde_json::to_vec(self)?)?)
     }
 }
@@ -47,17 +53,10 @@ pub fn load(lab: &mut Lab) -> Result<()> {
     let (path, mut count) = Count::of(lab);
     let image = loaded_system(lab)?;
     while count.live < LIVE {
-        let mut round = Round::new(lab, &image, count.live + 1, false)?;
-        let (judged, torn) = round.load(lab, IMAGES)?;
-        ensure!(judged.failed.is_empty(), "round {}: {}", count.live + 1, judged.failed.join("\n"));
-        count.live += 1;
-        count.images += judged.sound;
-        count.torn += torn;
-        count.keep(&path)?;
-        println!("  {} live, {} images, {} of them with something not flushed", count.live, count.images, count.torn);
+        let judged = Round::new(lab, &image, count.live + 1, false)?.load(lab, IMAGES)?;
+        count.add(&judged, &path)?;
     }
-    let mut lie = Round::new(lab, &image, 99, true)?;
-    let (judged, _) = lie.load(lab, LIES)?;
+    let judged = Round::new(lab, &image, 99, true)?.load(lab, LIES)?;
     let (all, found) = (judged.sound + judged.failed.len() as u64, judged.failed.len());
     println!("  control: of {all} images of a disk that lies {found} were found out");
     ensure!(judged.failed.len() as u64 > LIES / 2, "a disk that lies is not found out");
@@ -69,6 +68,8 @@ pub fn load(lab: &mut Lab) -> Result<()> {
 struct Judged {
     sound: u64,
     failed: Vec<String>,
+    /// As of [`Count`].
+    torn: u64,
 }
 
 impl Judged {
@@ -108,8 +109,8 @@ impl Round {
         Ok((lab.start(Firmware::Bios, &Medium::Volatile(socket))?, disk))
     }
 
-    /// Messages come; the power goes; the ring is judged. How many of the images had something not flushed.
-    fn load(&mut self, lab: &mut Lab, images: u64) -> Result<(Judged, u64)> {
+    /// Messages come; the power goes; the ring is judged.
+    fn load(&mut self, lab: &mut Lab, images: u64) -> Result<Judged> {
         let port = lab.forward("tcp", 2514)?;
         let (mut machine, disk) = self.start(lab)?;
         machine.expect("Raven: starting slot A, tries left:")?;
@@ -124,18 +125,30 @@ impl Round {
         let mut all = vec![began];
         all.extend(acknowledged.try_iter().filter(|(_, at)| *at < cut));
         println!("          {} messages acknowledged in {:.1} s", all.len(), rest.as_secs_f64());
+        self.judge(lab, &log, began.1, cut, images, |disk, at| whole_ring(disk, lab.work(), &all, at))
+    }
+
+    /// What the cut left, and `images` that others could have left after the moment `from`.
+    fn judge(
+        &mut self,
+        lab: &Lab,
+        log: &Log,
+        from: Instant,
+        cut: Instant,
+        images: u64,
+        whole: impl Fn(&Path, Instant) -> Result<()>,
+    ) -> Result<Judged> {
         let mut judged = Judged::default();
         let copy = lab.work().join("copy");
         judge::copy(&self.disk, &copy)?;
-        judged.add("what the cut left", whole_ring(&copy, lab.work(), &all, cut));
-        let mut torn = 0;
-        log.at_each(&self.before, &self.points(&log, began.1, images), |point, at, uncertain| {
+        judged.add("what the cut left", whole(&copy, cut));
+        log.at_each(&self.before, &self.points(log, from, images), |point, at, uncertain| {
             judge::copy(&self.before, &copy)?;
-            torn += u64::from(uncertain.some_of_it(&copy, &mut self.dice)? > 0);
-            judged.add(&format!("seed {}, event {point}", self.seed), whole_ring(&copy, lab.work(), &all, at));
+            judged.torn += u64::from(uncertain.some_of_it(&copy, &mut self.dice)? > 0);
+            judged.add(&format!("seed {}, event {point}", self.seed), whole(&copy, at));
             Ok(())
         })?;
-        Ok((judged, torn))
+        Ok(judged)
     }
 
     /// Random events behind the moment `from`, rising.
@@ -198,14 +211,8 @@ pub fn update(lab: &mut Lab) -> Result<()> {
     let (image, bundle) = (built.disk(&old)?, built.bundle(&new)?);
     let systems = [Known::of(&old)?, Known::of(&new)?];
     while count.live < LIVE {
-        let mut round = Round::new(lab, &image, count.live + 1, false)?;
-        let (judged, torn, is_done) = round.update(lab, &bundle, &systems)?;
-        ensure!(judged.failed.is_empty(), "round {}: {}", count.live + 1, judged.failed.join("\n"));
-        count.live += 1;
-        count.images += judged.sound;
-        count.torn += torn;
-        count.keep(&path)?;
-        println!("  {} live, {} images, {} of them with something not flushed", count.live, count.images, count.torn);
+        let (judged, is_done) = Round::new(lab, &image, count.live + 1, false)?.update(lab, &bundle, &systems)?;
+        count.add(&judged, &path)?;
         if is_done {
             // Once more from the beginning.
             fs::remove_file(lab.work().join("disk"))?;
@@ -216,7 +223,7 @@ pub fn update(lab: &mut Lab) -> Result<()> {
 
 impl Round {
     /// The update goes on; the power goes. Also whether the new system runs now.
-    fn update(&mut self, lab: &mut Lab, bundle: &Path, systems: &[Known]) -> Result<(Judged, u64, bool)> {
+    fn update(&mut self, lab: &mut Lab, bundle: &Path, systems: &[Known]) -> Result<(Judged, bool)> {
         lab.carry(bundle);
         let (mut machine, disk) = self.start(lab)?;
         let is_new = machine.expect_one_of(&["starting slot A", "starting slot B"])? == 1;
@@ -227,15 +234,7 @@ impl Round {
         let log = disk.cut(&mut self.dice)?;
         machine.unplug();
         println!("          cut {:.1} s after it was well", rest.as_secs_f64());
-        let mut judged = Judged::default();
-        judged.add("what the cut left", Image::of(&self.disk)?.starts(systems).map(drop));
-        let (mut torn, copy) = (0, lab.work().join("copy"));
-        log.at_each(&self.before, &self.points(&log, began, IMAGES), |point, _, uncertain| {
-            judge::copy(&self.before, &copy)?;
-            torn += u64::from(uncertain.some_of_it(&copy, &mut self.dice)? > 0);
-            judged.add(&format!("seed {}, event {point}", self.seed), Image::of(&copy)?.starts(systems).map(drop));
-            Ok(())
-        })?;
-        Ok((judged, torn, is_new))
+        let whole = |disk: &Path, _| Image::of(disk)?.starts(systems).map(drop);
+        Ok((self.judge(lab, &log, began, Instant::now(), IMAGES, whole)?, is_new))
     }
 }

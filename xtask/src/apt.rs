@@ -13,6 +13,11 @@ pub struct Need {
 
 /// rsyslog: destination of the delivery tests, reference of the measurements.
 pub const RSYSLOG: Need = Need { what: "rsyslogd", package: "rsyslog" };
+const IMRELP: Need = Need { what: "imrelp.so", package: "rsyslog-relp" };
+const IP: Need = Need { what: "ip", package: "iproute2" };
+const SNMPTRAP: Need = Need { what: "snmptrap", package: "snmp" };
+const CURL: Need = Need { what: "curl", package: "curl" };
+const CPIO: Need = Need { what: "cpio", package: "cpio" };
 
 /// nfcapd: reference for NetFlow.
 pub const NFCAPD: Need = Need { what: "nfcapd", package: "nfdump" };
@@ -35,17 +40,17 @@ pub const TESTS: [Need; 30] = [
     Need { what: "prometheus", package: "prometheus" },
     Need { what: "protoc", package: "protobuf-compiler" },
     Need { what: "openssl", package: "openssl" },
-    Need { what: "curl", package: "curl" },
+    CURL,
     NFCAPD,
     SFCAPD,
     Need { what: "softflowd", package: "softflowd" },
-    Need { what: "snmptrap", package: "snmp" },
+    SNMPTRAP,
     SNMPTRAPD,
     Need { what: "tshark", package: "tshark" },
     Need { what: "pmacctd", package: "pmacct" },
-    Need { what: "imrelp.so", package: "rsyslog-relp" },
+    IMRELP,
     Need { what: "tinyproxy", package: "tinyproxy" },
-    Need { what: "ip", package: "iproute2" },
+    IP,
     Need { what: "nft", package: "nftables" },
     Need { what: "zoneinfo/Europe/Berlin", package: "tzdata" },
     Need { what: "ethtool", package: "ethtool" },
@@ -53,7 +58,7 @@ pub const TESTS: [Need; 30] = [
     Need { what: "setpriv", package: "util-linux" },
     Need { what: "logger", package: "bsdutils" },
     Need { what: "strace", package: "strace" },
-    Need { what: "cpio", package: "cpio" },
+    CPIO,
     Need { what: "veritysetup", package: "cryptsetup-bin" },
     Need { what: "sgdisk", package: "gdisk" },
     Need { what: "grub-script-check", package: "grub-common" },
@@ -78,13 +83,13 @@ pub const IMAGE: [Need; 11] = [
 /// What starting an image takes.
 pub const QEMU: [Need; 12] = [
     Need { what: "busybox", package: "busybox-static" },
-    Need { what: "cpio", package: "cpio" },
+    CPIO,
     RSYSLOG,
-    Need { what: "imrelp.so", package: "rsyslog-relp" },
-    Need { what: "ip", package: "iproute2" },
+    IMRELP,
+    IP,
     Need { what: "ssh-keygen", package: "openssh-client" },
-    Need { what: "snmptrap", package: "snmp" },
-    Need { what: "curl", package: "curl" },
+    SNMPTRAP,
+    CURL,
     Need { what: "e2fsck", package: "e2fsprogs" },
     Need { what: "losetup", package: "mount" },
     Need { what: "qemu-system-x86_64", package: "qemu-system-x86" },
