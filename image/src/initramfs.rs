@@ -37,15 +37,16 @@ fn build(order: &Order, recipe: &Recipe, packages: &Packages, at: &Path) -> Resu
     // The kernel opens it for the first process before anything is mounted.
     archive.device("dev/console", 5, 1);
     archive.file("init", 0o755, &fs::read(&init)?);
-    let loaded = modules.closure(&recipe.initramfs_modules)?;
-    let mut beside = modules.closure(&recipe.rescue_modules)?;
-    beside.retain(|file| !loaded.contains(file));
-    for (list, files) in [("list", &loaded), ("rescue", &beside)] {
+    let mut listed: Vec<String> = Vec::new();
+    for (list, wanted) in &recipe.initramfs_modules {
+        let mut files = modules.closure(wanted)?;
+        files.retain(|file| !listed.contains(file));
         let names: Vec<&str> = files.iter().map(|file| file_name(file)).collect();
-        for (name, file) in names.iter().zip(files) {
+        for (name, file) in names.iter().zip(&files) {
             archive.file(&format!("modules/{name}"), 0o644, &modules.bytes(file)?);
         }
         archive.file(&format!("modules/{list}"), 0o644, (names.join("\n") + "\n").as_bytes());
+        listed.extend(files);
     }
     let packed = zstd::encode_all(archive.end().as_slice(), 19)?;
     Ok(fs::write(at.join("initramfs"), packed)?)

@@ -13,6 +13,15 @@ pub const ISO_BUDGET: u64 = 90 << 20;
 /// The same of a bundle: what a box fetches over a slow line.
 pub const BUNDLE_BUDGET: u64 = 80 << 20;
 
+/// Lists of modules in the initramfs, and their files.
+const INITRAMFS_LISTS: [(&str, &str); 5] = [
+    ("data", "data-modules.txt"),
+    ("watchdog", "watchdog-modules.txt"),
+    ("root", "root-modules.txt"),
+    ("disks", "disk-modules.txt"),
+    ("rescue", "rescue-modules.txt"),
+];
+
 /// The lists.
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -22,10 +31,10 @@ pub struct Recipe {
     pub remove: Vec<String>,
     /// Kernel modules of the root.
     pub modules: Vec<String>,
-    /// Kernel modules of the initramfs, in the order in which they are loaded.
-    pub initramfs_modules: Vec<String>,
-    /// Those that lie beside them for the rescue system, which alone loads them.
-    pub rescue_modules: Vec<String>,
+    /// Files that are read first at a start.
+    pub read_first: Vec<String>,
+    /// Kernel modules of the initramfs: the list's name there, and modules in the order in which they are loaded.
+    pub initramfs_modules: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Recipe {
@@ -40,8 +49,11 @@ impl Recipe {
             packages: list("packages.txt")?,
             remove: list("remove.txt")?,
             modules: list("modules.txt")?,
-            initramfs_modules: list("initramfs-modules.txt")?,
-            rescue_modules: list("rescue-modules.txt")?,
+            read_first: list("read-first.txt")?,
+            initramfs_modules: INITRAMFS_LISTS
+                .into_iter()
+                .map(|(name, file)| Ok((name, list(file)?)))
+                .collect::<Result<_>>()?,
         })
     }
 }
@@ -63,7 +75,7 @@ mod tests {
         let recipe = Recipe::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipe")).unwrap();
         assert!(
             recipe.packages.contains(&"systemd-sysv".to_owned())
-                && recipe.initramfs_modules.contains(&"dm_verity".to_owned())
+                && recipe.initramfs_modules[2].1.contains(&"dm_verity".to_owned())
         );
         assert!(recipe.remove.iter().all(|path| !path.starts_with('/') && !path.contains("..")));
     }

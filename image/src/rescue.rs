@@ -162,7 +162,7 @@ mod tests {
             assert!(!done.iter().any(|line| line.contains(word)), "{word}");
         }
         assert!(said.iter().any(|line| line.contains("mount -o ro,noload")));
-        let modules = fs::read_to_string(files().join("../recipe/initramfs-modules.txt")).unwrap();
+        let modules = fs::read_to_string(files().join("../recipe/disk-modules.txt")).unwrap();
         assert!(!["virtio_net", "e1000", "igb", "r8169"].iter().any(|card| modules.contains(card)));
     }
 

@@ -44,8 +44,17 @@ pub fn assemble(order: &Order, recipe: &Recipe, packages: &Packages, at: &Path) 
     users_and_units(at)?;
     take_out(recipe, at)?;
     no_special_rights(at)?;
+    read_first(recipe, at)?;
     places(at)?;
     Ok((owners, versions))
+}
+
+/// Tells `raven-init` what to read first. A file that is not there is an error, so that the list does not rot.
+fn read_first(recipe: &Recipe, at: &Path) -> Result<()> {
+    for path in &recipe.read_first {
+        ensure!(at.join(path).is_file(), "read-first.txt: the root has no file {path}");
+    }
+    Ok(fs::write(at.join("usr/share/raven/read-first.txt"), recipe.read_first.join("\n") + "\n")?)
 }
 
 /// From dpkg's lists, before they are taken out. Paths are those of a merged `/usr`.
@@ -106,7 +115,7 @@ fn own_files(order: &Order, at: &Path) -> Result<()> {
     Ok(())
 }
 
-/// In the place of the factory's: systemd-tmpfiles copies it to `/data/config` when nothing is there.
+/// In the place of the factory's: ravend copies it to `/data/config` when nothing is there.
 fn first_configuration(at: &Path, text: &str) -> Result<()> {
     let place = at.join("usr/share/raven/raven.toml");
     ensure!(place.is_file(), "{} is not where the factory's configuration lies", place.display());
@@ -258,7 +267,7 @@ mod tests {
             .for_each(file);
         let remove = ["usr/bin/perl*", "usr/bin/bash", "usr/not/there", "not/there*"].map(str::to_owned).to_vec();
         let recipe =
-            Recipe { packages: vec![], remove, modules: vec![], initramfs_modules: vec![], rescue_modules: vec![] };
+            Recipe { packages: vec![], remove, modules: vec![], read_first: vec![], initramfs_modules: vec![] };
         take_out(&recipe, root.path()).unwrap();
         let left = files(root.path()).unwrap();
         let left: Vec<_> = left.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
@@ -281,12 +290,10 @@ mod tests {
     #[test]
     fn a_sites_configuration_lies_where_a_new_box_takes_its_first_one_from() {
         let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("buildroot-overlay");
-        let rules = fs::read_to_string(overlay.join("usr/lib/tmpfiles.d/raven.conf")).unwrap();
-        assert!(rules.lines().any(
-            |line| line.starts_with("C /data/config/raven.toml ") && line.ends_with(" /usr/share/raven/raven.toml")
-        ));
         let unit = fs::read_to_string(overlay.join("usr/lib/systemd/system/raven.service")).unwrap();
-        assert!(unit.contains("--config /data/config/raven.toml"));
+        assert!(
+            unit.contains("--config /data/config/raven.toml") && unit.contains("--factory /usr/share/raven/raven.toml")
+        );
         let root = tempfile::tempdir().unwrap();
         assert!(first_configuration(root.path(), "schema = 1").is_err());
         fs::create_dir_all(root.path().join("usr/share/raven")).unwrap();

@@ -1,6 +1,7 @@
 //! Has the configuration parsed by a worker: root parses no text that a person or a program wrote. The same way keys
 //! are made.
 
+use crate::durable;
 use crate::worker::Worker;
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,6 +12,7 @@ use raven_model::table::Role;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,20 @@ pub fn text(file: &Path) -> anyhow::Result<Vec<u8>> {
         bail!("{} has {size} bytes; a configuration has at most {TEXT_MAX}", file.display());
     }
     fs::read(file).with_context(context)
+}
+
+/// Makes `factory` the configuration where there is none.
+pub fn begin_with(factory: &Path, file: &Path) -> anyhow::Result<()> {
+    if file.exists() {
+        return Ok(());
+    }
+    let content = text(factory)?;
+    let folder = file.parent().unwrap_or(file);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the directory {}", folder.display()))?;
+    durable::write_private(file, content)?;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
+    tracing::info!("{} is what the factory gave: {}", file.display(), factory.display());
+    Ok(())
 }
 
 /// Parses and checks a text; `file` is its name in messages. The errors of the text itself are the inner `Err`, a line

@@ -42,19 +42,21 @@ pub struct Args {
     pub slots: PathBuf,
     /// Public keys of update bundles.
     pub update_keys: PathBuf,
+    /// What a box begins with that has no configuration yet.
+    pub factory: Option<PathBuf>,
     /// On the image: where files for the rest of the system go (`/run`).
     pub box_run: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: ravend --config FILE --data DIR [--box RUN] [--slots DIR] [--update-keys FILE]
+const USAGE: &str = "usage: ravend --config FILE --data DIR [--factory FILE] [--box RUN] [--slots DIR] [--update-keys FILE]
   Runs the appliance in the foreground, as root or not. Prints `ready` when every listener is bound and every
-  worker is jailed. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops. With --box
+  worker is jailed. Where there is no configuration yet, that of --factory becomes it. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops. With --box
   addresses, firewall, name, clock and SSH keys of the machine are put into force too: on Raven's image, RUN is /run.
   --slots: where A, A-hashes, B, B-hashes and esp of an installed box are (/dev/raven); --update-keys: whose update
   bundles are taken (/usr/share/raven/update.pub).";
 
 fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
-    let (mut config, mut data, mut box_run) = (None, None, None);
+    let (mut config, mut data, mut factory, mut box_run) = (None, None, None, None);
     let (mut slots, mut update_keys) = (PathBuf::from("/dev/raven"), PathBuf::from("/usr/share/raven/update.pub"));
     while let Some(arg) = args.next() {
         let (name, value) = match arg.split_once('=') {
@@ -68,6 +70,7 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
             "--data" => data = Some(PathBuf::from(value()?)),
             "--slots" => slots = std::path::absolute(value()?)?,
             "--update-keys" => update_keys = std::path::absolute(value()?)?,
+            "--factory" => factory = Some(std::path::absolute(value()?)?),
             "--box" => box_run = Some(std::path::absolute(value()?)?),
             "--version" => {
                 println!("ravend {}", env!("CARGO_PKG_VERSION"));
@@ -83,7 +86,7 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
     let config = config.with_context(|| format!("--config is missing\n{USAGE}"))?;
     let data = data.with_context(|| format!("--data is missing\n{USAGE}"))?;
     let (config, data) = (std::path::absolute(config)?, std::path::absolute(data)?);
-    Ok(Args { config, data, slots, update_keys, box_run })
+    Ok(Args { config, data, slots, update_keys, factory, box_run })
 }
 
 fn main() {
@@ -106,10 +109,10 @@ mod tests {
 
     #[test]
     fn both_forms_of_an_option_are_taken() {
-        let taken = args("--config /a --data=/b --slots /c --update-keys=/d --box /e").unwrap();
-        let Args { config, data, slots, update_keys, box_run } = taken;
+        let taken = args("--config /a --data=/b --slots /c --update-keys=/d --box /e --factory /f").unwrap();
+        let Args { config, data, slots, update_keys, factory, box_run } = taken;
         assert_eq!([config, data, slots, update_keys], ["/a", "/b", "/c", "/d"].map(PathBuf::from));
-        assert_eq!(box_run, Some("/e".into()));
+        assert_eq!((box_run, factory), (Some("/e".into()), Some("/f".into())));
         assert_eq!(args("--config /a --data=/b").unwrap().slots, PathBuf::from("/dev/raven"));
     }
 

@@ -177,6 +177,9 @@ impl Supervisor {
         let capabilities = keep_capabilities()?;
         let history = History::open(&args.data);
         history.take_back(&args.config)?;
+        if let Some(factory) = &args.factory {
+            configure::begin_with(factory, &args.config)?;
+        }
         let text = configure::text(&args.config)?;
         let config = configure::parse(&program, &args.data, &args.config, &text)?
             .map_err(|errors| anyhow::anyhow!("the configuration is not valid\n{}", errors.join("\n")))?;
@@ -189,10 +192,7 @@ impl Supervisor {
         let logins = Logins::open(&args.data);
         let appliance = args.box_run.as_deref().map(Appliance::new);
         let stick = args.box_run.as_deref().map(Stick::new);
-        // Nothing may come in that the firewall would not let in.
-        let box_alerts = appliance.as_ref().map_or_else(Vec::new, |appliance| appliance.put(&config));
         let now = Instant::now();
-        let secrets = Secrets::read_or_tell(&program, &args, &config);
         let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
             let mut worker = Worker::new(role, now);
             if role.is_on_demand() || role.stream().is_some_and(|stream| !config.collects(stream)) {
@@ -221,7 +221,7 @@ impl Supervisor {
             last_client: 0,
             connections,
             appliance,
-            box_alerts,
+            box_alerts: Vec::new(),
             history,
             installer: Installer::default(),
             journal: Journal::default(),
@@ -237,14 +237,17 @@ impl Supervisor {
             capabilities,
             listeners,
             workers,
-            secrets,
+            secrets: Secrets::default(),
         };
         this.epoll.add(&this.signals, event(Token::Signals))?;
         this.epoll.add(&this.control, event(Token::Control))?;
         let restored: Vec<ListenerId> = this.listeners.iter().map(|bound| bound.listener.id).collect();
         this.watch_listeners(&restored)?;
         let config = this.config.clone();
+        // Bound before all that takes time: from here on the kernel receives. The firewall lets in just this.
         this.rebind(&config)?;
+        this.box_alerts = this.appliance.as_ref().map_or_else(Vec::new, |appliance| appliance.put(&config));
+        this.secrets = Secrets::read_or_tell(&this.program, &this.args, &config);
         Ok(this)
     }
 

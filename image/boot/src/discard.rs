@@ -109,7 +109,7 @@ mod tests {
     fn partitions() -> Vec<Partition> {
         let mut partitions = layout::partitions(|_| Guid(7));
         let end = partitions.iter().map(|p| p.first + p.sectors).max().unwrap();
-        let name = "raven-data".to_owned();
+        let name = layout::DATA_NAME.to_owned();
         partitions.push(Partition { kind: gpt::DATA, id: DATA, first: end, sectors: mib(256), name });
         partitions
     }

@@ -15,6 +15,9 @@ pub const HASHES_MIB: u64 = 4;
 /// [head](crate::head) (a medium written by xorriso has room for no partition of its own).
 pub const MEDIUM_EFI: u64 = 4 << 20;
 
+/// The data partition, which the box makes.
+pub const DATA_NAME: &str = "raven-data";
+
 /// Sectors of the least data partition that a box begins with.
 const DATA_SECTORS: u64 = mib(256);
 
@@ -36,6 +39,15 @@ pub fn partitions(id: impl Fn(&str) -> Guid) -> Vec<Partition> {
     ]
 }
 
+/// Root and hash tree, if `partitions` are those of an installation medium: an installed box has two of each.
+pub fn of_medium(partitions: &[Partition]) -> Option<(Partition, Partition)> {
+    let only = |kind| {
+        let mut found = partitions.iter().filter(|p| p.kind == kind);
+        found.next().filter(|_| found.next().is_none()).cloned()
+    };
+    Some((only(gpt::ROOT)?, only(gpt::HASHES)?))
+}
+
 /// Sectors of a disk that holds just these partitions and the two tables.
 pub fn image_sectors(partitions: &[Partition]) -> u64 {
     let end = partitions.iter().map(|p| p.first + p.sectors).max().unwrap_or_default();
@@ -49,6 +61,7 @@ pub fn least_disk() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -59,6 +72,16 @@ mod tests {
         }
         assert!(partitions.iter().all(|p| p.first.is_multiple_of(mib(1)) && p.name.len() <= 36));
         assert!(least_disk() < 1 << 30);
+    }
+
+    /// A box that is to be installed anew still has its disk.
+    #[test]
+    fn an_installed_disk_is_not_taken_for_the_medium() {
+        let mut partitions = partitions(|_| Guid(7));
+        assert_eq!(of_medium(&partitions), None);
+        partitions.truncate(4);
+        let (root, hashes) = of_medium(&partitions).unwrap();
+        assert_eq!((root.name.as_str(), hashes.name.as_str()), ("raven-A", "raven-A-hashes"));
     }
 
     #[test]

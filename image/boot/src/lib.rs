@@ -8,6 +8,7 @@
 //! * [`verdict`]: what follows from how well the running system is.
 //! * [`verity`]: the hash tree of a root file system and the line that gives it to the kernel.
 //! * [`cmdline`]: what the boot loader tells `raven-init`.
+//! * [`ext4`]: whether the data partition has to be checked before it is mounted.
 //! * [`discard`]: a factory reset: the data partition leaves the partition table.
 //! * [`mapper`]: messages to the device mapper.
 //! * [`slot_file`]: what GRUB is told of a slot's system.
@@ -19,6 +20,7 @@
 pub mod cmdline;
 pub mod discard;
 pub mod esp;
+pub mod ext4;
 pub mod gpt;
 pub mod handed;
 pub mod head;

@@ -1,9 +1,10 @@
 //! Configurations that come over the control socket, what was in force before, and changes that nobody confirms.
 
-use crate::appliance::{Appliance, Plan, free_port};
+use crate::appliance::{Appliance, Plan, Running, free_port, programs};
 use crate::{eventually, pause, root_only};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 fn file(raven: &Appliance) -> String {
@@ -52,6 +53,28 @@ fn a_configuration_that_is_put_is_in_force_in_the_file_and_in_the_history() {
     let raven = raven.restart();
     assert_eq!(versions(&raven), of(&[(3, "admin"), (2, "admin"), (1, "start")]));
     assert_eq!(raven.ask(&[json!("text")])["text"], file(&raven));
+}
+
+#[test]
+fn a_box_without_a_configuration_begins_with_the_factorys_and_keeps_its_own() {
+    let plan = Plan::new();
+    let factory = plan.dir.path().join("factory.toml");
+    let config = plan.dir.path().join("config/raven.toml");
+    let start = || {
+        let mut ravend = plan.ravend(&programs());
+        ravend.arg("--config").arg(&config).arg("--factory").arg(&factory);
+        let mut running = Running::spawn(ravend);
+        running.wait_ready();
+        running.signal(Signal::TERM);
+        assert!(running.wait(), "{}", running.log());
+    };
+    std::fs::write(&factory, plan.text()).unwrap();
+    start();
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), plan.text());
+    assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o644);
+    std::fs::write(&config, named(&plan, "north")).unwrap();
+    start();
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), named(&plan, "north"));
 }
 
 #[test]

@@ -2,21 +2,24 @@
 //!
 //! Nothing is written to any disk here, but for one thing: after a factory reset was asked for, the data partition is
 //! taken out of the disk's partition table. What goes wrong is said on the console, and the box starts anew, so that the
-//! boot loader counts it and in the end takes the other slot. Modules lie in `/modules` in the order of their names
-//! in `/modules/list`.
+//! boot loader counts it and in the end takes the other slot.
+//!
+//! Modules lie in `/modules`; files there list them in the order in which they are loaded: `watchdog`, `disks` until the
+//! root is found, `root` and `data` for what is on them. The data partition is mounted here when it is there and well,
+//! so that Raven need not wait for udev; else systemd makes, checks and mounts it.
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::reboot::{RebootMode, reboot};
 use raven_boot::cmdline::{self, Boot, Medium};
 use raven_boot::mapper::{self, Target};
-use raven_boot::{discard, gpt, slots::Slot};
+use raven_boot::{discard, ext4, gpt, layout, slots::Slot};
 use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::thread::sleep;
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 /// A USB disk answers within this time, or there is none.
@@ -27,7 +30,13 @@ const BEFORE_RESTART: Duration = Duration::from_secs(10);
 
 type Outcome<T> = Result<T, String>;
 
+/// Files of the root that every start reads, a path on a line.
+const FIRST: &str = "usr/share/raven/read-first.txt";
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("read-first") {
+        return read_first();
+    }
     let Err(failed) = start();
     say(&format!("FAILED: {failed}; starting anew in {} s", BEFORE_RESTART.as_secs()));
     sleep(BEFORE_RESTART);
@@ -38,21 +47,47 @@ fn main() {
 fn start() -> Outcome<Infallible> {
     kernel_file_systems()?;
     let boot = cmdline::parse(&read("/proc/cmdline")?).map_err(|e| e.to_string())?;
-    modules()?;
+    // Most of the time here goes into modules: a second processor takes half of them.
+    let of_data = spawn(|| load_all("data"));
+    load_all("watchdog")?;
     let mut watchdog = armed_watchdog();
-    let (root, hashes, disk) = wait_for(boot.medium, watchdog.as_mut())?;
+    load_all("root")?;
+    let (root, hashes, disk) = find(boot.medium, watchdog.as_mut())?;
     if let (Medium::Slot(_), Some(id)) = (boot.medium, boot.reset) {
         reset(&disk, id);
     }
     let device = open(&boot, &root, &hashes)?;
     mounted(&device, "/root", "squashfs", MsFlags::MS_RDONLY | MsFlags::MS_NODEV, "")?;
-    memory("/root/var", "mode=0755,size=25%")?;
-    if boot.medium == Medium::Live {
-        memory("/root/data", "mode=0755,size=50%")?;
-        nothing_to_wait_for()?;
+    // Beside what follows, since unpacking and checking what is read takes a processor most of a second. It ends by itself.
+    if let Err(error) = Command::new("/init").arg("read-first").current_dir("/root").spawn() {
+        say(&format!("nothing is read ahead: {error}"));
     }
+    memory("/root/var", "mode=0755,size=25%")?;
+    of_data.join().unwrap_or_else(|_| Err("a thread that loads modules ended".to_owned()))?;
     name_partitions(&disk)?;
+    match boot.medium {
+        Medium::Live => {
+            memory("/root/data", "mode=0755,size=50%")?;
+            is_mounted("What=tmpfs", "Type=tmpfs")?;
+            // It would wait for the EFI system partition to say something about a slot.
+            std::os::unix::fs::symlink("/dev/null", "/run/systemd/system/raven-slot-started.service")
+                .map_err(|e| e.to_string())?;
+        }
+        Medium::Slot(_) => match mount_data(&disk) {
+            Ok(device) => is_mounted(&format!("What=/dev/{device}"), "Type=ext4")?,
+            Err(why) => say(&format!("the data partition is left to systemd: {why}")),
+        },
+    }
     switch(boot.medium)
+}
+
+/// Reads what will be started next, so that the kernel has it. What is not there is not read.
+fn read_first() {
+    let mut buffer = vec![0; 256 << 10];
+    for path in fs::read_to_string(FIRST).unwrap_or_default().lines() {
+        let Ok(mut file) = File::open(path) else { continue };
+        while file.read(&mut buffer).is_ok_and(|n| n > 0) {}
+    }
 }
 
 fn kernel_file_systems() -> Outcome<()> {
@@ -62,15 +97,21 @@ fn kernel_file_systems() -> Outcome<()> {
     mounted("tmpfs", "/run", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=0755,size=20%")
 }
 
-/// Loads every module; hardware that is not there refuses its own, which is no fault.
-fn modules() -> Outcome<()> {
-    for name in read("/modules/list")?.lines() {
-        let file = File::open(Path::new("/modules").join(name)).map_err(|e| format!("/modules/{name}: {e}"))?;
-        let loaded = nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty());
-        match loaded {
-            Ok(()) | Err(nix::Error::EEXIST | nix::Error::ENODEV) => {}
-            Err(error) => say(&format!("module {name}: {error}")),
-        }
+/// Modules of a list.
+fn modules(list: &str) -> Outcome<Vec<String>> {
+    Ok(read(&format!("/modules/{list}"))?.lines().map(str::to_owned).collect())
+}
+
+fn load_all(list: &str) -> Outcome<()> {
+    modules(list)?.iter().try_for_each(|module| load(module))
+}
+
+/// Hardware that is not there refuses its own module, which is no fault.
+fn load(module: &str) -> Outcome<()> {
+    let file = File::open(Path::new("/modules").join(module)).map_err(|e| format!("/modules/{module}: {e}"))?;
+    match nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty()) {
+        Ok(()) | Err(nix::Error::EEXIST | nix::Error::ENODEV) => {}
+        Err(error) => say(&format!("module {module}: {error}")),
     }
     Ok(())
 }
@@ -120,28 +161,28 @@ struct Part {
 }
 
 /// Root, hash tree, and the name of the disk that holds them, as soon as they are there.
-fn wait_for(medium: Medium, mut watchdog: Option<&mut File>) -> Outcome<(Part, Part, String)> {
+fn find(medium: Medium, mut watchdog: Option<&mut File>) -> Outcome<(Part, Part, String)> {
     let began = Instant::now();
+    let mut disks = modules("disks")?.into_iter();
     loop {
         let found = match medium {
             Medium::Slot(slot) => slot_parts(slot),
             Medium::Live => live_parts(),
         };
-        match found {
-            Some(found) => {
-                say(&format!("found on {} after {} ms", found.2, began.elapsed().as_millis()));
-                return Ok(found);
-            }
+        if let Some(found) = found {
+            say(&format!("found on {} after {} ms", found.2, began.elapsed().as_millis()));
+            return Ok(found);
+        }
+        match disks.next() {
+            Some(module) => load(&module)?,
             None if began.elapsed() > PATIENCE => {
                 let seen: Vec<String> = block_devices().collect();
                 return Err(format!("no disk with {medium}; disks and partitions here: {}", seen.join(" ")));
             }
-            None => {
-                sleep(POLL);
-                if let Some(watchdog) = &mut watchdog {
-                    feed(watchdog);
-                }
-            }
+            None => sleep(POLL),
+        }
+        if let Some(watchdog) = &mut watchdog {
+            feed(watchdog);
         }
     }
 }
@@ -165,13 +206,10 @@ fn live_parts() -> Option<(Part, Part, String)> {
     block_devices().filter(|name| uevent(name, "DEVTYPE").as_deref() == Some("disk")).find_map(|name| {
         let mut front = vec![0; gpt::READ_SECTORS as usize * 512];
         File::open(format!("/dev/{name}")).and_then(|mut disk| disk.read_exact(&mut front)).ok()?;
-        let partitions = gpt::read(&front).ok()?;
+        let (root, hashes) = layout::of_medium(&gpt::read(&front).ok()?)?;
         let device = whole(&name)?.device;
-        let part = |kind| {
-            let found = partitions.iter().find(|p| p.kind == kind)?;
-            Some(Part { device: device.clone(), first: found.first, sectors: found.sectors })
-        };
-        Some((part(gpt::ROOT)?, part(gpt::HASHES)?, name))
+        let part = |found: gpt::Partition| Part { device: device.clone(), first: found.first, sectors: found.sectors };
+        Some((part(root), part(hashes), name))
     })
 }
 
@@ -236,13 +274,35 @@ fn name_partitions(disk: &str) -> Outcome<()> {
     fs::write("/run/udev/rules.d/61-raven.rules", rules).map_err(|e| e.to_string())
 }
 
-/// From the medium `/data` is memory and mounted already; systemd must not look for the partitions of an installed box.
-fn nothing_to_wait_for() -> Outcome<()> {
-    let unit = "[Unit]\nDescription=Raven: in memory\n[Mount]\nWhat=tmpfs\nWhere=/data\nType=tmpfs\n";
+/// Mounts the data partition of `disk` and returns its name, or says why it is not for here.
+fn mount_data(disk: &str) -> Outcome<String> {
+    let on_disk = |name: &String| {
+        let link = fs::read_link(format!("/sys/class/block/{name}")).ok();
+        link.and_then(|link| Some(link.parent()?.file_name()? == disk)) == Some(true)
+    };
+    let mut devices = block_devices().filter(on_disk);
+    let device = devices.find(|name| uevent(name, "PARTNAME").as_deref() == Some(layout::DATA_NAME));
+    let device = device.ok_or("there is none yet")?;
+    let path = format!("/dev/{device}");
+    ext4::is_well(Path::new(&path)).map_err(|e| e.to_string())?;
+    let flags = MsFlags::MS_NOATIME | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mounted(&path, "/root/data", "ext4", flags, "data=ordered,barrier=1,errors=remount-ro")?;
+    // Playing back the journal can bring to light that it has to be checked.
+    if let Err(error) = ext4::is_well(Path::new(&path)) {
+        umount("/root/data").map_err(|e| e.to_string())?;
+        return Err(error.to_string());
+    }
+    Ok(device)
+}
+
+/// `/data` is mounted already: systemd neither looks for the partition nor checks it.
+fn is_mounted(what: &str, kind: &str) -> Outcome<()> {
+    let unit = format!(
+        "[Unit]\nDescription=Raven: configuration, ring, identity\nWants=systemd-growfs@data.service\n\
+         [Mount]\n{what}\nWhere=/data\n{kind}\n"
+    );
     fs::create_dir_all("/run/systemd/system").map_err(|e| e.to_string())?;
-    fs::write("/run/systemd/system/data.mount", unit).map_err(|e| e.to_string())?;
-    // It would wait for the EFI system partition to say something about a slot.
-    std::os::unix::fs::symlink("/dev/null", "/run/systemd/system/raven-slot-started.service").map_err(|e| e.to_string())
+    fs::write("/run/systemd/system/data.mount", unit).map_err(|e| e.to_string())
 }
 
 fn switch(medium: Medium) -> Outcome<Infallible> {

@@ -158,7 +158,8 @@ fn holds(sys: &Path, name: &str) -> Vec<String> {
     if lines.is_empty() {
         lines.extend(content(sys, name));
     }
-    if parts.iter().any(|part| variable(&sys.join(part), "ID_PART_ENTRY_NAME").is_some_and(|n| n == "raven-data")) {
+    if parts.iter().any(|part| variable(&sys.join(part), "ID_PART_ENTRY_NAME").is_some_and(|n| n == layout::DATA_NAME))
+    {
         lines.insert(0, "a Raven box, with its configuration and its records".to_owned());
     }
     lines
