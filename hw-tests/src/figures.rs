@@ -110,8 +110,9 @@ fn bare_kernel(lab: &Lab) -> Result<f64> {
     cpio.stdin.take().context("no input")?.write_all(b".\nbin\nbin/busybox\nproc\ndev\ninit\n")?;
     ensure!(cpio.wait()?.success(), "cpio");
     let line = lab.work().join("bare.line");
-    let _running = qemu::kernel(&lab.built()?.kernel(), &initramfs, &line)?;
-    let mut serial = Serial::connect(&line, &lab.out.join("figures-bare.log"))?;
+    let log = lab.out.join("figures-bare.log");
+    let _running = qemu::kernel(&lab.built()?.kernel(), &initramfs, &line, &log)?;
+    let mut serial = Serial::connect(&line, &log)?;
     serial.expect("up for ", &[], PATIENCE)?;
     let said = serial.expect(" s", &[], PATIENCE)?;
     said.trim().parse().ok().context("busybox does not say for how long")

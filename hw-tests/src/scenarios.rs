@@ -5,7 +5,7 @@ use crate::qemu::has_crashed;
 use crate::variants::Broken;
 use crate::{cuts, figures, rescue, reset, stick, updates, venue};
 use anyhow::{Result, bail, ensure};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How a scenario went.
@@ -30,8 +30,15 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("iso-uefi-cd", |lab| live(lab, Firmware::Uefi, Medium::Cd)),
     ("iso-uefi-usb", |lab| live(lab, Firmware::Uefi, Medium::Usb)),
     ("iso-uefi-virtual", |lab| live(lab, Firmware::Uefi, Medium::Virtual)),
-    ("install-bios", |lab| install(lab, Firmware::Bios)),
-    ("install-uefi", |lab| install(lab, Firmware::Uefi)),
+    ("install-bios", |lab| {
+        let disk = lab.empty_disk(4)?;
+        install(lab, Firmware::Bios, disk)
+    }),
+    // On the disk there is a system already.
+    ("install-uefi", |lab| {
+        let disk = lab.flashed_disk(4)?;
+        install(lab, Firmware::Uefi, disk)
+    }),
     ("venue", venue::day),
     ("figures", figures::all),
     ("cuts-load", cuts::load),
@@ -68,7 +75,7 @@ fn disk(lab: &mut Lab, firmware: Firmware) -> Result<()> {
 }
 
 /// The installation medium: runs in memory.
-fn live(lab: &mut Lab, firmware: Firmware, medium: fn(std::path::PathBuf) -> Medium) -> Result<()> {
+fn live(lab: &mut Lab, firmware: Firmware, medium: fn(PathBuf) -> Medium) -> Result<()> {
     let mut machine = lab.start(firmware, &medium(lab.iso()))?;
     machine.expect("raven-init: starting the root of the medium")?;
     answers(&mut machine)?;
@@ -86,9 +93,8 @@ fn answers(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// From the medium to an empty disk, by the keys of somebody who takes what is offered; then from the disk.
-fn install(lab: &mut Lab, firmware: Firmware) -> Result<()> {
-    let disk = lab.empty_disk(4)?;
+/// From the medium to a disk, by the keys of somebody who takes what is offered; then from the disk.
+fn install(lab: &mut Lab, firmware: Firmware, disk: PathBuf) -> Result<()> {
     let mut machine = lab.start_beside(firmware, &Medium::Cd(lab.iso()), &[Beside::Disk(disk.clone())])?;
     install_to(&mut machine)?;
     machine.power_off()?;
@@ -146,7 +152,7 @@ pub fn run(names: &[String], images: &Path, key: &Path, out: &Path) -> Result<Ve
         let mut result = once();
         // QEMU 7.2 does so now and then with more than one emulated processor.
         if result.is_err() && has_crashed() {
-            println!("  QEMU itself crashed; once more");
+            println!("  a fault of QEMU itself; once more");
             result = once();
         }
         if let Err(error) = &result {
