@@ -1,14 +1,16 @@
 //! The role `net`: watches links, addresses, default routes and neighbours as the kernel tells of them, and says of each
 //! link what it is in and why. It changes nothing; systemd-networkd does, by the units that `ravend` writes.
 //!
-//! [`kernel`] is one look at everything, [`state`] what it means. A look follows each message of the kernel, a few
+//! [`kernel`] is one look at everything, [`lldp`] who is at the other ends of the cables, [`state`] what it means. A look follows each message of the kernel, a few
 //! times a second at most: nothing is polled, and a message that was lost costs nothing.
 
 pub mod kernel;
+mod lldp;
 pub mod state;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use kernel::Link;
+use lldp::Neighbours;
 use raven_jail::channel::{Channel, ChannelError};
 use raven_model::config::Network;
 use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
@@ -17,12 +19,13 @@ use rtnetlink::Handle;
 use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// How often it says that it lives, with what it knows.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -62,6 +65,8 @@ struct Watch {
     links: BTreeMap<u32, Link>,
     /// Since when there is a cable.
     cables: BTreeMap<u32, Instant>,
+    /// As networkd told last; or why it did not.
+    neighbours: Result<Neighbours, String>,
 }
 
 impl Watch {
@@ -78,10 +83,26 @@ impl Watch {
 
     fn report(&self) -> NetReport {
         let cable = |index: &u32| self.cables.get(index).map_or(Duration::ZERO, Instant::elapsed);
-        let mut links: Vec<_> =
-            self.links.iter().map(|(index, link)| state::of(link, &self.network, cable(index))).collect();
+        let neighbour = |index: &u32| self.neighbours.as_ref().ok()?.get(index).cloned();
+        let mut links: Vec<_> = self
+            .links
+            .iter()
+            .map(|(index, link)| state::of(link, &self.network, cable(index), neighbour(index)))
+            .collect();
         links.sort_by(|a, b| a.name.cmp(&b.name));
         NetReport { links }
+    }
+
+    /// What cannot be known is said once, not at each question.
+    fn take(&mut self, neighbours: Result<Neighbours, String>) {
+        if let Err(error) = &neighbours
+            && self.neighbours.as_ref() != Err(error)
+        {
+            eprintln!(
+                "raven-worker net: who is at the other ends of the cables, systemd-networkd does not tell: {error}"
+            );
+        }
+        self.neighbours = neighbours;
     }
 }
 
@@ -100,7 +121,13 @@ impl Net {
         let told = UnixStream::from_std(told).map_err(io)?;
         drop(entered);
         let network = start.config.as_deref().map(|config| config.network.clone()).unwrap_or_default();
-        let watch = Watch { handle, network, links: BTreeMap::new(), cables: BTreeMap::new() };
+        let watch = Watch {
+            handle,
+            network,
+            links: BTreeMap::new(),
+            cables: BTreeMap::new(),
+            neighbours: Ok(Neighbours::new()),
+        };
         Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(drop)) })
     }
 
@@ -115,12 +142,17 @@ impl Net {
         let Self { channel, runtime, mut watch, told, mut events } = self;
         runtime.block_on(async {
             let mut beat = tokio::time::interval(HEARTBEAT);
+            let mut asked: Option<JoinHandle<Result<Neighbours, String>>> = None;
             watch.look().await?;
             loop {
                 tokio::select! {
                     told = hear(&channel, &told) => match told? {
-                        Some(ToWorker::Configure(config)) => watch.network = config.network,
-                        Some(ToWorker::Stop) | None => return Ok(()),
+                        Some((ToWorker::Configure(config), _)) => watch.network = config.network,
+                        // One question at a time: networkd may be slow.
+                        Some((ToWorker::Networkd, mut fds)) if asked.is_none() => {
+                            asked = fds.pop().map(|connection| tokio::spawn(lldp::ask(connection)));
+                        }
+                        Some((ToWorker::Stop, _)) | None => return Ok(()),
                         Some(_) => {}
                     },
                     event = events.next() => {
@@ -128,6 +160,10 @@ impl Net {
                         tokio::time::sleep(REST).await;
                         while events.next().now_or_never().flatten().is_some() {}
                         watch.look().await?;
+                    }
+                    answer = async { asked.as_mut().expect("only polled while it is there").await }, if asked.is_some() => {
+                        asked = None;
+                        watch.take(answer.unwrap_or_else(|error| Err(error.to_string())));
                     }
                     _ = beat.tick() => {
                         let report = to_raw_value(&watch.report()).map_err(|error| NetError::Io("report", error.into()))?;
@@ -140,7 +176,7 @@ impl Net {
 }
 
 /// The next message of `ravend`; `None` when it is gone.
-async fn hear(channel: &Channel, told: &UnixStream) -> Result<Option<ToWorker>, NetError> {
+async fn hear(channel: &Channel, told: &UnixStream) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, NetError> {
     let mut packet = vec![0; PACKET_MAX];
     loop {
         told.readable().await.map_err(|error| NetError::Io("control channel", error))?;
@@ -149,7 +185,7 @@ async fn hear(channel: &Channel, told: &UnixStream) -> Result<Option<ToWorker>, 
             heard => Ok(heard),
         });
         match heard {
-            Ok(heard) => return Ok(heard?.map(|(message, _)| message)),
+            Ok(heard) => return Ok(heard?),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(ChannelError::from(error).into()),
         }

@@ -9,6 +9,7 @@ mod network;
 use crate::durable;
 use crate::program::run;
 use anyhow::{Context, bail};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::sethostname;
 use raven_model::config::Config;
 use raven_model::control::PowerAction;
@@ -16,12 +17,16 @@ use raven_model::table::OperatorRole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The programs that are started, and no others.
 const NFT: &str = "/usr/sbin/nft";
 const NETWORKCTL: &str = "/usr/bin/networkctl";
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
+
+/// Where systemd-networkd is asked (Varlink), below `/run`.
+const NETWORKD: &str = "systemd/netif/io.systemd.Network";
 const ZONES: &str = "/usr/share/zoneinfo";
 
 /// The box.
@@ -35,6 +40,15 @@ impl Appliance {
     /// Files go below `run`.
     pub fn new(run: &Path) -> Self {
         Self { run: run.to_owned() }
+    }
+
+    /// A connection to systemd-networkd, to be passed on: nothing is read from it here. `None` while it does not run, or
+    /// has others to answer first; one that waited would hold up everything else.
+    pub fn networkd(&self) -> Option<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+        let place = UnixAddr::new(&self.run.join(NETWORKD)).ok()?;
+        connect(socket.as_raw_fd(), &place).ok().map(|()| socket)
     }
 
     /// What can be known to fail, before anything changes.

@@ -9,7 +9,7 @@ use crate::shown;
 use crate::status;
 use kernel::Host;
 use raven_model::query::{Query, Select};
-use raven_model::report::{LinkState, LinkStatus, Status};
+use raven_model::report::{LinkState, LinkStatus, Neighbour, Status};
 use raven_model::stream::Stream;
 
 /// Lines of the log that are kept for reading.
@@ -36,6 +36,8 @@ pub struct Link {
     pub state: String,
     /// Why it is not well.
     pub cause: Option<String>,
+    /// Who is at the other end of its cable, in words of its own.
+    pub neighbour: Option<String>,
 }
 
 impl Link {
@@ -54,6 +56,7 @@ impl Link {
             gateways: link.gateways.iter().map(ToString::to_string).collect(),
             state: link.state.name().to_owned(),
             cause: Some(link.cause.clone()).filter(|cause| !cause.is_empty()),
+            neighbour: link.neighbour.as_ref().map(Neighbour::words),
             ..kernel.unwrap_or_default()
         }
     }
@@ -136,11 +139,13 @@ mod tests {
             mtu: 1500,
             addresses: vec!["192.0.2.7/24".into()],
             gateways: vec![std::net::Ipv4Addr::new(192, 0, 2, 1).into()],
+            neighbour: Some(Neighbour { system: Some("sw-1".into()), port: Some("7".into()), ..Neighbour::default() }),
         };
         let kernel = Link { name: "eth0".into(), speed_mbps: Some(1000), state: "up".into(), ..Link::default() };
         let link = Link::told(&told, Some(kernel));
         assert_eq!((link.state.as_str(), link.speed_mbps, link.carrier), ("trouble", Some(1000), Some(true)));
         assert_eq!(link.cause.as_deref(), Some("gateway 192.0.2.1 does not answer ARP"));
+        assert_eq!(link.neighbour.as_deref(), Some("sw-1 7"));
         let up = LinkStatus { state: LinkState::Up, cause: String::new(), ..told };
         assert_eq!(Link::told(&up, None).cause, None);
         let status = Ok(Status { links: vec![up], ..Status::default() });

@@ -160,6 +160,7 @@ fn links() -> Vec<Link> {
         ],
         gateways: vec!["192.0.2.1".into()],
         dns: vec!["192.0.2.53".into()],
+        neighbour: Some("sw-core-1 Gi1/0/7 (to the telemetry box)".into()),
         state: "up".into(),
         cause: None,
     };

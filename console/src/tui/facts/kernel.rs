@@ -124,6 +124,7 @@ fn link(name: String, addresses: Option<Vec<String>>, gateways: Vec<String>, dns
         dns,
         state: state.to_owned(),
         cause,
+        neighbour: None,
         name,
     }
 }

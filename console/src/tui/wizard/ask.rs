@@ -191,5 +191,6 @@ fn addressed(answers: &Answers) -> String {
 fn link(link: &Link) -> String {
     let speed = link.speed_mbps.map_or_else(String::new, |mbps| format!(", {mbps} Mbit/s"));
     let cause = link.cause.as_ref().map_or_else(String::new, |cause| format!(" ({})", escape::text(cause)));
-    format!("{}  {}{cause}{speed}, {}", link.name, link.state, link.mac)
+    let neighbour = link.neighbour.as_ref().map_or_else(String::new, |who| format!(", at {}", escape::text(who)));
+    format!("{}  {}{cause}{speed}, {}{neighbour}", link.name, link.state, link.mac)
 }
