@@ -1,8 +1,9 @@
 //! The role `net`: watches links, addresses, default routes and neighbours as the kernel tells of them, and says of each
 //! link what it is in and why. It changes nothing; systemd-networkd does, by the units that `ravend` writes.
 //!
-//! [`kernel`] is one look at everything, [`lldp`] who is at the other ends of the cables, [`state`] what it means. A look follows each message of the kernel, a few
-//! times a second at most: nothing is polled, and a message that was lost costs nothing.
+//! [`kernel`] is one look at everything, `lldp` who is at the other ends of the cables, [`state`] what it means. A look
+//! follows each message of the kernel, a few times a second at most: the kernel is not polled, and a message that was lost
+//! costs nothing. networkd is asked about neighbours every few seconds, since it tells nobody of them by itself.
 
 pub mod kernel;
 mod lldp;
@@ -14,6 +15,7 @@ use lldp::Neighbours;
 use raven_jail::channel::{Channel, ChannelError};
 use raven_model::config::Network;
 use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
+use raven_model::neighbour::Neighbour;
 use raven_model::report::NetReport;
 use rtnetlink::Handle;
 use serde_json::value::to_raw_value;
@@ -25,7 +27,6 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 
 /// How often it says that it lives, with what it knows.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -65,8 +66,10 @@ struct Watch {
     links: BTreeMap<u32, Link>,
     /// Since when there is a cable.
     cables: BTreeMap<u32, Instant>,
-    /// As networkd told last; or why it did not.
-    neighbours: Result<Neighbours, String>,
+    /// As networkd told last.
+    neighbours: Neighbours,
+    /// Why it did not tell, as it was logged last.
+    logged: Option<String>,
 }
 
 impl Watch {
@@ -83,7 +86,7 @@ impl Watch {
 
     fn report(&self) -> NetReport {
         let cable = |index: &u32| self.cables.get(index).map_or(Duration::ZERO, Instant::elapsed);
-        let neighbour = |index: &u32| self.neighbours.as_ref().ok()?.get(index).cloned();
+        let neighbour = |index: &u32| self.neighbours.get(index).cloned().unwrap_or_default();
         let mut links: Vec<_> = self
             .links
             .iter()
@@ -93,15 +96,21 @@ impl Watch {
         NetReport { links }
     }
 
-    /// What cannot be known is said once, not at each question.
-    fn take(&mut self, neighbours: Result<Neighbours, String>) {
-        if let Err(error) = &neighbours
-            && self.neighbours.as_ref() != Err(error)
-        {
-            eprintln!(
-                "raven-worker net: who is at the other ends of the cables, systemd-networkd does not tell: {error}"
-            );
+    /// The links that have a cable, by their numbers.
+    fn with_cable(&self) -> Vec<u32> {
+        self.cables.keys().copied().collect()
+    }
+
+    /// What cannot be known is logged once, not at each question.
+    fn take(&mut self, neighbours: Neighbours) {
+        let why = neighbours.values().find_map(|neighbour| match neighbour {
+            Neighbour::Unknown(why) => Some(why.clone()),
+            Neighbour::Nobody | Neighbour::Heard(_) => None,
+        });
+        if let Some(why) = why.as_ref().filter(|why| self.logged.as_ref() != Some(why)) {
+            eprintln!("raven-worker net: who is at the other ends of the cables is not known: {why}");
         }
+        self.logged = why;
         self.neighbours = neighbours;
     }
 }
@@ -126,7 +135,8 @@ impl Net {
             network,
             links: BTreeMap::new(),
             cables: BTreeMap::new(),
-            neighbours: Ok(Neighbours::new()),
+            neighbours: Neighbours::new(),
+            logged: None,
         };
         Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(drop)) })
     }
@@ -142,15 +152,20 @@ impl Net {
         let Self { channel, runtime, mut watch, told, mut events } = self;
         runtime.block_on(async {
             let mut beat = tokio::time::interval(HEARTBEAT);
-            let mut asked: Option<JoinHandle<Result<Neighbours, String>>> = None;
+            let mut asked: Option<Pin<Box<dyn Future<Output = Neighbours>>>> = None;
             watch.look().await?;
             loop {
                 tokio::select! {
                     told = hear(&channel, &told) => match told? {
                         Some((ToWorker::Configure(config), _)) => watch.network = config.network,
-                        // One question at a time: networkd may be slow.
-                        Some((ToWorker::Networkd, mut fds)) if asked.is_none() => {
-                            asked = fds.pop().map(|connection| tokio::spawn(lldp::ask(connection)));
+                        // One conversation at a time: networkd may be slow.
+                        Some((ToWorker::Networkd(Ok(())), mut fds)) if asked.is_none() => {
+                            let connection = fds.pop();
+                            asked = connection.map(|connection| Box::pin(lldp::ask(connection, watch.with_cable())) as _);
+                        }
+                        Some((ToWorker::Networkd(Err(why)), _)) => {
+                            let unknown = |link| (link, Neighbour::Unknown(why.clone()));
+                            watch.take(watch.with_cable().into_iter().map(unknown).collect());
                         }
                         Some((ToWorker::Stop, _)) | None => return Ok(()),
                         Some(_) => {}
@@ -161,9 +176,9 @@ impl Net {
                         while events.next().now_or_never().flatten().is_some() {}
                         watch.look().await?;
                     }
-                    answer = async { asked.as_mut().expect("only polled while it is there").await }, if asked.is_some() => {
+                    neighbours = async { asked.as_mut().expect("only polled while it is there").await }, if asked.is_some() => {
                         asked = None;
-                        watch.take(answer.unwrap_or_else(|error| Err(error.to_string())));
+                        watch.take(neighbours);
                     }
                     _ = beat.tick() => {
                         let report = to_raw_value(&watch.report()).map_err(|error| NetError::Io("report", error.into()))?;

@@ -1,81 +1,99 @@
 //! Who is at the other end of each cable, as systemd-networkd heard it (LLDP, IEEE 802.1AB). `ravend` brings a
-//! connection to networkd now and then; it is asked once, by Varlink (a JSON object and a zero byte each way).
+//! connection to networkd now and then; it is asked for each link, by Varlink (a JSON object and a zero byte each way).
+//! Each link by itself, so that a flood of neighbours on one cable cannot hide those of another.
 //!
-//! What a neighbour says of itself is text from the network: cut here, and shown with control characters escaped.
+//! What a neighbour says of itself is text from the network. networkd writes its bytes as C does in strings; here they
+//! become text again, without control characters, and are cut.
 
-use raven_model::report::Neighbour;
+use raven_model::neighbour::{Heard, Neighbour};
+use raven_model::text::is_unsafe;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-/// The question. Without a link all are meant.
-const QUESTION: &[u8] = b"{\"method\":\"io.systemd.Network.GetLLDPNeighbors\",\"parameters\":{}}\0";
-/// Longest answer, bytes.
-const ANSWER_MAX: usize = 256 << 10;
-/// Characters of a text; LLDP has 255 bytes for each.
-const TEXT_MAX: usize = 255;
-/// networkd answers within this, or there is no answer.
+/// Longest answer, bytes. networkd keeps 128 neighbours of a link; each is at most 14 KB of JSON, since a frame has 1,500
+/// bytes and a byte of it becomes nine at most.
+const ANSWER_MAX: u64 = 2 << 20;
+/// Neighbours of a link that are looked at.
+const NEIGHBOURS_MAX: usize = 128;
+/// Links that are asked for.
+const LINKS_MAX: usize = 64;
+/// Characters of a text; LLDP has up to 255 bytes for each.
+const TEXT_MAX: usize = 100;
+/// networkd answers within this for all links, or there is no answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Capabilities of who forwards packets: repeater, bridge, router.
+const FORWARDS: u16 = 1 << 1 | 1 << 2 | 1 << 4;
 
 /// Neighbours by the number of the link.
 pub type Neighbours = BTreeMap<u32, Neighbour>;
 
-/// Asks networkd over a connection to it.
-///
-/// # Errors
-/// Why there is no answer, in words.
-pub async fn ask(connection: OwnedFd) -> Result<Neighbours, String> {
-    let answer = tokio::time::timeout(PATIENCE, converse(connection)).await;
-    let answer = answer.map_err(|_| format!("no answer in {} s", PATIENCE.as_secs()))?;
-    read(&answer.map_err(|error| error.to_string())?)
+/// Asks networkd about `links` over a connection to it. Each of them is in what comes back.
+pub async fn ask(connection: OwnedFd, links: Vec<u32>) -> Neighbours {
+    let mut neighbours = Neighbours::new();
+    let why = match tokio::time::timeout(PATIENCE, converse(connection, &links, &mut neighbours)).await {
+        Ok(Ok(())) => format!("only {LINKS_MAX} interfaces are asked about"),
+        Ok(Err(error)) => format!("systemd-networkd: {error}"),
+        Err(_) => format!("systemd-networkd does not answer within {} s", PATIENCE.as_secs()),
+    };
+    for link in links {
+        neighbours.entry(link).or_insert_with(|| Neighbour::Unknown(why.clone()));
+    }
+    neighbours
 }
 
-async fn converse(connection: OwnedFd) -> io::Result<Vec<u8>> {
+async fn converse(connection: OwnedFd, links: &[u32], neighbours: &mut Neighbours) -> io::Result<()> {
     let stream = std::os::unix::net::UnixStream::from(connection);
     stream.set_nonblocking(true)?;
-    let mut stream = UnixStream::from_std(stream)?;
-    stream.write_all(QUESTION).await?;
-    let mut answer = Vec::new();
-    loop {
-        if stream.read_buf(&mut answer).await? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer broke off"));
+    let mut stream = BufReader::new(UnixStream::from_std(stream)?);
+    for link in links.iter().take(LINKS_MAX) {
+        stream.write_all(question(*link).as_bytes()).await?;
+        let mut answer = Vec::new();
+        (&mut stream).take(ANSWER_MAX).read_until(0, &mut answer).await?;
+        if answer.last() != Some(&0) {
+            let is_long = answer.len() as u64 == ANSWER_MAX;
+            return Err(io::Error::other(if is_long { "an answer of over 2 MiB" } else { "the answer broke off" }));
         }
-        if let Some(end) = answer.iter().position(|byte| *byte == 0) {
-            answer.truncate(end);
-            return Ok(answer);
-        }
-        if answer.len() > ANSWER_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("an answer of over {ANSWER_MAX} bytes")));
-        }
+        answer.pop();
+        neighbours.insert(*link, read(*link, &answer));
     }
+    Ok(())
+}
+
+fn question(link: u32) -> String {
+    format!("{{\"method\":\"io.systemd.Network.GetLLDPNeighbors\",\"parameters\":{{\"InterfaceIndex\":{link}}}}}\0")
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Answer<'a> {
     error: Option<String>,
-    parameters: Option<Parameters>,
+    #[serde(borrow)]
+    parameters: Option<Parameters<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Parameters {
-    #[serde(rename = "Neighbors", default)]
-    links: Vec<OfLink>,
+struct Parameters<'a> {
+    #[serde(rename = "Neighbors", borrow, default)]
+    links: Vec<OfLink<'a>>,
 }
 
+/// Its neighbours unread: there may be more than are looked at.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct OfLink {
+struct OfLink<'a> {
     interface_index: u32,
-    #[serde(default)]
-    neighbors: Vec<Heard>,
+    #[serde(borrow, default)]
+    neighbors: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Heard {
+struct Said {
     #[serde(rename = "SystemName")]
     system: Option<String>,
     #[serde(rename = "ChassisID")]
@@ -84,102 +102,90 @@ struct Heard {
     port: Option<String>,
     #[serde(rename = "PortDescription")]
     description: Option<String>,
+    #[serde(rename = "EnabledCapabilities")]
+    capabilities: Option<u16>,
 }
 
-/// What an answer says. Of several neighbours behind one cable (a hub) the first counts.
-fn read(answer: &[u8]) -> Result<Neighbours, String> {
-    let answer: Answer = serde_json::from_slice(answer).map_err(|error| format!("an answer that is none: {error}"))?;
+/// What an answer says of a link.
+fn read(link: u32, answer: &[u8]) -> Neighbour {
+    let unreadable = |error| Neighbour::Unknown(format!("systemd-networkd: an answer that is none: {error}"));
+    let answer: Answer = match serde_json::from_slice(answer) {
+        Ok(answer) => answer,
+        Err(error) => return unreadable(error),
+    };
     if let Some(error) = answer.error {
-        return Err(format!("refused: {}", cut(Some(error)).unwrap_or_default().escape_debug()));
+        let name = text(&error).unwrap_or_default();
+        return Neighbour::Unknown(format!("systemd-networkd refuses to tell: {name}"));
     }
     let links = answer.parameters.map(|parameters| parameters.links).unwrap_or_default();
-    let first = |link: OfLink| Some((link.interface_index, neighbour(link.neighbors.into_iter().next()?)));
-    Ok(links.into_iter().filter_map(first).collect())
-}
-
-fn neighbour(heard: Heard) -> Neighbour {
-    Neighbour {
-        system: cut(heard.system),
-        chassis: cut(heard.chassis),
-        port: cut(heard.port),
-        description: cut(heard.description),
+    let Some(of_link) = links.into_iter().find(|of_link| of_link.interface_index == link) else {
+        return Neighbour::Nobody;
+    };
+    let neighbours = of_link.neighbors.iter().take(NEIGHBOURS_MAX).map(|raw| serde_json::from_str(raw.get()));
+    match neighbours.collect::<Result<Vec<Said>, _>>() {
+        Ok(said) => first(said).map_or(Neighbour::Nobody, Neighbour::Heard),
+        Err(error) => unreadable(error),
     }
 }
 
-fn cut(text: Option<String>) -> Option<String> {
-    text.map(|text| text.chars().take(TEXT_MAX).collect()).filter(|text: &String| !text.is_empty())
+/// Of several behind one cable (a hub, or a switch that lets LLDP through) who forwards packets comes first; among
+/// equals the order of their names decides, so that it is the same one each time.
+fn first(said: Vec<Said>) -> Option<Heard> {
+    let others = said.len().saturating_sub(1);
+    let rank = |said: &Said| (said.capabilities.unwrap_or(0) & FORWARDS == 0, said.chassis.clone(), said.port.clone());
+    let first = said.into_iter().min_by_key(rank)?;
+    let text = |said: Option<String>| text(&said?);
+    Some(Heard {
+        system: text(first.system),
+        chassis: text(first.chassis),
+        port: text(first.port),
+        description: text(first.description),
+        others,
+    })
+}
+
+/// A text of the network, fit to be shown: `?` for what is none; cut.
+fn text(said: &str) -> Option<String> {
+    let bytes = unescaped(said);
+    let shown = |c: char| if is_unsafe(c) || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
+    let text: String = String::from_utf8_lossy(&bytes).trim().chars().map(shown).collect();
+    let cut = match text.char_indices().nth(TEXT_MAX) {
+        Some(_) => text.chars().take(TEXT_MAX - 3).chain("...".chars()).collect(),
+        None => text,
+    };
+    (!cut.is_empty()).then_some(cut)
+}
+
+/// The bytes that networkd wrote as C does in strings: `\n`, `\"`, `\303`.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), after)
+            }
+            (b'\\', [letter, after @ ..]) => (escape(*letter), after),
+            _ => (*first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    bytes
+}
+
+const fn escape(letter: u8) -> u8 {
+    match letter {
+        b'a' => 7,
+        b'b' => 8,
+        b't' => b'\t',
+        b'n' => b'\n',
+        b'v' => 11,
+        b'f' => 12,
+        b'r' => b'\r',
+        other => other,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use proptest::prelude::*;
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream as Plain;
-
-    /// What systemd-networkd 257 answered with lldpd 1.0.16 at the other end of a veth pair.
-    const ANSWER: &str = r#"{"parameters":{"Neighbors":[{"InterfaceIndex":3,"InterfaceName":"v0","Neighbors":[{"ChassisID":"8a:a0:b9:c8:82:a7","RawChassisID":[4,138,160,185,200,130,167],"PortID":"Gi1/0/7","RawPortID":[7,71,105,49,47,48,47,55],"PortDescription":"to the telemetry box","SystemName":"sw-core-1","SystemDescription":"core switch of the venue","EnabledCapabilities":128}]}]}}"#;
-
-    /// What is made of an answer that comes in pieces.
-    fn heard(pieces: &'static [&'static [u8]]) -> Result<Neighbours, String> {
-        let (ours, mut theirs) = Plain::pair().unwrap();
-        let networkd = std::thread::spawn(move || {
-            let mut question = vec![0; QUESTION.len()];
-            theirs.read_exact(&mut question).unwrap();
-            assert_eq!(question, QUESTION);
-            // Who asks may have had enough.
-            let _ = pieces.iter().try_for_each(|piece| theirs.write_all(piece));
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let heard = runtime.block_on(ask(ours.into()));
-        networkd.join().unwrap();
-        heard
-    }
-
-    #[test]
-    fn a_switch_is_known_by_its_name_and_port() {
-        let pieces: [&[u8]; 3] = [&ANSWER.as_bytes()[..100], &ANSWER.as_bytes()[100..], b"\0"];
-        let neighbours = heard(Box::leak(Box::new(pieces))).unwrap();
-        let text = |text: &str| Some(text.to_owned());
-        let expected = Neighbour {
-            system: text("sw-core-1"),
-            chassis: text("8a:a0:b9:c8:82:a7"),
-            port: text("Gi1/0/7"),
-            description: text("to the telemetry box"),
-        };
-        assert_eq!(neighbours, [(3, expected)].into());
-    }
-
-    #[test]
-    fn who_hears_nobody_and_who_cannot_answer_are_told_apart() {
-        assert_eq!(heard(&[b"{\"parameters\":{\"Neighbors\":[]}}\0"]), Ok(Neighbours::new()));
-        let refused = heard(&[b"{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{}}\0"]);
-        assert_eq!(refused, Err("refused: org.varlink.service.MethodNotFound".to_owned()));
-        assert_eq!(heard(&[b"{\"parameters\""]), Err("the answer broke off".to_owned()));
-        assert!(heard(&[b"[]\0"]).unwrap_err().starts_with("an answer that is none"));
-        static LONG: [u8; ANSWER_MAX + (64 << 10)] = [b' '; ANSWER_MAX + (64 << 10)];
-        assert!(heard(Box::leak(Box::new([&LONG[..]]))).unwrap_err().contains("over 262144 bytes"));
-    }
-
-    #[test]
-    fn a_long_text_is_cut_and_an_empty_one_is_none() {
-        let long = format!(
-            r#"{{"parameters":{{"Neighbors":[{{"InterfaceIndex":1,"Neighbors":[{{"SystemName":"{}","PortID":""}}]}},{{"InterfaceIndex":2}}]}}}}"#,
-            "ü".repeat(300)
-        );
-        let neighbours = read(long.as_bytes()).unwrap();
-        assert_eq!(neighbours.len(), 1);
-        assert_eq!((neighbours[&1].system.as_ref().unwrap().chars().count(), &neighbours[&1].port), (255, &None));
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_that_is_said_ends_the_role(at in 0..ANSWER.len(), byte in any::<u8>(), cut in 0..ANSWER.len()) {
-            let mut bytes = ANSWER.as_bytes().to_vec();
-            bytes[at] = byte;
-            let _ = read(&bytes);
-            let _ = read(&bytes[..cut]);
-        }
-    }
-}
+mod tests;

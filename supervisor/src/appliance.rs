@@ -5,28 +5,25 @@
 
 mod firewall;
 mod network;
+mod networkd;
 
 use crate::durable;
 use crate::program::run;
 use anyhow::{Context, bail};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::sethostname;
 use raven_model::config::Config;
 use raven_model::control::PowerAction;
-use raven_model::table::OperatorRole;
+use raven_model::table::{OperatorRole, Role, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// The programs that are started, and no others.
 const NFT: &str = "/usr/sbin/nft";
 const NETWORKCTL: &str = "/usr/bin/networkctl";
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
-
-/// Where systemd-networkd is asked (Varlink), below `/run`.
-const NETWORKD: &str = "systemd/netif/io.systemd.Network";
 const ZONES: &str = "/usr/share/zoneinfo";
 
 /// The box.
@@ -42,13 +39,9 @@ impl Appliance {
         Self { run: run.to_owned() }
     }
 
-    /// A connection to systemd-networkd, to be passed on: nothing is read from it here. `None` while it does not run, or
-    /// has others to answer first; one that waited would hold up everything else.
-    pub fn networkd(&self) -> Option<OwnedFd> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
-        let place = UnixAddr::new(&self.run.join(NETWORKD)).ok()?;
-        connect(socket.as_raw_fd(), &place).ok().map(|()| socket)
+    /// A connection to systemd-networkd for the net role; or why there is none.
+    pub fn networkd(&self) -> Result<OwnedFd, String> {
+        networkd::connect(&self.run, table().spec(Role::Net).uid)
     }
 
     /// What can be known to fail, before anything changes.

@@ -347,12 +347,14 @@ impl Supervisor {
 
     /// Has the net role ask systemd-networkd, to which it cannot connect itself.
     fn tell_networkd(&mut self) {
-        let is_free =
-            self.worker(Role::Net).is_some_and(|n| self.workers[n].state == State::Running && self.workers[n].flush());
-        let connection = self.appliance.as_ref().filter(|_| is_free).and_then(Appliance::networkd);
-        if let Some(connection) = connection {
-            self.tell(Role::Net, &ToWorker::Networkd, vec![connection]);
-        }
+        let Some(n) = self.worker(Role::Net) else { return };
+        let is_free = self.workers[n].state == State::Running && self.workers[n].flush();
+        let Some(appliance) = self.appliance.as_ref().filter(|_| is_free) else { return };
+        let (message, connection) = match appliance.networkd() {
+            Ok(connection) => (Ok(()), vec![connection]),
+            Err(why) => (Err(why), Vec::new()),
+        };
+        self.tell(Role::Net, &ToWorker::Networkd(message), connection);
     }
 
     /// Passes on to the alert role what the others have reported, unread, and what is known here.

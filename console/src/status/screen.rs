@@ -202,7 +202,7 @@ fn listener(listener: &ListenerStatus) -> Vec<String> {
 fn links(status: &Status) -> Vec<String> {
     let row = |link: &LinkStatus| {
         let address = link.addresses.iter().find(|address| !address.starts_with("fe80:"));
-        let neighbour = link.neighbour.as_ref().map_or_else(|| "-".to_owned(), |who| escape::text(&who.words()));
+        let neighbour = link.neighbour.words().map_or_else(|| "-".to_owned(), |who| escape::text(&who));
         vec![
             escape::text(&link.name),
             link.state.name().to_owned(),
@@ -408,7 +408,8 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raven_model::report::{KernelUdp, LinkState, Neighbour, RingStatus};
+    use raven_model::neighbour::{Heard, Neighbour};
+    use raven_model::report::{KernelUdp, LinkState, RingStatus};
     use raven_model::units::{Seq, UnixNanos};
     use std::collections::BTreeMap;
 
@@ -524,8 +525,7 @@ mod tests {
     #[test]
     fn who_is_at_a_cables_other_end_is_shown_and_cannot_write_to_the_terminal() {
         let mut status = busy(2, 1);
-        let switch =
-            Neighbour { system: Some("sw-1\u{1b}[31m".into()), port: Some("Gi1/0/7".into()), ..Neighbour::default() };
+        let switch = Heard { system: Some("sw-1\u{1b}[31m".into()), port: Some("Gi1/0/7".into()), ..Heard::default() };
         let link = |name: &str, neighbour| LinkStatus {
             name: name.into(),
             mac: None,
@@ -536,11 +536,13 @@ mod tests {
             gateways: Vec::new(),
             neighbour,
         };
-        status.links = vec![link("eth0", Some(switch)), link("eth1", None)];
+        let why = Neighbour::Unknown("systemd-networkd does not run".into());
+        status.links = vec![link("eth0", Neighbour::Heard(switch)), link("eth1", Neighbour::Nobody), link("eth2", why)];
         let screen = whole(&status);
         let row = |name: &str| screen.iter().find(|line| line.starts_with(name)).map_or("", String::as_str);
-        assert_eq!(row("eth0"), "eth0  up     192.0.2.7/24  sw-1\\u{1b}[31m Gi1/0/7");
+        assert_eq!(row("eth0"), "eth0  up     192.0.2.7/24  sw-1\\x1b[31m Gi1/0/7");
         assert_eq!(row("eth1"), "eth1  up     192.0.2.7/24  -");
+        assert_eq!(row("eth2"), "eth2  up     192.0.2.7/24  not known: systemd-networkd does not run");
         assert!(screen.len() <= HEIGHT && !screen.join("").chars().any(char::is_control));
     }
 

@@ -9,7 +9,7 @@ use crate::shown;
 use crate::status;
 use kernel::Host;
 use raven_model::query::{Query, Select};
-use raven_model::report::{LinkState, LinkStatus, Neighbour, Status};
+use raven_model::report::{LinkState, LinkStatus, Status};
 use raven_model::stream::Stream;
 
 /// Lines of the log that are kept for reading.
@@ -36,7 +36,7 @@ pub struct Link {
     pub state: String,
     /// Why it is not well.
     pub cause: Option<String>,
-    /// Who is at the other end of its cable, in words of its own.
+    /// Who is at the other end of its cable, in words of its own; or why that is not known.
     pub neighbour: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Link {
             gateways: link.gateways.iter().map(ToString::to_string).collect(),
             state: link.state.name().to_owned(),
             cause: Some(link.cause.clone()).filter(|cause| !cause.is_empty()),
-            neighbour: link.neighbour.as_ref().map(Neighbour::words),
+            neighbour: link.neighbour.words(),
             ..kernel.unwrap_or_default()
         }
     }
@@ -128,6 +128,7 @@ fn log(client: &Client, status: &Status) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raven_model::neighbour::{Heard, Neighbour};
 
     #[test]
     fn what_the_net_role_knows_stands_above_what_the_kernel_tells_everybody() {
@@ -139,7 +140,11 @@ mod tests {
             mtu: 1500,
             addresses: vec!["192.0.2.7/24".into()],
             gateways: vec![std::net::Ipv4Addr::new(192, 0, 2, 1).into()],
-            neighbour: Some(Neighbour { system: Some("sw-1".into()), port: Some("7".into()), ..Neighbour::default() }),
+            neighbour: Neighbour::Heard(Heard {
+                system: Some("sw-1".into()),
+                port: Some("7".into()),
+                ..Heard::default()
+            }),
         };
         let kernel = Link { name: "eth0".into(), speed_mbps: Some(1000), state: "up".into(), ..Link::default() };
         let link = Link::told(&told, Some(kernel));

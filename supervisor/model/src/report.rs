@@ -2,6 +2,7 @@
 //!
 //! `ravend` never looks inside a role's report: it hands it to the operator's `raven`, which makes [`Status`] of it.
 
+use crate::neighbour::Neighbour;
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,32 +83,9 @@ pub struct LinkStatus {
     pub addresses: Vec<String>,
     /// Where its default routes lead.
     pub gateways: Vec<IpAddr>,
-    /// Who is at the other end of its cable; null where nobody says so.
+    /// Who is at the other end of its cable.
     #[serde(default)]
-    pub neighbour: Option<Neighbour>,
-}
-
-/// What a neighbour says of itself (LLDP, IEEE 802.1AB): text from the network, at most 255 characters each.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Neighbour {
-    /// Its name.
-    pub system: Option<String>,
-    /// What it is known by besides, mostly a hardware address.
-    pub chassis: Option<String>,
-    /// Its port.
-    pub port: Option<String>,
-    /// What its operator wrote at the port.
-    pub description: Option<String>,
-}
-
-impl Neighbour {
-    /// In a few words: `sw-core-1 Gi1/0/7 (to the telemetry box)`.
-    pub fn words(&self) -> String {
-        let who = self.system.as_deref().or(self.chassis.as_deref()).unwrap_or("unnamed");
-        let port = self.port.as_ref().map_or_else(String::new, |port| format!(" {port}"));
-        let description = self.description.as_ref().filter(|text| self.port.as_ref() != Some(*text));
-        format!("{who}{port}{}", description.map_or_else(String::new, |text| format!(" ({text})")))
-    }
+    pub neighbour: Neighbour,
 }
 
 /// A link in a word.
