@@ -34,7 +34,8 @@ const FORWARDS: u16 = 1 << 1 | 1 << 2 | 1 << 4;
 /// Neighbours by the number of the link.
 pub type Neighbours = BTreeMap<u32, Neighbour>;
 
-/// Asks networkd about `links` over a connection to it. Each of them is in what comes back.
+/// Asks networkd about `links` over a connection to it, one that does not block: the jail has no call that makes it so.
+/// Each of them is in what comes back.
 pub async fn ask(connection: OwnedFd, links: Vec<u32>) -> Neighbours {
     let mut neighbours = Neighbours::new();
     let why = match tokio::time::timeout(PATIENCE, converse(connection, &links, &mut neighbours)).await {
@@ -49,9 +50,7 @@ pub async fn ask(connection: OwnedFd, links: Vec<u32>) -> Neighbours {
 }
 
 async fn converse(connection: OwnedFd, links: &[u32], neighbours: &mut Neighbours) -> io::Result<()> {
-    let stream = std::os::unix::net::UnixStream::from(connection);
-    stream.set_nonblocking(true)?;
-    let mut stream = BufReader::new(UnixStream::from_std(stream)?);
+    let mut stream = BufReader::new(UnixStream::from_std(connection.into())?);
     for link in links.iter().take(LINKS_MAX) {
         stream.write_all(question(*link).as_bytes()).await?;
         let mut answer = Vec::new();

@@ -9,9 +9,16 @@ use std::os::unix::net::UnixStream as Plain;
 /// it: lldpd 1.0.16, and three that say what they should not.
 const ANSWER: &str = include_str!("answer.json");
 
+/// A connection whose first end does not block.
+fn pair() -> (OwnedFd, Plain) {
+    let (ours, theirs) = Plain::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (ours.into(), theirs)
+}
+
 /// What is made of what the other end of a connection says to each question, in pieces.
 fn asked(links: &[u32], pieces: &[&[u8]]) -> Neighbours {
-    let (ours, mut theirs) = Plain::pair().unwrap();
+    let (ours, mut theirs) = pair();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for link in links {
@@ -25,7 +32,7 @@ fn asked(links: &[u32], pieces: &[&[u8]]) -> Neighbours {
             }
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(ask(ours.into(), links.to_vec()))
+        runtime.block_on(ask(ours, links.to_vec()))
     })
 }
 
@@ -104,12 +111,12 @@ fn why_there_is_no_answer_is_said() {
     assert!(why(&[b"[]\0"]).starts_with("systemd-networkd: an answer that is none"));
     assert_eq!(why(&[&vec![b' '; 3 << 20]]), "systemd-networkd: an answer of over 2 MiB");
     // The first answer counts although the connection ends before the second.
-    let (ours, mut theirs) = Plain::pair().unwrap();
+    let (ours, mut theirs) = pair();
     theirs.write_all(ANSWER.as_bytes()).unwrap();
     theirs.write_all(b"\0").unwrap();
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let neighbours = runtime.block_on(ask(ours.into(), vec![2, 3]));
+    let neighbours = runtime.block_on(ask(ours, vec![2, 3]));
     assert!(matches!(neighbours[&2], Neighbour::Heard(_)));
     assert_eq!(unknown(&neighbours[&3]), "systemd-networkd: the answer broke off");
 }
@@ -117,8 +124,8 @@ fn why_there_is_no_answer_is_said() {
 #[test]
 fn who_says_nothing_is_not_waited_for() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let (ours, _silent) = Plain::pair().unwrap();
-    let neighbours = runtime.block_on(ask(ours.into(), vec![2]));
+    let (ours, _silent) = pair();
+    let neighbours = runtime.block_on(ask(ours, vec![2]));
     assert_eq!(unknown(&neighbours[&2]), "systemd-networkd does not answer within 3 s");
 }
 

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+/// Where networkd is asked, below `/run`.
+const PLACE: &str = "systemd/netif/io.systemd.Network";
+
 /// How the stand-in answers a question about a link.
 type Manner = Box<dyn Fn(&Value) -> Option<Value> + Send>;
 
@@ -25,7 +28,7 @@ struct Networkd {
 
 impl Networkd {
     fn start(run: &Path, manner: Manner) -> Self {
-        let place = run.join("systemd/netif/io.systemd.Network");
+        let place = run.join(PLACE);
         std::fs::create_dir_all(place.parent().unwrap()).unwrap();
         let listener = UnixListener::bind(&place).unwrap();
         std::fs::set_permissions(&place, Permissions::from_mode(0o666)).unwrap();
@@ -156,7 +159,8 @@ fn the_images_networkd_hears_lldpd_by_the_unit_that_raven_wrote() {
             raven.plan.dir.path().join("run").display()
         ),
     );
-    eventually("networkd answers", || networkd.lives() && neighbour(&raven) == "nobody");
+    let place = raven.plan.dir.path().join("run").join(PLACE);
+    eventually("networkd listens", || networkd.lives() && UnixStream::connect(&place).is_ok());
     let mut lldpd = Program::start(
         far,
         "mount -t tmpfs tmpfs /run; mkdir /run/lldpd; \
