@@ -55,17 +55,13 @@ fn one(said: &str) -> Vec<u8> {
     format!(r#"{{"parameters":{{"Neighbors":[{{"InterfaceIndex":2,"Neighbors":[{said}]}}]}}}}"#).into_bytes()
 }
 
-fn owned(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
 #[test]
 fn the_switch_is_shown_of_those_that_networkd_heard() {
     let pieces: [&[u8]; 3] = [&ANSWER.as_bytes()[..100], &ANSWER.as_bytes()[100..], b"\0"];
     let expected = Heard {
-        system: owned("Bühne ?2"),
-        chassis: owned("192.0.2.9"),
-        port: owned("02:00:00:00:00:03"),
+        system: Some("Bühne ?2".to_owned()),
+        chassis: Some("192.0.2.9".to_owned()),
+        port: Some("02:00:00:00:00:03".to_owned()),
         description: None,
         others: 3,
     };
@@ -81,13 +77,16 @@ fn what_networkd_escaped_is_text_again_without_controls() {
         heard(read(2, &one(&said.to_string())))
     };
     let rude = of("02:00:00:00:00:01");
-    assert_eq!((rude.system, rude.port), (owned("sw?]0;owned?"), owned("Gi1?[31m/0/7")));
-    assert_eq!(rude.description, owned("desc?[2J??\"x\" \\y"));
+    assert_eq!((rude.system, rude.port), (Some("sw?]0;owned?".to_owned()), Some("Gi1?[31m/0/7".to_owned())));
+    assert_eq!(rude.description, Some("desc?[2J??\"x\" \\y".to_owned()));
     let bytes = of("loc");
-    assert_eq!((bytes.system, bytes.chassis, bytes.port), (owned("na?me"), owned("loc??"), owned("???")));
+    assert_eq!(
+        (bytes.system, bytes.chassis, bytes.port),
+        (Some("na?me".to_owned()), Some("loc??".to_owned()), Some("???".to_owned()))
+    );
     let lldpd = all.iter().find(|said| said["SystemName"] == "sw-core-1").unwrap();
     let lldpd = heard(read(2, &one(&lldpd.to_string())));
-    assert_eq!((lldpd.port, lldpd.description), (owned("Gi1/0/7"), owned("to the telemetry box")));
+    assert_eq!((lldpd.port, lldpd.description), (Some("Gi1/0/7".to_owned()), Some("to the telemetry box".to_owned())));
 }
 
 #[test]

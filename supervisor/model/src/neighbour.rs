@@ -43,18 +43,13 @@ impl Neighbour {
 
 impl Heard {
     fn words(&self) -> String {
-        let mut words = self.system.as_ref().or(self.chassis.as_ref()).map_or("unnamed", String::as_str).to_owned();
-        if let Some(port) = &self.port {
-            words += &format!(" {port}");
-        }
+        let who = self.system.as_deref().or(self.chassis.as_deref()).unwrap_or("unnamed");
+        let port = self.port.as_ref().map_or_else(String::new, |port| format!(" {port}"));
         // Many switches repeat the port here.
-        if let Some(description) = self.description.as_ref().filter(|text| self.port.as_ref() != Some(*text)) {
-            words += &format!(" ({description})");
-        }
-        if self.others > 0 {
-            words += &format!(", and {} more", self.others);
-        }
-        words
+        let description = self.description.as_ref().filter(|text| self.port.as_ref() != Some(*text));
+        let description = description.map_or_else(String::new, |text| format!(" ({text})"));
+        let others = if self.others > 0 { format!(", and {} more", self.others) } else { String::new() };
+        format!("{who}{port}{description}{others}")
     }
 }
 

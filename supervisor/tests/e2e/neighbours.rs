@@ -59,7 +59,7 @@ impl Networkd {
         }
     }
 
-    fn from_now_on(&self, manner: Manner) {
+    fn answer_with(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
 }
@@ -105,13 +105,13 @@ fn the_switch_is_shown_and_why_it_is_not_known() {
     ip(&format!("-n {far} link set eth0 up"));
 
     let refusal = json!({ "error": "org.varlink.service.MethodNotFound", "parameters": { "method": "?" } });
-    networkd.from_now_on(Box::new(move |_| Some(refusal.clone())));
+    networkd.answer_with(Box::new(move |_| Some(refusal.clone())));
     is_unknown("systemd-networkd refuses to tell: org.varlink.service.MethodNotFound");
-    networkd.from_now_on(Box::new(|_| None));
+    networkd.answer_with(Box::new(|_| None));
     is_unknown("systemd-networkd does not answer within 3 s");
-    networkd.from_now_on(Box::new(|_| Some(json!("\u{1b}".repeat(3 << 20)))));
+    networkd.answer_with(Box::new(|_| Some(json!("\u{1b}".repeat(3 << 20)))));
     is_unknown("systemd-networkd: an answer of over 2 MiB");
-    networkd.from_now_on(Box::new(|index| Some(switch(index))));
+    networkd.answer_with(Box::new(|index| Some(switch(index))));
     eventually("the switch is heard again", || neighbour(&raven)["heard"]["port"] == "Gi1/0/7");
     // All that did not end the role.
     assert_eq!(raven.process("net")["pid"], role["pid"]);
