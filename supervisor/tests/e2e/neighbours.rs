@@ -1,7 +1,7 @@
 //! Who is at the other end of a cable: the jailed role asks a stand-in for systemd-networkd, and with `RAVEN_ROOT` the one
 //! of the image, to which lldpd speaks at the other end.
 
-use crate::appliance::{Appliance, Plan, said};
+use crate::appliance::{Appliance, Plan, proc_text, said};
 use crate::machine::{Cable, ip};
 use crate::{eventually, root_only};
 use raven_model::table::{Role, table};
@@ -92,6 +92,11 @@ fn the_switch_is_shown_and_why_it_is_not_known() {
     let is_unknown = |why: &str| eventually(why, || neighbour(&raven)["unknown"] == why);
     is_unknown("systemd-networkd does not run");
     let role = raven.process("net");
+    let rights = || {
+        let status = proc_text(raven.running.pid(), "status");
+        status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("Uid")).map(str::to_owned).collect()
+    };
+    let before: Vec<String> = rights();
 
     let networkd = Networkd::start(&raven.plan.dir.path().join("run"), Box::new(|index| Some(switch(index))));
     eventually("the switch is heard", || neighbour(&raven)["heard"]["system"] == "sw?[31m-1");
@@ -113,7 +118,9 @@ fn the_switch_is_shown_and_why_it_is_not_known() {
     is_unknown("systemd-networkd: an answer of over 2 MiB");
     networkd.answer_with(Box::new(|index| Some(switch(index))));
     eventually("the switch is heard again", || neighbour(&raven)["heard"]["port"] == "Gi1/0/7");
-    // All that did not end the role.
+    // All that did not end the role, and connecting as another user took nothing from ravend.
+    assert_eq!(rights(), before);
+    assert!(before.iter().any(|line| line == "Uid:\t0\t0\t0\t0"), "{before:?}");
     assert_eq!(raven.process("net")["pid"], role["pid"]);
 }
 
