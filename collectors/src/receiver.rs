@@ -563,7 +563,10 @@ impl<K: Kind> Receiver<K> {
             | ToWorker::Report { .. }
             | ToWorker::Bundle { .. }
             | ToWorker::Slot(_)
-            | ToWorker::Staged(_) => Err(CollectorError::Setup("a message that a collector does not take".to_owned())),
+            | ToWorker::Staged(_)
+            | ToWorker::Networkd(_) => {
+                Err(CollectorError::Setup("a message that a collector does not take".to_owned()))
+            }
         }
     }
 

@@ -1,16 +1,8 @@
 //! What strangers wrote, made fit for a terminal: nothing of it can move the cursor, set a title, answer for the
 //! operator, or turn the direction of the line.
 
+use raven_model::text::is_unsafe;
 use std::fmt::Write as _;
-
-/// Characters that must not reach a terminal as they are: controls (C0, DEL, C1), and the invisible ones that turn
-/// or hide text (bidirectional marks and overrides, line separators, zero-width, byte order mark).
-const fn is_unsafe(c: char) -> bool {
-    c.is_ascii_control()
-        || matches!(c,
-            '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
 
 /// One line of text: `\n`, `\t`, `\x1b`, `\u{202e}` instead of what they stand for. A backslash stays a backslash.
 pub fn text(text: &str) -> String {

@@ -1,23 +1,27 @@
 //! The role `net`: watches links, addresses, default routes and neighbours as the kernel tells of them, and says of each
 //! link what it is in and why. It changes nothing; systemd-networkd does, by the units that `ravend` writes.
 //!
-//! [`kernel`] is one look at everything, [`state`] what it means. A look follows each message of the kernel, a few
-//! times a second at most: nothing is polled, and a message that was lost costs nothing.
+//! [`kernel`] is one look at everything, `lldp` who is at the other ends of the cables, [`state`] what it means. A look
+//! follows each message of the kernel, a few times a second at most: the kernel is not polled, and a message that was lost
+//! costs nothing. networkd is asked about neighbours every few seconds, since it tells nobody of them by itself.
 
 pub mod kernel;
+mod lldp;
 pub mod state;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use kernel::Link;
+use lldp::Neighbours;
 use raven_jail::channel::{Channel, ChannelError};
 use raven_model::config::Network;
 use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
+use raven_model::neighbour::Neighbour;
 use raven_model::report::NetReport;
 use rtnetlink::Handle;
 use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
@@ -62,6 +66,10 @@ struct Watch {
     links: BTreeMap<u32, Link>,
     /// Since when there is a cable.
     cables: BTreeMap<u32, Instant>,
+    /// As networkd told last.
+    neighbours: Neighbours,
+    /// Why it did not tell, as it was logged last.
+    logged: Option<String>,
 }
 
 impl Watch {
@@ -78,10 +86,32 @@ impl Watch {
 
     fn report(&self) -> NetReport {
         let cable = |index: &u32| self.cables.get(index).map_or(Duration::ZERO, Instant::elapsed);
-        let mut links: Vec<_> =
-            self.links.iter().map(|(index, link)| state::of(link, &self.network, cable(index))).collect();
+        let neighbour = |index: &u32| self.neighbours.get(index).cloned().unwrap_or_default();
+        let mut links: Vec<_> = self
+            .links
+            .iter()
+            .map(|(index, link)| state::of(link, &self.network, cable(index), neighbour(index)))
+            .collect();
         links.sort_by(|a, b| a.name.cmp(&b.name));
         NetReport { links }
+    }
+
+    /// The links that have a cable, by their numbers.
+    fn with_cable(&self) -> Vec<u32> {
+        self.cables.keys().copied().collect()
+    }
+
+    /// What cannot be known is logged once, not at each question.
+    fn take(&mut self, neighbours: Neighbours) {
+        let why = neighbours.values().find_map(|neighbour| match neighbour {
+            Neighbour::Unknown(why) => Some(why.clone()),
+            Neighbour::Nobody | Neighbour::Heard(_) => None,
+        });
+        if let Some(why) = why.as_ref().filter(|why| self.logged.as_ref() != Some(why)) {
+            eprintln!("raven-worker net: who is at the other ends of the cables is not known: {why}");
+        }
+        self.logged = why;
+        self.neighbours = neighbours;
     }
 }
 
@@ -100,7 +130,14 @@ impl Net {
         let told = UnixStream::from_std(told).map_err(io)?;
         drop(entered);
         let network = start.config.as_deref().map(|config| config.network.clone()).unwrap_or_default();
-        let watch = Watch { handle, network, links: BTreeMap::new(), cables: BTreeMap::new() };
+        let watch = Watch {
+            handle,
+            network,
+            links: BTreeMap::new(),
+            cables: BTreeMap::new(),
+            neighbours: Neighbours::new(),
+            logged: None,
+        };
         Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(drop)) })
     }
 
@@ -115,12 +152,22 @@ impl Net {
         let Self { channel, runtime, mut watch, told, mut events } = self;
         runtime.block_on(async {
             let mut beat = tokio::time::interval(HEARTBEAT);
+            let mut asked: Option<Pin<Box<dyn Future<Output = Neighbours>>>> = None;
             watch.look().await?;
             loop {
                 tokio::select! {
                     told = hear(&channel, &told) => match told? {
-                        Some(ToWorker::Configure(config)) => watch.network = config.network,
-                        Some(ToWorker::Stop) | None => return Ok(()),
+                        Some((ToWorker::Configure(config), _)) => watch.network = config.network,
+                        // One conversation at a time: networkd may be slow.
+                        Some((ToWorker::Networkd(Ok(())), mut fds)) if asked.is_none() => {
+                            let connection = fds.pop();
+                            asked = connection.map(|connection| Box::pin(lldp::ask(connection, watch.with_cable())) as _);
+                        }
+                        Some((ToWorker::Networkd(Err(why)), _)) => {
+                            let unknown = |link| (link, Neighbour::Unknown(why.clone()));
+                            watch.take(watch.with_cable().into_iter().map(unknown).collect());
+                        }
+                        Some((ToWorker::Stop, _)) | None => return Ok(()),
                         Some(_) => {}
                     },
                     event = events.next() => {
@@ -128,6 +175,10 @@ impl Net {
                         tokio::time::sleep(REST).await;
                         while events.next().now_or_never().flatten().is_some() {}
                         watch.look().await?;
+                    }
+                    neighbours = async { asked.as_mut().expect("only polled while it is there").await }, if asked.is_some() => {
+                        asked = None;
+                        watch.take(neighbours);
                     }
                     _ = beat.tick() => {
                         let report = to_raw_value(&watch.report()).map_err(|error| NetError::Io("report", error.into()))?;
@@ -140,7 +191,7 @@ impl Net {
 }
 
 /// The next message of `ravend`; `None` when it is gone.
-async fn hear(channel: &Channel, told: &UnixStream) -> Result<Option<ToWorker>, NetError> {
+async fn hear(channel: &Channel, told: &UnixStream) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, NetError> {
     let mut packet = vec![0; PACKET_MAX];
     loop {
         told.readable().await.map_err(|error| NetError::Io("control channel", error))?;
@@ -149,7 +200,7 @@ async fn hear(channel: &Channel, told: &UnixStream) -> Result<Option<ToWorker>, 
             heard => Ok(heard),
         });
         match heard {
-            Ok(heard) => return Ok(heard?.map(|(message, _)| message)),
+            Ok(heard) => return Ok(heard?),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(ChannelError::from(error).into()),
         }

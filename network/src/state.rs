@@ -3,6 +3,7 @@
 
 use crate::kernel::{Gateway, Link};
 use raven_model::config::{Dhcp, Mac, Network};
+use raven_model::neighbour::Neighbour;
 use raven_model::report::{LinkState, LinkStatus};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -11,8 +12,8 @@ use std::time::Duration;
 /// How long an address may take before it is said that none comes.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The state of one link; `cable` is since when something is at its other end.
-pub fn of(link: &Link, network: &Network, cable: Duration) -> LinkStatus {
+/// The state of one link; `cable` is since when something is at its other end, `neighbour` who that is.
+pub fn of(link: &Link, network: &Network, cable: Duration, neighbour: Neighbour) -> LinkStatus {
     let (state, cause) = word(link, network, cable);
     let mut addresses: Vec<_> = link.addresses.iter().collect();
     addresses.sort_by_key(|address| address.is_link_local());
@@ -24,6 +25,8 @@ pub fn of(link: &Link, network: &Network, cable: Duration) -> LinkStatus {
         mtu: link.mtu,
         addresses: addresses.iter().map(|a| format!("{}/{}", a.addr, a.len)).collect(),
         gateways: link.gateways.iter().map(|gateway| gateway.addr).collect(),
+        // What was heard before the cable was pulled is not there any more.
+        neighbour: if link.has_carrier { neighbour } else { Neighbour::Nobody },
     }
 }
 
@@ -90,6 +93,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::kernel::Address;
+    use raven_model::neighbour::Heard;
 
     fn link() -> Link {
         let address =
@@ -110,7 +114,7 @@ mod tests {
     }
 
     fn said(link: &Link, network: &Network, seconds: u64) -> (&'static str, String) {
-        let status = of(link, network, Duration::from_secs(seconds));
+        let status = of(link, network, Duration::from_secs(seconds), Neighbour::Nobody);
         (status.state.name(), status.cause)
     }
 
@@ -118,8 +122,12 @@ mod tests {
     fn a_link_that_works_has_nothing_to_say() {
         let (link, none) = (link(), Network::default());
         assert_eq!(said(&link, &none, 9), ("up", String::new()));
-        let status = of(&link, &none, Duration::ZERO);
+        let switch = || Neighbour::Heard(Heard { system: Some("sw-1".to_owned()), ..Heard::default() });
+        let status = of(&link, &none, Duration::ZERO, switch());
         assert_eq!((status.mac.as_deref(), status.addresses[0].as_str()), (Some("02:00:5e:10:00:01"), "192.0.2.7/24"));
+        assert_eq!(status.neighbour, switch());
+        let pulled = Link { has_carrier: false, ..link };
+        assert_eq!(of(&pulled, &none, Duration::ZERO, switch()).neighbour, Neighbour::Nobody);
     }
 
     #[test]

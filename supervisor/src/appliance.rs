@@ -5,6 +5,7 @@
 
 mod firewall;
 mod network;
+mod networkd;
 
 use crate::durable;
 use crate::program::run;
@@ -12,10 +13,11 @@ use anyhow::{Context, bail};
 use nix::unistd::sethostname;
 use raven_model::config::Config;
 use raven_model::control::PowerAction;
-use raven_model::table::OperatorRole;
+use raven_model::table::{OperatorRole, Role, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// The programs that are started, and no others.
@@ -35,6 +37,11 @@ impl Appliance {
     /// Files go below `run`.
     pub fn new(run: &Path) -> Self {
         Self { run: run.to_owned() }
+    }
+
+    /// A connection to systemd-networkd for the net role; or why there is none.
+    pub fn networkd(&self) -> Result<OwnedFd, String> {
+        networkd::connect(&self.run, table().spec(Role::Net).uid)
     }
 
     /// What can be known to fail, before anything changes.

@@ -52,6 +52,8 @@ const TICK: Duration = Duration::from_millis(500);
 const SLOT_TICK: Duration = Duration::from_millis(20);
 /// How often the store is told of drops.
 const DROPS: Duration = Duration::from_secs(1);
+/// How often it is asked who is at the other ends of the cables. LLDP speaks each 30 s, and at once to who is new.
+const NEIGHBOURS: Duration = Duration::from_secs(5);
 /// A client that has said nothing for so long is let go.
 const SILENT_CLIENT: Duration = Duration::from_secs(10);
 /// Longest that a worker may take to finish.
@@ -147,6 +149,7 @@ pub struct Supervisor {
     announced: bool,
     next_watchdog: Instant,
     next_drops: Instant,
+    next_neighbours: Instant,
     /// Since when it runs.
     pub started: Instant,
     /// In force.
@@ -232,6 +235,7 @@ impl Supervisor {
             announced: false,
             next_watchdog: now,
             next_drops: now,
+            next_neighbours: now,
             started: now,
             config,
             capabilities,
@@ -322,6 +326,10 @@ impl Supervisor {
             self.tell_drops();
             self.tell_reports();
         }
+        if now >= self.next_neighbours {
+            self.next_neighbours = now + NEIGHBOURS;
+            self.tell_networkd();
+        }
         if now >= self.next_watchdog {
             let critical_alive =
                 self.workers.iter().all(|w| !w.spec.critical || w.state == State::Unwanted || w.is_fresh());
@@ -338,6 +346,18 @@ impl Supervisor {
         if !drops.is_empty() {
             self.tell(Role::Store, &ToWorker::Dropped(drops), Vec::new());
         }
+    }
+
+    /// Has the net role ask systemd-networkd, to which it cannot connect itself.
+    fn tell_networkd(&mut self) {
+        let Some(n) = self.worker(Role::Net) else { return };
+        let is_free = self.workers[n].state == State::Running && self.workers[n].flush();
+        let Some(appliance) = self.appliance.as_ref().filter(|_| is_free) else { return };
+        let (message, connection) = match appliance.networkd() {
+            Ok(connection) => (Ok(()), vec![connection]),
+            Err(why) => (Err(why), Vec::new()),
+        };
+        self.tell(Role::Net, &ToWorker::Networkd(message), connection);
     }
 
     /// Passes on to the alert role what the others have reported, unread, and what is known here.

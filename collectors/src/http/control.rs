@@ -126,7 +126,8 @@ impl<I: Intake> Control<I> {
             | ToWorker::Report { .. }
             | ToWorker::Bundle { .. }
             | ToWorker::Slot(_)
-            | ToWorker::Staged(_) => {
+            | ToWorker::Staged(_)
+            | ToWorker::Networkd(_) => {
                 return Err(CollectorError::Setup("a message that a collector does not take".to_owned()));
             }
         }

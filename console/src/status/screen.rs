@@ -4,7 +4,9 @@
 use crate::escape;
 use crate::time;
 use raven_model::alert::{Firing, Severity};
-use raven_model::report::{BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, Status, StreamStatus};
+use raven_model::report::{
+    BackfillStatus, DestinationStatus, Forecast, LinkStatus, ListenerStatus, Process, Status, StreamStatus,
+};
 use raven_model::units::ByteCount;
 
 /// Columns of the smallest terminal.
@@ -39,6 +41,7 @@ impl Section {
             rows if begins(ALERTS) => rows,
             rows if begins("STREAM") => rows,
             rows if begins("PROCESS") => rows * 4,
+            rows if begins("LINK ") => rows * 3,
             rows => rows * 2,
         }
     }
@@ -55,6 +58,7 @@ pub fn whole(status: &Status) -> Vec<String> {
         Section { head: vec![headline(status)], rows: Vec::new(), left_out: 0 },
         alerts(status),
         Section::of(processes(status)),
+        Section::of(links(status)),
         Section::of(listeners(status)),
         Section::of(streams(status)),
         Section::of(destinations(status)),
@@ -192,6 +196,25 @@ fn listener(listener: &ListenerStatus) -> Vec<String> {
         connections,
         dropped,
     ]
+}
+
+/// The part about cables: who is at their other ends comes last, since it may be long.
+fn links(status: &Status) -> Vec<String> {
+    let row = |link: &LinkStatus| {
+        let address = link.addresses.iter().find(|address| !address.starts_with("fe80:"));
+        let neighbour = link.neighbour.words().map_or_else(|| "-".to_owned(), |who| escape::text(&who));
+        vec![
+            escape::text(&link.name),
+            link.state.name().to_owned(),
+            address.map_or("-", String::as_str).to_owned(),
+            neighbour,
+        ]
+    };
+    if status.links.is_empty() {
+        Vec::new()
+    } else {
+        table(&["LINK", "STATE", "ADDRESS", "NEIGHBOUR"], status.links.iter().map(row))
+    }
 }
 
 /// The part about what is kept.
@@ -385,7 +408,8 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raven_model::report::{KernelUdp, RingStatus};
+    use raven_model::neighbour::{Heard, Neighbour};
+    use raven_model::report::{KernelUdp, LinkState, RingStatus};
     use raven_model::units::{Seq, UnixNanos};
     use std::collections::BTreeMap;
 
@@ -496,6 +520,30 @@ mod tests {
     #[test]
     fn a_destination_cannot_write_to_the_terminal() {
         assert!(!whole(&busy(1, 3)).join("").chars().any(char::is_control));
+    }
+
+    #[test]
+    fn who_is_at_a_cables_other_end_is_shown_and_cannot_write_to_the_terminal() {
+        let mut status = busy(2, 1);
+        let switch = Heard { system: Some("sw-1\u{1b}[31m".into()), port: Some("Gi1/0/7".into()), ..Heard::default() };
+        let link = |name: &str, neighbour| LinkStatus {
+            name: name.into(),
+            mac: None,
+            state: LinkState::Up,
+            cause: String::new(),
+            mtu: 1500,
+            addresses: vec!["192.0.2.7/24".into(), "fe80::1/64".into()],
+            gateways: Vec::new(),
+            neighbour,
+        };
+        let why = Neighbour::Unknown("systemd-networkd does not run".into());
+        status.links = vec![link("eth0", Neighbour::Heard(switch)), link("eth1", Neighbour::Nobody), link("eth2", why)];
+        let screen = whole(&status);
+        let row = |name: &str| screen.iter().find(|line| line.starts_with(name)).map_or("", String::as_str);
+        assert_eq!(row("eth0"), "eth0  up     192.0.2.7/24  sw-1\\x1b[31m Gi1/0/7");
+        assert_eq!(row("eth1"), "eth1  up     192.0.2.7/24  -");
+        assert_eq!(row("eth2"), "eth2  up     192.0.2.7/24  not known: systemd-networkd does not run");
+        assert!(screen.len() <= HEIGHT && !screen.join("").chars().any(char::is_control));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::output::Output;
 use crate::shown;
 use crate::status;
 use kernel::Host;
+use raven_model::neighbour::Neighbour;
 use raven_model::query::{Query, Select};
 use raven_model::report::{LinkState, LinkStatus, Status};
 use raven_model::stream::Stream;
@@ -36,6 +37,8 @@ pub struct Link {
     pub state: String,
     /// Why it is not well.
     pub cause: Option<String>,
+    /// Who is at the other end of its cable.
+    pub neighbour: Neighbour,
 }
 
 impl Link {
@@ -54,6 +57,7 @@ impl Link {
             gateways: link.gateways.iter().map(ToString::to_string).collect(),
             state: link.state.name().to_owned(),
             cause: Some(link.cause.clone()).filter(|cause| !cause.is_empty()),
+            neighbour: link.neighbour.clone(),
             ..kernel.unwrap_or_default()
         }
     }
@@ -125,6 +129,7 @@ fn log(client: &Client, status: &Status) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raven_model::neighbour::Heard;
 
     #[test]
     fn what_the_net_role_knows_stands_above_what_the_kernel_tells_everybody() {
@@ -136,11 +141,17 @@ mod tests {
             mtu: 1500,
             addresses: vec!["192.0.2.7/24".into()],
             gateways: vec![std::net::Ipv4Addr::new(192, 0, 2, 1).into()],
+            neighbour: Neighbour::Heard(Heard {
+                system: Some("sw-1".into()),
+                port: Some("7".into()),
+                ..Heard::default()
+            }),
         };
         let kernel = Link { name: "eth0".into(), speed_mbps: Some(1000), state: "up".into(), ..Link::default() };
         let link = Link::told(&told, Some(kernel));
         assert_eq!((link.state.as_str(), link.speed_mbps, link.carrier), ("trouble", Some(1000), Some(true)));
         assert_eq!(link.cause.as_deref(), Some("gateway 192.0.2.1 does not answer ARP"));
+        assert_eq!(link.neighbour.words().as_deref(), Some("sw-1 7"));
         let up = LinkStatus { state: LinkState::Up, cause: String::new(), ..told };
         assert_eq!(Link::told(&up, None).cause, None);
         let status = Ok(Status { links: vec![up], ..Status::default() });

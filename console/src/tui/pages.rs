@@ -253,6 +253,7 @@ fn link_long(link: &Link) -> Vec<Row> {
     };
     say("why", link.cause.clone().unwrap_or_default());
     say("link", cable);
+    say("neighbour", link.neighbour.words().unwrap_or_default());
     say("MAC", link.mac.clone());
     for address in &link.addresses {
         say("address", address.clone());

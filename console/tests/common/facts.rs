@@ -6,6 +6,7 @@ use raven_console::tui::facts::kernel::Host;
 use raven_console::tui::facts::{Facts, Link};
 use raven_model::alert::{Firing, Rule, Severity};
 use raven_model::install::{Disk, Progress};
+use raven_model::neighbour::{Heard, Neighbour};
 use raven_model::report::{
     BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, RingStatus, Status, StreamStatus,
 };
@@ -160,6 +161,12 @@ fn links() -> Vec<Link> {
         ],
         gateways: vec!["192.0.2.1".into()],
         dns: vec!["192.0.2.53".into()],
+        neighbour: Neighbour::Heard(Heard {
+            system: Some("sw-core-1".into()),
+            port: Some("Gi1/0/7".into()),
+            description: Some("to the telemetry box".into()),
+            ..Heard::default()
+        }),
         state: "up".into(),
         cause: None,
     };

@@ -70,6 +70,9 @@ pub enum ToWorker {
     Slot(Result<String, String>),
     /// For the `update` role, to [`SlotOrder::Stage`]: done, or why not.
     Staged(Result<(), String>),
+    /// For the `net` role, every few seconds: a connection to systemd-networkd, with its descriptor, which does not block, to
+    /// ask who is at the other ends of the cables; or why there is none.
+    Networkd(Result<(), String>),
 }
 
 /// From a worker to `ravend`.

@@ -2,6 +2,7 @@
 //!
 //! `ravend` never looks inside a role's report: it hands it to the operator's `raven`, which makes [`Status`] of it.
 
+use crate::neighbour::Neighbour;
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +83,9 @@ pub struct LinkStatus {
     pub addresses: Vec<String>,
     /// Where its default routes lead.
     pub gateways: Vec<IpAddr>,
+    /// Who is at the other end of its cable.
+    #[serde(default)]
+    pub neighbour: Neighbour,
 }
 
 /// A link in a word.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Two namespaces with a cable between them.
 pub struct Cable {
-    names: [String; 2],
+    pub names: [String; 2],
 }
 
 const BOX: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
@@ -86,7 +86,7 @@ impl Drop for Cable {
     }
 }
 
-fn ip(line: &str) {
+pub fn ip(line: &str) {
     let status = Command::new("ip").args(line.split(' ')).status().unwrap();
     assert!(status.success(), "ip {line}");
 }

@@ -24,6 +24,7 @@ mod logins;
 mod machine;
 mod marks;
 mod metrics;
+mod neighbours;
 mod receive;
 mod rsyslog;
 #[path = "../../../hw-tests/src/scan.rs"]

@@ -3,6 +3,7 @@
 use super::Link;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
+use raven_model::neighbour::Neighbour;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -124,6 +125,7 @@ fn link(name: String, addresses: Option<Vec<String>>, gateways: Vec<String>, dns
         dns,
         state: state.to_owned(),
         cause,
+        neighbour: Neighbour::Nobody,
         name,
     }
 }

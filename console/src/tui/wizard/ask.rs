@@ -4,6 +4,7 @@ use super::{Answers, Method, Network, Step, UPLINK, UPLINKS, Wizard, answers, ch
 use crate::escape;
 use crate::tui::facts::Link;
 use crate::tui::question::{Kind, Question};
+use raven_model::neighbour::Neighbour;
 
 const BACK: &str = "`<` goes back to the question before.";
 
@@ -191,5 +192,26 @@ fn addressed(answers: &Answers) -> String {
 fn link(link: &Link) -> String {
     let speed = link.speed_mbps.map_or_else(String::new, |mbps| format!(", {mbps} Mbit/s"));
     let cause = link.cause.as_ref().map_or_else(String::new, |cause| format!(" ({})", escape::text(cause)));
-    format!("{}  {}{cause}{speed}, {}", link.name, link.state, link.mac)
+    // Why it is not known stands on the page about the network.
+    let neighbour = match &link.neighbour {
+        heard @ Neighbour::Heard(_) => {
+            heard.words().map_or_else(String::new, |who| format!(", at {}", escape::text(&who)))
+        }
+        Neighbour::Nobody | Neighbour::Unknown(_) => String::new(),
+    };
+    format!("{}  {}{cause}{speed}, {}{neighbour}", link.name, link.state, link.mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raven_model::neighbour::Heard;
+
+    #[test]
+    fn the_switch_is_told_in_the_list_and_not_why_it_is_unknown() {
+        let with = |neighbour| link(&Link { name: "eth0".into(), state: "up".into(), neighbour, ..Link::default() });
+        let switch = Heard { system: Some("sw-1".into()), port: Some("7\u{1b}".into()), ..Heard::default() };
+        assert_eq!(with(Neighbour::Heard(switch)), "eth0  up, , at sw-1 7\\x1b");
+        assert_eq!(with(Neighbour::Unknown("why".into())), with(Neighbour::Nobody));
+    }
 }
