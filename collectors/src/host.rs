@@ -7,6 +7,7 @@
 //! functions in [`processor`], [`disk`], [`network`], [`process`] and [`sensor`].
 
 mod disk;
+mod firmware;
 mod health;
 mod network;
 mod process;
@@ -27,7 +28,7 @@ use raven_jail::memory::page_size;
 use raven_jail::receive::Blind;
 use raven_model::config::Config;
 use raven_model::control::{Start, ToWorker};
-use raven_model::host::HostEvent;
+use raven_model::host::{HostEvent, MissingFirmware};
 use raven_model::report::HostReport;
 use sample::Fixed;
 use source::{Machine, Source};
@@ -44,6 +45,7 @@ pub struct Host<S = Machine> {
     source: S,
     fixed: Fixed,
     health: Health,
+    firmware: Vec<MissingFirmware>,
     before: Option<Before>,
     /// None while it is not enabled.
     interval: Option<Duration>,
@@ -70,6 +72,7 @@ impl<S: Source> Host<S> {
             source,
             fixed,
             health: Health::default(),
+            firmware: Vec::new(),
             before: None,
             interval,
             next_sample: now,
@@ -113,6 +116,7 @@ impl<S: Source> Host<S> {
             collector: self.speaker.report(),
             disks: sample.map_or_else(Vec::new, |sample| sample.disk_health.clone()),
             started_by: sample.and_then(|sample| sample.started_by),
+            firmware: self.firmware.clone(),
         }
     }
 
@@ -126,6 +130,7 @@ impl<S: Source> Host<S> {
         if self.next_sample <= now {
             self.next_sample = now + interval;
         }
+        self.firmware = firmware::missing(&self.source);
         let mut sample = sample::sample(&self.source, &self.fixed);
         sample.disk_health = self.health.look(&self.source, sample.data.as_ref(), sample.monotonic_ns);
         let (before, events) = step(self.before.take(), sample);

@@ -10,10 +10,10 @@ use crate::reports::name;
 use clap::Args;
 use raven_model::alert::AlertReport;
 use raven_model::control::{RawStatus, Request, Response};
-use raven_model::host::{Complaint, DiskHealth};
+use raven_model::host::{Complaint, DiskHealth, MissingFirmware};
 use raven_model::report::{
-    CollectorReport, DestinationStatus, HostReport, LinkState, ListenerCount, ListenerStatus, NetReport, RingStatus,
-    Status, StoreReport, StreamStatus, UplinkReport,
+    CollectorReport, DestinationStatus, HostReport, LinkState, LinkStatus, ListenerCount, ListenerStatus, NetReport,
+    RingStatus, Status, StoreReport, StreamStatus, UplinkReport,
 };
 use raven_model::stream::Stream;
 use raven_model::table::Role;
@@ -119,6 +119,7 @@ pub fn merge(raw: &RawStatus) -> Status {
     if let Some(Ok(host)) = raw.reports.get(&Role::Host).map(|report| serde_json::from_str::<HostReport>(report.get()))
     {
         (status.disks, status.started_by) = (host.disks, host.started_by);
+        status.links.iter_mut().for_each(|link| lacking(link, &host.firmware));
     }
     let derived = alerts(&status);
     // What ravend says of a part comes first and is not repeated.
@@ -206,6 +207,14 @@ fn losses(stream: &StreamStatus) -> Vec<Alert> {
         text: format!("{}: {count} {text}", stream.name),
     };
     said.into_iter().filter(|(count, _)| *count > 0).map(alert).collect()
+}
+
+/// Beside what is wrong with a link anyway: firmware that its driver asked for.
+fn lacking(link: &mut LinkStatus, missing: &[MissingFirmware]) {
+    let ours = missing.iter().filter(|lack| lack.interface == link.name);
+    let told = ours.map(|lack| format!("firmware {} is not in the image", lack.file));
+    let known = Some(link.cause.clone()).filter(|cause| !cause.is_empty());
+    link.cause = known.into_iter().chain(told).collect::<Vec<_>>().join("; ");
 }
 
 /// What a disk says of itself.
@@ -380,6 +389,31 @@ mod tests {
         assert_eq!(status.alerts[0], told);
         raw.reports.insert(Role::Host, to_raw_value(&7).unwrap());
         assert!(merge(&raw).disks.is_empty(), "what cannot be read is not known");
+    }
+
+    #[test]
+    fn firmware_that_is_missing_stands_beside_the_link_and_is_no_alert() {
+        let link = |name: &str, cause: &str| LinkStatus {
+            name: name.into(),
+            mac: None,
+            state: LinkState::Up,
+            cause: cause.into(),
+            mtu: 1500,
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+        };
+        let net = NetReport { links: vec![link("eth0", ""), link("eth1", "no reply"), link("eth2", "")] };
+        let lack = |interface: &str, file: &str| MissingFirmware { interface: interface.into(), file: file.into() };
+        let firmware = vec![lack("eth0", "rtl_nic/a.fw"), lack("eth1", "ice.pkg")];
+        let mut raw = raw(own(), None, None);
+        raw.reports.insert(Role::Net, to_raw_value(&net).unwrap());
+        raw.reports.insert(Role::Host, to_raw_value(&HostReport { firmware, ..HostReport::default() }).unwrap());
+        let status = merge(&raw);
+        let causes: Vec<&str> = status.links.iter().map(|link| link.cause.as_str()).collect();
+        let expected =
+            ["firmware rtl_nic/a.fw is not in the image", "no reply; firmware ice.pkg is not in the image", ""];
+        assert_eq!(causes, expected);
+        assert!(!status.alerts.iter().any(|alert| alert.contains("firmware")), "{:?}", status.alerts);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Tenths. ravend is root for those it puts into jails (users, mount namespaces, the firewall, ports below 1024): what it
 /// gives up by itself is in the process table. What judges a slot sends a record through the network's listeners.
-const EXPOSED_MOST: [(&str, u8); 8] = [
+const EXPOSED_MOST: [(&str, u8); 9] = [
     ("raven.service", 40),
     ("raven-console@tty1.service", 20),
     ("raven-slot-good.service", 26),
@@ -14,6 +14,7 @@ const EXPOSED_MOST: [(&str, u8); 8] = [
     ("raven-slot-started.service", 20),
     ("raven-ssh-key.service", 20),
     ("raven-disk@sda.service", 20),
+    ("raven-firmware.service", 20),
     ("raven-stick@sda1.service", 20),
 ];
 

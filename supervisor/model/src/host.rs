@@ -8,7 +8,7 @@
 mod health;
 mod sample;
 
-pub use health::{Complaint, DiskHealth, StartedBy, WORN};
+pub use health::{Complaint, DiskHealth, MissingFirmware, StartedBy, WORN};
 pub use sample::{
     Conntrack, Cpu, Disk, Fan, FileSystem, HostSample, Interface, Memory, Power, Pressure, RavenProcess, Space, Stall,
     Temperature, Udp,

@@ -2,7 +2,7 @@
 //!
 //! `ravend` never looks inside a role's report: it hands it to the operator's `raven`, which makes [`Status`] of it.
 
-use crate::host::{DiskHealth, StartedBy};
+use crate::host::{DiskHealth, MissingFirmware, StartedBy};
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,6 +68,9 @@ pub struct HostReport {
     /// What started the machine.
     #[serde(default)]
     pub started_by: Option<StartedBy>,
+    /// What network interfaces lack.
+    #[serde(default)]
+    pub firmware: Vec<MissingFirmware>,
 }
 
 /// A USB stick with a configuration.

@@ -184,6 +184,15 @@ fn percent(share: f64) -> u64 {
     (share * 100.0).round() as u64
 }
 
+/// A file that the kernel looked for when it started a network interface, and did not find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingFirmware {
+    /// `eth0`.
+    pub interface: String,
+    /// `rtl_nic/rtl8168h-2.fw`.
+    pub file: String,
+}
+
 /// What started the machine, and whether it looked at signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
