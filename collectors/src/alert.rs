@@ -7,6 +7,7 @@
 //! process. Start with [`engine`] (when something is told), then [`look`] (what is not well).
 
 mod ages;
+mod disks;
 pub mod engine;
 pub mod look;
 #[cfg(test)]
@@ -157,6 +158,9 @@ impl Alert {
             }
             ToWorker::Report { role: Role::Uplink, report } => {
                 take(Role::Uplink, serde_json::from_str(report.get()), &mut self.reports.uplink);
+            }
+            ToWorker::Report { role: Role::Host, report } => {
+                take(Role::Host, serde_json::from_str(report.get()), &mut self.reports.host);
             }
             ToWorker::Configure(config) => self.rules = config.alert,
             _ => {}

@@ -7,6 +7,8 @@
 //! functions in [`processor`], [`disk`], [`network`], [`process`] and [`sensor`].
 
 mod disk;
+mod firmware;
+mod health;
 mod network;
 mod process;
 mod processor;
@@ -20,12 +22,14 @@ mod text;
 
 use crate::CollectorError;
 use crate::speaker::{HEARTBEAT, Speaker};
+use health::Health;
 use raven_jail::channel::Channel;
 use raven_jail::memory::page_size;
 use raven_jail::receive::Blind;
 use raven_model::config::Config;
 use raven_model::control::{Start, ToWorker};
-use raven_model::host::HostEvent;
+use raven_model::host::{HostEvent, MissingFirmware};
+use raven_model::report::HostReport;
 use sample::Fixed;
 use source::{Machine, Source};
 use std::os::fd::OwnedFd;
@@ -40,6 +44,8 @@ pub struct Host<S = Machine> {
     speaker: Speaker,
     source: S,
     fixed: Fixed,
+    health: Health,
+    firmware: Vec<MissingFirmware>,
     before: Option<Before>,
     /// None while it is not enabled.
     interval: Option<Duration>,
@@ -61,7 +67,17 @@ impl<S: Source> Host<S> {
         let fixed = Fixed { boot_id: start.boot_id.clone(), data, page: page_size() as u64 };
         let now = Instant::now();
         let interval = start.config.as_deref().map_or(Some(Duration::from_secs(10)), interval);
-        Ok(Self { speaker, source, fixed, before: None, interval, next_sample: now, next_heartbeat: now })
+        Ok(Self {
+            speaker,
+            source,
+            fixed,
+            health: Health::default(),
+            firmware: Vec::new(),
+            before: None,
+            interval,
+            next_sample: now,
+            next_heartbeat: now,
+        })
     }
 
     /// Says that the jail is closed and the work begins.
@@ -83,7 +99,7 @@ impl<S: Source> Host<S> {
         let now = Instant::now();
         if self.next_heartbeat <= now {
             self.next_heartbeat = now + HEARTBEAT;
-            self.speaker.heartbeat(serde_json::value::to_raw_value(&self.speaker.report()))?;
+            self.speaker.heartbeat(serde_json::value::to_raw_value(&self.report()))?;
         }
         self.sample_when_due();
         self.speaker.hand_over();
@@ -92,6 +108,16 @@ impl<S: Source> Host<S> {
             self.speaker.hear()?.iter().for_each(|message| self.obey(message));
         }
         Ok(())
+    }
+
+    fn report(&self) -> HostReport {
+        let sample = self.before.as_ref().map(Before::sample);
+        HostReport {
+            collector: self.speaker.report(),
+            disks: sample.map_or_else(Vec::new, |sample| sample.disk_health.clone()),
+            started_by: sample.and_then(|sample| sample.started_by),
+            firmware: self.firmware.clone(),
+        }
     }
 
     fn sample_when_due(&mut self) {
@@ -104,7 +130,9 @@ impl<S: Source> Host<S> {
         if self.next_sample <= now {
             self.next_sample = now + interval;
         }
-        let sample = sample::sample(&self.source, &self.fixed);
+        self.firmware = firmware::missing(&self.source);
+        let mut sample = sample::sample(&self.source, &self.fixed);
+        sample.disk_health = self.health.look(&self.source, sample.data.as_ref(), sample.monotonic_ns);
         let (before, events) = step(self.before.take(), sample);
         for event in &events {
             self.speaker.keep(event.t, event_line(event), None);

@@ -10,9 +10,10 @@ use crate::reports::name;
 use clap::Args;
 use raven_model::alert::AlertReport;
 use raven_model::control::{RawStatus, Request, Response};
+use raven_model::host::{Complaint, DiskHealth, MissingFirmware};
 use raven_model::report::{
-    CollectorReport, DestinationStatus, LinkState, ListenerCount, ListenerStatus, NetReport, RingStatus, Status,
-    StoreReport, StreamStatus, UplinkReport,
+    CollectorReport, DestinationStatus, HostReport, LinkState, LinkStatus, ListenerCount, ListenerStatus, NetReport,
+    RingStatus, Status, StoreReport, StreamStatus, UplinkReport,
 };
 use raven_model::stream::Stream;
 use raven_model::table::Role;
@@ -115,6 +116,11 @@ pub fn merge(raw: &RawStatus) -> Status {
             status.alerts.push(format!("{} more alerts wait until some are over: see `raven alerts`", told.withheld));
         }
     }
+    if let Some(Ok(host)) = raw.reports.get(&Role::Host).map(|report| serde_json::from_str::<HostReport>(report.get()))
+    {
+        (status.disks, status.started_by) = (host.disks, host.started_by);
+        status.links.iter_mut().for_each(|link| lacking(link, &host.firmware));
+    }
     let derived = alerts(&status);
     // What ravend says of a part comes first and is not repeated.
     let known = status.alerts.join("\n");
@@ -171,7 +177,8 @@ fn alerts(status: &Status) -> Vec<Alert> {
     let lost = status.streams.iter().flat_map(losses);
     let filling = status.ring.iter().flat_map(|ring| filling(ring, &status.streams));
     let undelivered = status.destinations.iter().filter_map(delivering);
-    not_stored.chain(dropped).chain(lost).chain(filling).chain(undelivered).collect()
+    let failing = status.disks.iter().flat_map(ailing);
+    not_stored.chain(dropped).chain(lost).chain(failing).chain(filling).chain(undelivered).collect()
 }
 
 fn storing(stream: &StreamStatus) -> Option<Alert> {
@@ -200,6 +207,20 @@ fn losses(stream: &StreamStatus) -> Vec<Alert> {
         text: format!("{}: {count} {text}", stream.name),
     };
     said.into_iter().filter(|(count, _)| *count > 0).map(alert).collect()
+}
+
+/// Beside what is wrong with a link anyway: firmware that its driver asked for.
+fn lacking(link: &mut LinkStatus, missing: &[MissingFirmware]) {
+    let ours = missing.iter().filter(|lack| lack.interface == link.name);
+    let told = ours.map(|lack| format!("firmware {} is not in the image", lack.file));
+    let known = Some(link.cause.clone()).filter(|cause| !cause.is_empty());
+    link.cause = known.into_iter().chain(told).collect::<Vec<_>>().join("; ");
+}
+
+/// What a disk says of itself.
+fn ailing(disk: &DiskHealth) -> Vec<Alert> {
+    let text = |complaint: Complaint| format!("disk {} {}: {}", disk.called(), complaint.what, complaint.remedy);
+    disk.complaints().into_iter().map(text).map(|text| Alert { subject: text.clone(), text }).collect()
 }
 
 /// The disk: what will go before every destination has it, how full it is, and who else takes it.
@@ -254,6 +275,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use raven_model::alert::{Firing, Rule, Severity};
+    use raven_model::host::StartedBy;
     use raven_model::report::KernelUdp;
     use serde_json::value::to_raw_value;
 
@@ -352,6 +374,47 @@ mod tests {
         let status = merge(&raw(own(), Some(store), Some(noc)));
         assert_eq!(status.alerts[0], "syslog is not being stored: no space left on /data");
         assert_eq!(status.alerts.last().unwrap(), "noc (noc:2514) is retrying, 9 records behind: connection refused");
+    }
+
+    #[test]
+    fn what_the_host_role_says_of_disks_is_shown_and_acted_on() {
+        let sda = DiskHealth { name: "sda".into(), pending_sectors: Some(8), ..DiskHealth::default() };
+        let started_by = Some(StartedBy::UefiSecureBootOn);
+        let host = HostReport { disks: vec![sda.clone()], started_by, ..HostReport::default() };
+        let mut raw = raw(own(), None, None);
+        raw.reports.insert(Role::Host, to_raw_value(&host).unwrap());
+        let status = merge(&raw);
+        assert_eq!((status.disks, status.started_by), (vec![sda], started_by));
+        let told = "disk sda has sectors that cannot be read: 8: look what is lost with `raven ring verify`, and replace the disk soon";
+        assert_eq!(status.alerts[0], told);
+        raw.reports.insert(Role::Host, to_raw_value(&7).unwrap());
+        assert!(merge(&raw).disks.is_empty(), "what cannot be read is not known");
+    }
+
+    #[test]
+    fn firmware_that_is_missing_stands_beside_the_link_and_is_no_alert() {
+        let link = |name: &str, cause: &str| LinkStatus {
+            name: name.into(),
+            mac: None,
+            state: LinkState::Up,
+            cause: cause.into(),
+            mtu: 1500,
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            neighbour: raven_model::neighbour::Neighbour::Nobody,
+        };
+        let net = NetReport { links: vec![link("eth0", ""), link("eth1", "no reply"), link("eth2", "")] };
+        let lack = |interface: &str, file: &str| MissingFirmware { interface: interface.into(), file: file.into() };
+        let firmware = vec![lack("eth0", "rtl_nic/a.fw"), lack("eth1", "ice.pkg")];
+        let mut raw = raw(own(), None, None);
+        raw.reports.insert(Role::Net, to_raw_value(&net).unwrap());
+        raw.reports.insert(Role::Host, to_raw_value(&HostReport { firmware, ..HostReport::default() }).unwrap());
+        let status = merge(&raw);
+        let causes: Vec<&str> = status.links.iter().map(|link| link.cause.as_str()).collect();
+        let expected =
+            ["firmware rtl_nic/a.fw is not in the image", "no reply; firmware ice.pkg is not in the image", ""];
+        assert_eq!(causes, expected);
+        assert!(!status.alerts.iter().any(|alert| alert.contains("firmware")), "{:?}", status.alerts);
     }
 
     #[test]

@@ -18,6 +18,7 @@
 pub mod bundle;
 mod cache;
 pub mod disk;
+mod firmware;
 mod grub;
 mod initramfs;
 mod iso;

@@ -5,7 +5,7 @@ use crate::recipe::{BUNDLE_BUDGET, ISO_BUDGET};
 use crate::root::Root;
 use crate::site::Site;
 use crate::tree::{Owners, Versions};
-use crate::{Order, System, bytes};
+use crate::{Order, System, bytes, firmware};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -16,7 +16,8 @@ use std::path::Path;
 /// How many of the largest files are named.
 const LARGEST: usize = 40;
 
-/// Writes what the root at `tree` consists of, unpacked: bytes by package, the largest files.
+/// Writes what the root at `tree` consists of, unpacked: bytes by package, the largest files, and the firmware that network
+/// drivers may ask for in vain.
 pub fn contents(tree: &Path, owners: &Owners, versions: &Versions, to: &Path) -> Result<()> {
     let mut sizes = Vec::new();
     for path in files(tree)? {
@@ -40,7 +41,8 @@ pub fn contents(tree: &Path, owners: &Owners, versions: &Versions, to: &Path) ->
         .take(LARGEST)
         .map(|(size, package, name)| json!({"path": name, "package": package, "bytes": size}))
         .collect();
-    let contents = json!({"bytes": total, "files": sizes.len(), "packages": packages, "largest": largest});
+    let contents = json!({"bytes": total, "files": sizes.len(), "packages": packages, "largest": largest,
+        "firmware_missing": firmware::missing(tree)?});
     Ok(fs::write(to, serde_json::to_vec_pretty(&contents)?)?)
 }
 

@@ -40,7 +40,7 @@ impl Root {
 pub fn built(order: &Order, recipe: &Recipe, packages: &Packages) -> Result<Root> {
     let mut key = Key::default().add(packages.tar().as_os_str().as_encoded_bytes()).add(order.version.as_bytes());
     key = key.add(&order.epoch.to_le_bytes()).folder(&order.sources.join("image/recipe"))?;
-    for source in ["modules.rs", "report.rs", "root.rs", "tree.rs"] {
+    for source in ["firmware.rs", "modules.rs", "report.rs", "root.rs", "tree.rs"] {
         key = key.file(&order.sources.join("image/src").join(source))?;
     }
     key = key.folder(&order.sources.join("buildroot-overlay"))?.file(&order.sources.join("docs/operations.md"))?;

@@ -26,7 +26,7 @@ const KEYS_MAX: u64 = 16 << 10;
 /// What it is run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// An operator asks, or `ravend` has just started.
+    /// An operator asks, or nobody has looked yet.
     Show,
     /// The update role is about to write.
     Empty,
@@ -65,6 +65,8 @@ pub struct SlotKeeper {
     running: Option<Running>,
     /// Header, kernel and initramfs of the update that is under way.
     boot: Option<OwnedFd>,
+    /// Nobody has looked yet. `ravend` runs before udev has named the partitions.
+    is_new: bool,
     /// What `raven-slot` said last.
     pub known: Option<Slots>,
 }
@@ -80,7 +82,7 @@ impl SlotKeeper {
     /// Of the slots in `folder`.
     pub fn new(folder: &Path, keys: &Path) -> Self {
         let (folder, keys) = (folder.to_owned(), keys.to_owned());
-        Self { folder, keys, queue: VecDeque::new(), running: None, boot: None, known: None }
+        Self { folder, keys, queue: VecDeque::new(), running: None, boot: None, is_new: true, known: None }
     }
 
     /// A box that was installed has them.
@@ -102,6 +104,10 @@ impl SlotKeeper {
 
     /// Starts what is due; what has ended, and how.
     pub fn tend(&mut self) -> Option<(Job, anyhow::Result<Slots>)> {
+        if self.is_new && self.has_slots() {
+            self.is_new = false;
+            self.order(Job::Show);
+        }
         if self.running.is_none() {
             let job = self.queue.pop_front()?;
             match self.start(job) {

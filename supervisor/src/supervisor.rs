@@ -204,10 +204,7 @@ impl Supervisor {
             worker
         });
         let workers = workers.collect();
-        let mut slots = SlotKeeper::new(&args.slots, &args.update_keys);
-        if slots.has_slots() {
-            slots.order(Job::Show);
-        }
+        let slots = SlotKeeper::new(&args.slots, &args.update_keys);
         let mut this = Self {
             args,
             dirs,
@@ -369,7 +366,7 @@ impl Supervisor {
         }
         let RawStatus { own, reports } = status::status(self);
         self.tell(Role::Alert, &ToWorker::Own(Box::new(own)), Vec::new());
-        for role in [Role::Store, Role::Uplink] {
+        for role in [Role::Store, Role::Uplink, Role::Host] {
             // A report came in a packet, and the words around it are a few more here.
             match reports.get(&role) {
                 Some(report) if report.get().len() > PACKET_MAX - 256 => {

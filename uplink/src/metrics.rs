@@ -4,7 +4,8 @@
 //! `_total` behind what only grows. `docs/formats.md` lists them.
 
 use raven_model::host::{
-    Cpu, Disk, Fan, FileSystem, HostRecord, HostSample, Interface, Power, Pressure, RavenProcess, Temperature, Udp,
+    Cpu, Disk, DiskHealth, Fan, FileSystem, HostRecord, HostSample, Interface, Power, Pressure, RavenProcess,
+    StartedBy, Temperature, Udp,
 };
 use raven_model::record::Record;
 
@@ -66,6 +67,8 @@ const MACHINE: &[Column<HostSample>] = &[
     ("raven_host_oom_kills_total", |s| n(s.memory.oom_kills)),
     ("raven_host_conntrack_entries", |s| s.conntrack.as_ref().and_then(|c| n(c.count))),
     ("raven_host_conntrack_limit", |s| s.conntrack.as_ref().and_then(|c| n(c.limit))),
+    ("raven_host_uefi", |s| s.started_by.and_then(|by| truth(by != StartedBy::Bios))),
+    ("raven_host_secure_boot", |s| s.started_by.and_then(StartedBy::secure_boot).and_then(truth)),
     ("raven_host_left_out", |s| n(s.left_out)),
 ];
 const DATA: &[Column<FileSystem>] = &[
@@ -91,6 +94,19 @@ const DISKS: &[Column<Disk>] = &[
     ("raven_host_disk_write_seconds_total", |d| Some(d.write_s)),
     ("raven_host_disk_busy_seconds_total", |d| Some(d.busy_s)),
     ("raven_host_disk_requests", |d| n(d.in_flight)),
+];
+const DISK_HEALTH: &[Column<DiskHealth>] = &[
+    ("raven_host_disk_smart_passed", |d| d.passed.and_then(truth)),
+    ("raven_host_disk_temperature_celsius", |d| d.celsius.map(|celsius| celsius as f64)),
+    ("raven_host_disk_life_used_ratio", |d| d.life_used),
+    ("raven_host_disk_spare_ratio", |d| d.spare),
+    ("raven_host_disk_spare_threshold_ratio", |d| d.spare_threshold),
+    ("raven_host_disk_reallocated_sectors", |d| d.reallocated_sectors.and_then(n)),
+    ("raven_host_disk_pending_sectors", |d| d.pending_sectors.and_then(n)),
+    ("raven_host_disk_media_errors_total", |d| d.media_errors.and_then(n)),
+    ("raven_host_disk_power_on_seconds_total", |d| d.power_on_s.and_then(n)),
+    ("raven_host_disk_asleep", |d| truth(d.asleep)),
+    ("raven_host_disk_health_unread_total", |d| n(d.unread)),
 ];
 const INTERFACES: &[Column<Interface>] = &[
     ("raven_host_network_receive_bytes_total", |i| n(i.rx_bytes)),
@@ -177,6 +193,9 @@ pub fn families(sample: &HostSample) -> Vec<Family<'_>> {
         vec![("device", f.device.as_str()), ("fstype", f.kind.as_str()), ("mount", f.mount.as_str())]
     });
     labelled(&mut all, DISKS, "disk", &sample.disks.iter().map(|d| (d.name.as_str(), d)));
+    table(&mut all, DISK_HEALTH, &sample.disk_health, |d| {
+        vec![("model", d.model.as_str()), ("serial", d.serial.as_str()), ("disk", d.name.as_str())]
+    });
     labelled(&mut all, INTERFACES, "interface", &sample.interfaces.iter().map(|i| (i.name.as_str(), i)));
     labelled(&mut all, UDP, "family", &[("ipv4", &sample.udp), ("ipv6", &sample.udp6)].into_iter());
     labelled(&mut all, TEMPERATURES, "sensor", &sample.temperatures.iter().map(|t| (t.sensor.as_str(), t)));
@@ -253,11 +272,53 @@ mod tests {
         assert_eq!(value("raven_host_udp_out_datagrams_total", "ipv4"), (sample.udp.out_datagrams as f64).to_bits());
     }
 
+    fn disk() -> DiskHealth {
+        DiskHealth {
+            name: "sda".to_owned(),
+            serial: "S1".to_owned(),
+            passed: Some(false),
+            celsius: Some(-3),
+            life_used: Some(0.93),
+            spare: Some(0.05),
+            spare_threshold: Some(0.1),
+            reallocated_sectors: Some(1),
+            pending_sectors: Some(8),
+            media_errors: Some(2),
+            power_on_s: Some(3600),
+            unread: 4,
+            ..DiskHealth::default()
+        }
+    }
+
+    #[test]
+    fn the_health_of_disks_and_secure_boot_are_numbers() {
+        let by = |by: StartedBy| {
+            let sample = HostSample { disk_health: vec![disk()], started_by: Some(by), ..HostSample::default() };
+            let of = |family: &Family<'_>| (family.name.to_owned(), family.points[0].value);
+            let all: Vec<(String, f64)> = families(&sample).iter().map(of).collect();
+            move |name: &str| {
+                all.iter().find(|(known, _)| *known == format!("raven_host_{name}")).map(|(_, value)| *value)
+            }
+        };
+        let bios = by(StartedBy::Bios);
+        assert_eq!((bios("uefi"), bios("secure_boot")), (Some(0.0), None));
+        let uefi = by(StartedBy::Uefi);
+        assert_eq!((uefi("uefi"), uefi("secure_boot")), (Some(1.0), None));
+        assert_eq!(by(StartedBy::UefiSecureBootOff)("secure_boot"), Some(0.0));
+        let on = by(StartedBy::UefiSecureBootOn);
+        assert_eq!((on("uefi"), on("secure_boot")), (Some(1.0), Some(1.0)));
+        assert_eq!((on("disk_smart_passed"), on("disk_temperature_celsius")), (Some(0.0), Some(-3.0)));
+        assert_eq!((on("disk_life_used_ratio"), on("disk_pending_sectors")), (Some(0.93), Some(8.0)));
+        assert_eq!((on("disk_health_unread_total"), on("disk_asleep")), (Some(4.0), Some(0.0)));
+    }
+
     #[test]
     fn names_keep_to_the_rules_and_stand_in_the_documentation() {
         let sample = HostSample {
             temperatures: vec![Temperature { critical_celsius: Some(1.0), ..Temperature::default() }],
             fans: vec![Fan::default()],
+            disk_health: vec![disk()],
+            started_by: Some(StartedBy::UefiSecureBootOn),
             ..real()
         };
         let text = include_str!("../../docs/formats.md");

@@ -2,11 +2,14 @@
 //! process was started lately, whether the clock was set) is remembered from one look to the next.
 
 use super::ages::Ages;
+use super::disks;
 use super::engine::{Count, Finding, Look, Now};
 use raven_model::alert::{Rule, Severity};
 use raven_model::calendar::{format, span};
 use raven_model::config::Alert;
-use raven_model::report::{DestinationStatus, Process, SilenceReport, Status, StoreReport, StreamStatus, UplinkReport};
+use raven_model::report::{
+    DestinationStatus, HostReport, Process, SilenceReport, Status, StoreReport, StreamStatus, UplinkReport,
+};
 use raven_model::units::UnixNanos;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -47,6 +50,8 @@ pub struct Reports {
     pub store: Option<StoreReport>,
     /// Of the uplink.
     pub uplink: Option<UplinkReport>,
+    /// Of the host role.
+    pub host: Option<HostReport>,
 }
 
 /// What is remembered between looks.
@@ -98,6 +103,10 @@ impl Lookout {
         match (&reports.uplink, &reports.store) {
             (Some(uplink), Some(store)) => self.destinations(&mut look, uplink, store, config, now),
             _ => look.unknown.extend([Rule::DestinationRefused, Rule::DestinationDown, Rule::Lag, Rule::DeadLetters]),
+        }
+        match &reports.host {
+            Some(host) => disks::look_at(&mut look, &host.disks),
+            None => look.unknown.extend([Rule::DiskHealth]),
         }
         look
     }

@@ -7,9 +7,10 @@ use super::look::{EVERYBODY, Lookout, Reports};
 use proptest::prelude::*;
 use raven_model::alert::{AlertRecord, AlertState, Memory, Rule, Severity};
 use raven_model::config::{Alert, Config};
+use raven_model::host::DiskHealth;
 use raven_model::report::{
-    DestinationStatus, Forecast, Process, RingStatus, SilenceReport, SilentSource, Status, StoreReport, StreamStatus,
-    UplinkReport,
+    DestinationStatus, Forecast, HostReport, Process, RingStatus, SilenceReport, SilentSource, Status, StoreReport,
+    StreamStatus, UplinkReport,
 };
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::{BTreeMap, BTreeSet};
@@ -250,6 +251,35 @@ fn without_reports_nothing_is_known_and_nothing_is_found() {
 }
 
 #[test]
+fn a_disk_that_fails_is_told_until_it_is_replaced_and_stays_told_while_it_says_nothing() {
+    let sda = DiskHealth {
+        name: "sda".to_owned(),
+        model: "Example".to_owned(),
+        passed: Some(false),
+        pending_sectors: Some(8),
+        ..DiskHealth::default()
+    };
+    let with = |disk: &DiskHealth| {
+        let host = HostReport { disks: vec![disk.clone()], ..HostReport::default() };
+        look(&Reports { host: Some(host), ..Reports::default() })
+    };
+    let config = config("[alert.disk_health]\nclear = '5s'");
+    let mut engine = Engine::default();
+    let fired = engine.step(&config, with(&sda), at(0));
+    assert_eq!(said(&fired), ["firing disk_health", "firing disk_health"]);
+    let told: Vec<_> = fired.iter().map(|record| (record.subject.as_str(), record.severity, record.value)).collect();
+    assert_eq!(told, [("sda failing", Severity::Critical, 1), ("sda pending sectors", Severity::Warning, 8)]);
+    assert!(fired[1].text.starts_with("sda Example has sectors that cannot be read: 8, since "), "{}", fired[1].text);
+    let silent = DiskHealth { name: "sda".to_owned(), ..DiskHealth::default() };
+    for second in 1..60 {
+        assert_eq!(said(&engine.step(&config, with(&silent), at(second))), [""; 0]);
+    }
+    let new = DiskHealth { passed: Some(true), pending_sectors: Some(0), ..sda };
+    assert_eq!(said(&engine.step(&config, with(&new), at(60))), [""; 0]);
+    assert_eq!(said(&engine.step(&config, with(&new), at(65))), ["resolved disk_health", "resolved disk_health"]);
+}
+
+#[test]
 fn losses_are_counted_by_stream_and_reason_and_what_is_no_loss_is_not() {
     let dropped_ever = BTreeMap::from([("socket_buffer".to_owned(), 4), ("discovery".to_owned(), 9)]);
     let stream =
@@ -325,7 +355,7 @@ fn lag_is_the_age_of_the_oldest_record_that_is_not_acknowledged() {
         uplink.destinations[0].acked_seq = Seq(acked);
         uplink.destinations[0].lag = (next - 1).saturating_sub(acked);
         let store = Some(store(StreamStatus { next_seq: Seq(next), ..StreamStatus::default() }));
-        let reports = Reports { uplink: Some(uplink), store, own: None };
+        let reports = Reports { uplink: Some(uplink), store, ..Reports::default() };
         let look = lookout.look(&reports, &config, |_, _| false, at(second));
         look.findings.first().map(|finding| (finding.bad, finding.value))
     };

@@ -3,7 +3,7 @@
 use super::source::Source;
 use super::text::{count, name};
 use super::{disk, network, process, processor, sensor::Sensors};
-use raven_model::host::{Conntrack, FileSystem, HostSample, Interface};
+use raven_model::host::{Conntrack, FileSystem, HostSample, Interface, StartedBy};
 use raven_model::record::RAW_MAX;
 
 /// Most entries of each list. A hundred containers have as many interfaces and mounts; a record has 64 KiB.
@@ -20,7 +20,7 @@ pub struct Fixed {
     pub page: u64,
 }
 
-/// Looks at everything. Shares since the last sample are still missing.
+/// Looks at everything. Shares since the last sample and the health of disks are still missing.
 pub fn sample(source: &impl Source, fixed: &Fixed) -> HostSample {
     let text = |path: &str| source.text(path).unwrap_or_default();
     let pressure = |of: &str| source.text(&format!("/proc/pressure/{of}"));
@@ -35,6 +35,7 @@ pub fn sample(source: &impl Source, fixed: &Fixed) -> HostSample {
         memory: processor::memory(&text("/proc/meminfo"), &text("/proc/vmstat"), pressure("memory").as_deref()),
         io_pressure: pressure("io").as_deref().and_then(processor::pressure),
         disks: disk::disks(&text("/proc/diskstats"), &source.names("/sys/block")),
+        disk_health: Vec::new(),
         filesystems: disk::that_matter(&mounts).into_iter().take(2 * MOST).filter_map(|m| room(source, m)).collect(),
         data: data(source, &mounts, &fixed.data),
         interfaces: network::interfaces(&text("/proc/net/dev")),
@@ -45,6 +46,7 @@ pub fn sample(source: &impl Source, fixed: &Fixed) -> HostSample {
         fans: sensors.fans,
         power: sensors.power,
         processes: process::processes(source, fixed.page),
+        started_by: started_by(source),
         left_out: 0,
     };
     sample.left_out = cut(&mut sample, MOST);
@@ -83,6 +85,25 @@ fn conntrack(source: &impl Source) -> Option<Conntrack> {
     Some(Conntrack { count: count(&number("count")?), limit: count(&number("max")?) })
 }
 
+/// The variable of UEFI that has Secure Boot's state: four bytes of attributes, then 0 or 1 (UEFI 2.10, 3.3).
+const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
+/// What the firmware left behind: without `/sys/firmware/efi` it was a BIOS. A container sees nothing of either.
+fn started_by(source: &impl Source) -> Option<StartedBy> {
+    let firmware = source.names("/sys/firmware");
+    if firmware.is_empty() {
+        return None;
+    }
+    if !firmware.iter().any(|name| name == "efi") {
+        return Some(StartedBy::Bios);
+    }
+    Some(match source.text(SECURE_BOOT).as_deref().map(str::as_bytes) {
+        Some([_, _, _, _, 0]) => StartedBy::UefiSecureBootOff,
+        Some([_, _, _, _, 1]) => StartedBy::UefiSecureBootOn,
+        _ => StartedBy::Uefi,
+    })
+}
+
 /// Cuts the lists. Returns how many entries went.
 fn cut(sample: &mut HostSample, most: usize) -> u64 {
     fn one<T>(list: &mut Vec<T>, most: usize) -> usize {
@@ -91,6 +112,7 @@ fn cut(sample: &mut HostSample, most: usize) -> u64 {
         over
     }
     let over = one(&mut sample.disks, most)
+        + one(&mut sample.disk_health, most)
         + one(&mut sample.filesystems, most)
         + one(&mut sample.interfaces, most)
         + one(&mut sample.temperatures, most)
@@ -149,6 +171,26 @@ mod tests {
         let data = sample(&source, &fixed("/var/lib/raven")).data.unwrap();
         assert_eq!((data.mount.as_str(), data.device.as_str(), data.read_only), ("/var/lib/raven", "/dev/sdb1", true));
         assert_eq!(data.space.unwrap().size_bytes, 7);
+    }
+
+    #[test]
+    fn what_started_the_machine_is_read_from_what_the_firmware_left() {
+        let by = |files: &[(&str, &str)]| {
+            let mut source = Scripted::default();
+            for (file, text) in files {
+                source.set(file, text);
+            }
+            started_by(&source)
+        };
+        let efi = ("/sys/firmware/efi/fw_platform_size", "64\n");
+        assert_eq!(by(&[]), None);
+        assert_eq!(by(&[("/sys/firmware/dmi/tables/DMI", "")]), Some(StartedBy::Bios));
+        assert_eq!(by(&[efi]), Some(StartedBy::Uefi));
+        assert_eq!(by(&[efi, (SECURE_BOOT, "\x06\0\0\0\0")]), Some(StartedBy::UefiSecureBootOff));
+        assert_eq!(by(&[efi, (SECURE_BOOT, "\x06\0\0\0\x01")]), Some(StartedBy::UefiSecureBootOn));
+        for odd in ["", "\x06\0\0\0", "\x06\0\0\0\x02", "\x06\0\0\0\x01\x01"] {
+            assert_eq!(by(&[efi, (SECURE_BOOT, odd)]), Some(StartedBy::Uefi), "{odd:?}");
+        }
     }
 
     #[test]

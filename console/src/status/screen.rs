@@ -4,6 +4,7 @@
 use crate::escape;
 use crate::time;
 use raven_model::alert::{Firing, Severity};
+use raven_model::host::DiskHealth;
 use raven_model::report::{
     BackfillStatus, DestinationStatus, Forecast, LinkStatus, ListenerStatus, Process, Status, StreamStatus,
 };
@@ -72,6 +73,10 @@ pub fn whole(status: &Status) -> Vec<String> {
         longest.rows.pop();
         longest.left_out += 1;
     }
+    // Where there is room for them: what a disk complains of is among the alerts.
+    let room = HEIGHT.saturating_sub(sections.iter().map(Section::height).sum());
+    let disks = disks(status).into_iter().take(room).collect();
+    sections.push(Section { head: disks, rows: Vec::new(), left_out: 0 });
     sections.into_iter().flat_map(Section::lines).map(|line| cut(&line, WIDTH)).collect()
 }
 
@@ -339,6 +344,18 @@ fn destination(destination: &DestinationStatus, status: &Status) -> Vec<String> 
     ]
 }
 
+/// A line for the disk with the data, one for what started the machine, and one for each other disk.
+pub fn disks(status: &Status) -> Vec<String> {
+    let mut disks: Vec<&DiskHealth> = status.disks.iter().collect();
+    disks.sort_by_key(|disk| !disk.holds_data);
+    let mut lines: Vec<String> =
+        disks.into_iter().map(|disk| format!("DISK       {}", escape::text(&disk.short()))).collect();
+    if let Some(by) = status.started_by {
+        lines.insert(lines.len().min(1), format!("STARTED BY {}", by.name()));
+    }
+    lines
+}
+
 /// What the kernel dropped.
 pub fn kernel(status: &Status) -> String {
     let udp = &status.kernel;
@@ -408,6 +425,7 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raven_model::host::StartedBy;
     use raven_model::neighbour::{Heard, Neighbour};
     use raven_model::report::{KernelUdp, LinkState, RingStatus};
     use raven_model::units::{Seq, UnixNanos};
@@ -431,6 +449,27 @@ mod tests {
         assert!(screen[0].contains("disk 6 %, holds 14d 1h") && screen[0].len() <= WIDTH, "{}", screen[0]);
         let line = super::ring(&busy(1, 1)).expect("a line");
         assert!(line.contains("6 %; holds 14d 1h (hour), 14d 1h (day), 14d 1h (week)"), "{line}");
+    }
+
+    fn disk(name: &str, holds_data: bool) -> DiskHealth {
+        DiskHealth {
+            name: name.into(),
+            model: "Example SSD 870 250GB".into(),
+            holds_data,
+            passed: Some(true),
+            celsius: Some(31),
+            life_used: Some(0.04),
+            ..DiskHealth::default()
+        }
+    }
+
+    #[test]
+    fn the_disk_with_the_data_comes_first_and_what_started_the_box_is_said() {
+        let lines = disks(&busy(1, 1));
+        assert_eq!(lines[0], "DISK       sda Example SSD 870 250GB, 31 C, 4 % of its life used, well");
+        assert_eq!(lines[1], "STARTED BY UEFI, Secure Boot off");
+        assert!(lines[2].starts_with("DISK       vda"));
+        assert_eq!(disks(&Status::default()), [""; 0]);
     }
 
     fn busy(listeners: usize, destinations: usize) -> Status {
@@ -477,6 +516,8 @@ mod tests {
         Status {
             slots: None,
             stick: None,
+            disks: vec![disk("vda", false), disk("sda", true)],
+            started_by: Some(StartedBy::UefiSecureBootOff),
             links: Vec::new(),
             version: "0.1.0".into(),
             device: "arena-north".into(),
@@ -499,6 +540,9 @@ mod tests {
         let screen = whole(&busy(2, 1));
         assert!(screen.len() <= HEIGHT, "{}", screen.join("\n"));
         assert!(!screen.iter().any(|line| line.contains("more:") || line.ends_with("...")), "{}", screen.join("\n"));
+        for part in ["DISK       sda", "STARTED BY UEFI", "DISK       vda"] {
+            assert!(screen.iter().any(|line| line.starts_with(part)), "{}", screen.join("\n"));
+        }
     }
 
     #[test]

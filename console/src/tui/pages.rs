@@ -310,6 +310,10 @@ fn system(facts: &Facts) -> Vec<Row> {
         pairs.push(("Time", time::format(status.now_ns, 0)));
         pairs.push(("Raven", format!("up {}", time::span(status.uptime_s))));
     }
+    if let Ok(status) = &facts.status {
+        pairs.extend(status.started_by.map(|by| ("Started by", by.name().to_owned())));
+        pairs.extend(status.disks.iter().map(|disk| ("Disk", disk.line())));
+    }
     if let Some(said) = stick(facts) {
         pairs.push(("USB stick", said));
     }

@@ -5,6 +5,7 @@ use raven_console::tui::appliance::{Appliance, Power, Version};
 use raven_console::tui::facts::kernel::Host;
 use raven_console::tui::facts::{Facts, Link};
 use raven_model::alert::{Firing, Rule, Severity};
+use raven_model::host::{DiskHealth, StartedBy};
 use raven_model::install::{Disk, Progress};
 use raven_model::neighbour::{Heard, Neighbour};
 use raven_model::report::{
@@ -195,6 +196,20 @@ fn host() -> Host {
     }
 }
 
+fn disk() -> DiskHealth {
+    DiskHealth {
+        name: "sda".into(),
+        model: "Example SSD 870".into(),
+        serial: "S0001".into(),
+        holds_data: true,
+        passed: Some(true),
+        celsius: Some(31),
+        life_used: Some(0.04),
+        power_on_s: Some(2401 * 3600),
+        ..DiskHealth::default()
+    }
+}
+
 fn status() -> Status {
     let process = |role: &str| Process {
         role: role.into(),
@@ -261,6 +276,8 @@ fn status() -> Status {
             state: "sending".into(),
             ..DestinationStatus::default()
         }],
+        disks: vec![disk()],
+        started_by: Some(StartedBy::UefiSecureBootOff),
         ..Status::default()
     }
 }
@@ -293,6 +310,7 @@ pub fn busy() -> Facts {
     ];
     status.listeners[0].dropped = BTreeMap::from([("socket_buffer".to_owned(), 12)]);
     status.processes[3].state = "held".into();
+    status.disks[0].pending_sectors = Some(8);
     let noc = &mut status.destinations[0];
     noc.state = "retrying".into();
     noc.lag = 567_890;

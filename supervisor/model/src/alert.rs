@@ -35,6 +35,8 @@ pub enum Rule {
     TimeToFull,
     /// A sender that sent regularly is silent.
     SourceSilent,
+    /// A disk says of itself that it is failing, worn or damaged.
+    DiskHealth,
     /// A process of Raven dies again and again.
     RoleRestarting,
     /// The clock was set, or is not.
@@ -43,7 +45,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, the most urgent first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Storing,
         Self::Damaged,
         Self::EvictingUnforwarded,
@@ -55,6 +57,7 @@ impl Rule {
         Self::RingFilling,
         Self::TimeToFull,
         Self::SourceSilent,
+        Self::DiskHealth,
         Self::RoleRestarting,
         Self::Clock,
     ];
@@ -73,6 +76,7 @@ impl Rule {
             Self::RingFilling => "ring_filling",
             Self::TimeToFull => "time_to_full",
             Self::SourceSilent => "source_silent",
+            Self::DiskHealth => "disk_health",
             Self::RoleRestarting => "role_restarting",
             Self::Clock => "clock",
         }

@@ -5,8 +5,10 @@
 //! Counters are those of the kernel: since boot, and not reset by Raven. Field names carry their unit: `_bytes`, `_s`
 //! (seconds), `_celsius`; shares are 0 to 1. What this machine does not have is left out.
 
+mod health;
 mod sample;
 
+pub use health::{Complaint, DiskHealth, MissingFirmware, StartedBy, WORN};
 pub use sample::{
     Conntrack, Cpu, Disk, Fan, FileSystem, HostSample, Interface, Memory, Power, Pressure, RavenProcess, Space, Stall,
     Temperature, Udp,

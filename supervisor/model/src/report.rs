@@ -2,6 +2,7 @@
 //!
 //! `ravend` never looks inside a role's report: it hands it to the operator's `raven`, which makes [`Status`] of it.
 
+use crate::host::{DiskHealth, MissingFirmware, StartedBy};
 use crate::neighbour::Neighbour;
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,29 @@ pub struct Status {
     /// What came of a USB stick with a configuration; null while there was none.
     #[serde(default)]
     pub stick: Option<StickStatus>,
+    /// Disks, by what they say of their health; empty while the host role has not reported.
+    #[serde(default)]
+    pub disks: Vec<DiskHealth>,
+    /// What started the machine; null where that is not known.
+    #[serde(default)]
+    pub started_by: Option<StartedBy>,
+}
+
+/// The host role's heartbeat: that of a collector, and what its newest look found of disks and firmware.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostReport {
+    /// As every collector says.
+    #[serde(flatten)]
+    pub collector: CollectorReport,
+    /// Disks, by what they say of their health.
+    #[serde(default)]
+    pub disks: Vec<DiskHealth>,
+    /// What started the machine.
+    #[serde(default)]
+    pub started_by: Option<StartedBy>,
+    /// What network interfaces lack.
+    #[serde(default)]
+    pub firmware: Vec<MissingFirmware>,
 }
 
 /// A USB stick with a configuration.

@@ -13,6 +13,7 @@ mod damage;
 mod delivery;
 mod destinations;
 mod disk;
+mod disk_health;
 mod fd_store;
 mod flow;
 mod history;

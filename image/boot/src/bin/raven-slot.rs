@@ -40,6 +40,8 @@ const MOUNTED: &str = "/run/raven-esp";
 const HEALTH_PATIENCE: &str = "90";
 /// Another `raven-slot` has the partition mounted the other way.
 const MOUNT_PATIENCE: Duration = Duration::from_secs(20);
+/// Raven runs before udev has named the partition, on a busy machine long before.
+const NAME_PATIENCE: Duration = Duration::from_mins(5);
 /// `raven` exits so when `ravend` cannot be reached.
 const UNREACHABLE: i32 = 3;
 /// `WDIOF_CARDRESET` (linux/watchdog.h): the last restart was the watchdog's.
@@ -89,6 +91,7 @@ fn run(args: &Args) -> Result<String, String> {
         "judge" => {
             // Before the partition is mounted: `ravend` wants to look at it meanwhile.
             let health = health();
+            wait_for(&args.slots.join("esp"), NAME_PATIENCE);
             return judge(&open(true)?, health, data_partition(&args.slots).ok().flatten());
         }
         "overdue" => return overdue(&open(true)?),
@@ -136,6 +139,14 @@ fn esp(slots: &Path, write: bool) -> Result<PathBuf, String> {
             Err(Errno::EBUSY) if began.elapsed() < MOUNT_PATIENCE => sleep(Duration::from_millis(100)),
             Err(error) => return Err(format!("{}: {error}", device.display())),
         }
+    }
+}
+
+/// Until it is there, but not for ever: what is done next says that it is missing.
+fn wait_for(path: &Path, patience: Duration) {
+    let began = Instant::now();
+    while !path.exists() && began.elapsed() < patience {
+        sleep(Duration::from_millis(100));
     }
 }
 

@@ -32,7 +32,7 @@ impl Default for Alert {
 pub struct Tuning {
     /// Whether it is watched.
     pub enabled: Option<bool>,
-    /// How bad it is; not for `ring_filling`, where the watermark decides.
+    /// How bad it is; not for `ring_filling` and `disk_health`, where what is found decides.
     pub severity: Option<Severity>,
     /// How long it must be so before it is told; of `source_silent`, how long a sender must be silent.
     pub after: Option<Span>,
@@ -159,6 +159,8 @@ const fn defaults(rule: Rule) -> (Severity, Duration, Duration) {
         Rule::Damaged => (Severity::Critical, NOW, Duration::from_hours(1)),
         Rule::EvictingUnforwarded => (Severity::Critical, NOW, TEN),
         Rule::Drops | Rule::DeadLetters | Rule::RoleRestarting | Rule::Clock => (Severity::Warning, NOW, TEN),
+        // What asks a disk does so hourly, the first time a minute after the start.
+        Rule::DiskHealth => (Severity::Warning, NOW, Duration::from_hours(2)),
         Rule::DestinationRefused => (Severity::Critical, Duration::from_secs(30), ONE),
         Rule::DestinationDown => (Severity::Warning, Duration::from_mins(5), ONE),
         Rule::Lag => (Severity::Warning, ONE, ONE),

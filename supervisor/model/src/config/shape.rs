@@ -203,6 +203,7 @@ const ALERT: Shape = Shape::Table(&[
             ("sources", Shape::Each(&SPAN)),
         ]),
     ),
+    ("disk_health", Shape::Table(&[ENABLED, CLEAR])),
     ("role_restarting", Shape::Table(&[ENABLED, SEVERITY, CLEAR, ("count", NUMBER), ("within", SPAN)])),
     ("clock", COUNTED),
 ]);
@@ -492,6 +493,7 @@ mod tests {
                     Rule::Lag => Tuning { above: span, ..all.clone() },
                     Rule::TimeToFull => Tuning { below: span, ..all.clone() },
                     Rule::RingFilling => Tuning { severity: None, ..all.clone() },
+                    Rule::DiskHealth => Tuning { severity: None, after: None, ..all.clone() },
                     Rule::RoleRestarting => Tuning { count: Some(1), within: span, ..counted.clone() },
                     Rule::SourceSilent => Tuning {
                         regular: span,

@@ -1,5 +1,6 @@
 //! How the machine stood at one moment, part by part.
 
+use super::health::{DiskHealth, StartedBy};
 use crate::units::UnixNanos;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub struct HostSample {
     /// Block devices that were ever used.
     #[serde(default)]
     pub disks: Vec<Disk>,
+    /// What disks say of their health.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disk_health: Vec<DiskHealth>,
     /// Local file systems.
     #[serde(default)]
     pub filesystems: Vec<FileSystem>,
@@ -55,6 +59,9 @@ pub struct HostSample {
     /// Raven itself.
     #[serde(default)]
     pub processes: Vec<RavenProcess>,
+    /// What started the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<StartedBy>,
     /// Entries of the lists above that found no room.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
