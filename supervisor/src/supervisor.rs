@@ -22,7 +22,7 @@ use crate::listeners::Listeners;
 use crate::logins::Logins;
 use crate::operator::{self, Client};
 use crate::secrets::Secrets;
-use crate::slots::{Job, SlotKeeper};
+use crate::slots::SlotKeeper;
 use crate::stick::Stick;
 use crate::worker::{State, Worker};
 use crate::{Args, configure, status};

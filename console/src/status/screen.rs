@@ -34,7 +34,7 @@ impl Section {
         self.head.len() + self.rows.len() + usize::from(self.left_out > 0)
     }
 
-    /// Rows, for choosing which section gives one up: alerts and streams hold on to theirs, processes that do well
+    /// Rows, for choosing which section gives one up: alerts, links and streams hold on to theirs, processes that do well
     /// are of the least interest.
     fn length(&self) -> usize {
         let begins = |word: &str| self.head.first().is_some_and(|head| head.starts_with(word));
@@ -42,7 +42,7 @@ impl Section {
             rows if begins(ALERTS) => rows,
             rows if begins("STREAM") => rows,
             rows if begins("PROCESS") => rows * 4,
-            rows if begins("LINK ") => rows * 3,
+            rows if begins("LINK ") => rows,
             rows => rows * 2,
         }
     }
@@ -52,6 +52,9 @@ impl Section {
         self.head.into_iter().chain(self.rows).chain(note).collect()
     }
 }
+
+/// Which section is about processes.
+const PROCESSES: usize = 2;
 
 /// The whole screen.
 pub fn whole(status: &Status) -> Vec<String> {
@@ -65,7 +68,17 @@ pub fn whole(status: &Status) -> Vec<String> {
         Section::of(destinations(status)),
         Section { head: vec![kernel(status)], rows: Vec::new(), left_out: 0 },
     ];
-    while sections.iter().map(Section::height).sum::<usize>() > HEIGHT {
+    // The disk with the data stays; others, and what started the machine, where there is room.
+    let mut machine = disks(status);
+    let others = machine.split_off(machine.len().min(1));
+    sections.push(Section { head: machine, rows: Vec::new(), left_out: 0 });
+    let height = |sections: &[Section]| sections.iter().map(Section::height).sum::<usize>();
+    if height(&sections) > HEIGHT
+        && let Some(short) = processes_in_short(status)
+    {
+        sections[PROCESSES] = Section { head: vec![short], rows: Vec::new(), left_out: 0 };
+    }
+    while height(&sections) > HEIGHT {
         let Some(longest) = sections.iter_mut().filter(|section| section.rows.len() > 1).max_by_key(|s| s.length())
         else {
             break;
@@ -73,11 +86,9 @@ pub fn whole(status: &Status) -> Vec<String> {
         longest.rows.pop();
         longest.left_out += 1;
     }
-    // Where there is room for them: what a disk complains of is among the alerts.
-    let room = HEIGHT.saturating_sub(sections.iter().map(Section::height).sum());
-    let disks = disks(status).into_iter().take(room).collect();
-    sections.push(Section { head: disks, rows: Vec::new(), left_out: 0 });
-    sections.into_iter().flat_map(Section::lines).map(|line| cut(&line, WIDTH)).collect()
+    let room = HEIGHT.saturating_sub(height(&sections));
+    let lines = sections.into_iter().flat_map(Section::lines).chain(others.into_iter().take(room));
+    lines.map(|line| cut(&line, WIDTH)).collect()
 }
 
 fn headline(status: &Status) -> String {
@@ -145,6 +156,13 @@ fn wrapped(alert: &str) -> Vec<String> {
     let split = letters[..room].iter().rposition(|c| *c == ' ').filter(|at| *at > room / 2).unwrap_or(room);
     let rest: String = letters[split..].iter().collect();
     vec![format!("  ! {}", letters[..split].iter().collect::<String>()), format!("    {}", rest.trim_start())]
+}
+
+/// Where each of them runs that should, and the screen is full.
+fn processes_in_short(status: &Status) -> Option<String> {
+    let count = |state: &str| status.processes.iter().filter(|process| process.state == state).count();
+    let (running, unwanted) = (count("running"), count("unwanted"));
+    (running + unwanted == status.processes.len()).then(|| format!("PROCESS    {running} run: raven status --json"))
 }
 
 /// The part about processes.
@@ -550,6 +568,12 @@ mod tests {
         let screen = whole(&busy(30, 20));
         assert!(screen.len() <= HEIGHT, "{}", screen.join("\n"));
         assert!(screen.iter().any(|line| line.contains("more: raven status --json")));
+        for part in ["DISK       sda", "PROCESS    5 run"] {
+            assert!(screen.iter().any(|line| line.starts_with(part)), "{}", screen.join("\n"));
+        }
+        let mut one_ended = busy(30, 20);
+        one_ended.processes[3].state = "waiting".into();
+        assert!(whole(&one_ended).iter().any(|line| line.starts_with("decode ") && line.contains("waiting")));
         assert!(screen.iter().all(|line| line.chars().count() <= WIDTH && line.is_ascii()));
     }
 

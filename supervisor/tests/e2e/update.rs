@@ -126,6 +126,21 @@ impl Slots {
     }
 }
 
+/// As on a box, where udev names the partitions when Raven has run for a while.
+#[test]
+fn slots_that_are_named_later_are_looked_at_by_themselves() {
+    let slots = Slots::start();
+    let (there, away) = (slots.folder.join("esp"), slots.folder.join("not-yet"));
+    fs::rename(&there, &away).unwrap();
+    let Slots { raven, folder } = slots;
+    let (programs, plan) = (programs(), raven.stop());
+    let running = Slots::ravend(&plan, &programs, &folder);
+    let slots = Slots { raven: Appliance { plan, programs, running }, folder };
+    assert_eq!(slots.raven.status()["slots"], Value::Null);
+    fs::rename(&away, &there).unwrap();
+    eventually("the slots are known", || slots.raven.status()["slots"]["running"] == "A");
+}
+
 #[test]
 fn a_signed_bundle_comes_into_the_other_slot_through_a_role_that_can_do_nothing_else() {
     root_only!();
