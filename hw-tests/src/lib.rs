@@ -11,6 +11,7 @@
 
 mod cuts;
 mod figures;
+mod health;
 mod judge;
 mod machine;
 mod monitor;

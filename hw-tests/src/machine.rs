@@ -50,6 +50,8 @@ pub enum Beside {
     ReadOnly(PathBuf),
     /// A disk.
     Disk(PathBuf),
+    /// A disk of a kind that tells of its health: the device, with what it needs.
+    Kind(&'static str, PathBuf),
     /// A USB stick.
     Stick(PathBuf),
 }
@@ -60,6 +62,7 @@ impl Beside {
         let (file, more, device) = match self {
             Self::ReadOnly(file) => (file, ",readonly=on", vec![format!("virtio-blk-pci,drive=more{n}")]),
             Self::Disk(file) => (file, "", vec![format!("virtio-blk-pci,drive=more{n}")]),
+            Self::Kind(device, file) => (file, "", vec![format!("{device},drive=more{n}")]),
             Self::Stick(file) => (file, "", vec!["qemu-xhci".to_owned(), format!("usb-storage,drive=more{n}")]),
         };
         let drive = format!("if=none,id=more{n},format=raw{more},file={}", file.display());

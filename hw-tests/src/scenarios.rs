@@ -3,7 +3,7 @@
 use crate::machine::{Beside, Firmware, Lab, Machine, Medium, target_disk};
 use crate::qemu::has_crashed;
 use crate::variants::Broken;
-use crate::{cuts, figures, rescue, reset, stick, updates, venue};
+use crate::{cuts, figures, health, rescue, reset, stick, updates, venue};
 use anyhow::{Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,6 +45,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("cuts-update", cuts::update),
     ("site-built-in", site_built_in),
     ("factory-reset", reset::by_keys),
+    ("disks", health::disks),
     ("stick", stick::without_a_key),
     ("rescue", |lab| rescue::disk(lab, Firmware::Bios)),
     ("rescue-medium", rescue::medium),
@@ -135,6 +136,9 @@ fn site_built_in(lab: &mut Lab) -> Result<()> {
     machine.power_off()
 }
 
+/// So often a scenario is begun anew.
+const FAULTS: usize = 2;
+
 /// Runs the named scenarios, or all, one after the other; logs and pictures go to `out`.
 ///
 /// # Errors
@@ -151,9 +155,11 @@ pub fn run(names: &[String], images: &Path, key: &Path, out: &Path) -> Result<Ve
         let once = || Lab::new(images, key, out, name).and_then(|mut lab| scenario(&mut lab));
         let mut result = once();
         // QEMU 7.2 does so now and then with more than one emulated processor.
-        if result.is_err() && has_crashed() {
-            println!("  a fault of QEMU itself; once more");
-            result = once();
+        for _ in 0..FAULTS {
+            if result.is_err() && has_crashed() {
+                println!("  a fault of QEMU itself; once more");
+                result = once();
+            }
         }
         if let Err(error) = &result {
             println!("  FAILED: {error:#}");
