@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How long an emulated box may take to draw a page on its serial line.
 const DRAWING: Duration = Duration::from_secs(4);
 
+/// A person's patience with a button.
+const PRESSED_EVERY: Duration = Duration::from_secs(20);
+
 /// What the box must not say while something else is waited for.
 const NEVER: [&str; 4] = ["raven-init: FAILED", "Kernel panic", "emergency mode", "grub rescue>"];
 
@@ -343,22 +346,29 @@ impl Machine {
         self.emulated.as_mut().map_or(Ok(()), |emulated| emulated.monitor.screenshot(&to))
     }
 
-    /// Presses the button and waits until the box is off.
+    /// Presses the button and waits until the box is off. Its driver may not be there yet: so once more, like anybody would.
     pub fn power_off(mut self) -> Result<()> {
-        let Some(emulated) = &mut self.emulated else {
+        if self.emulated.is_none() {
             println!("  >>> At the box: press the power button, briefly.");
-            return self.turns_off();
-        };
-        emulated.monitor.power_button()?;
-        self.turns_off()
+        }
+        self.off(Some(PRESSED_EVERY))
     }
 
     /// Waits until the box is off.
     pub fn turns_off(mut self) -> Result<()> {
+        self.off(None)
+    }
+
+    fn off(&mut self, press: Option<Duration>) -> Result<()> {
         let Some(emulated) = &mut self.emulated else { return self.expect("reboot: Power down").map(drop) };
-        let began = Instant::now();
+        let (began, mut pressed) = (Instant::now(), 0);
         while emulated.is_on()? {
             ensure!(began.elapsed() < PATIENCE, "the box does not turn off");
+            if press.is_some_and(|every| began.elapsed() >= every * pressed) {
+                pressed += 1;
+                // It may be off by now.
+                let _ = emulated.monitor.power_button();
+            }
             // Its last words would fill the line, and it would wait for somebody to read them.
             let _ = self.serial.expect("\0never\0", &[], Duration::from_millis(200));
         }
