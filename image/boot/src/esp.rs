@@ -11,7 +11,7 @@
 use crate::gpt::Guid;
 use crate::handed::Handed;
 use crate::slot_file;
-use crate::slots::{Env, Slot, TRIAL_TRIES};
+use crate::slots::{Env, Slot, State, TRIAL_TRIES, TRIES};
 use crate::verdict::without_a_word;
 use nix::fcntl::{Flock, FlockArg};
 use raven_model::update::{SlotView, Slots};
@@ -72,6 +72,13 @@ impl Esp {
                 let why = without_a_word(starts, place.join("reached").exists(), watchdog);
                 self.keep_why(given_up, &why)?;
             }
+        }
+        // One that was well before, and whose disk goes bad, say.
+        let other = self.running.other();
+        let is_worn = env.trial() != Some(other) && env.state(other) == (State { filled: true, tries: 0 });
+        if is_worn && !self.place(other).join("why").exists() {
+            let dog = if watchdog { "; the watchdog ended the last of these starts" } else { "" };
+            self.keep_why(other, &format!("started {TRIES} times without becoming well{dog}"))?;
         }
         if let Some((id, by)) = env.reset()
             && data.is_some_and(|data| data != id)
@@ -332,6 +339,22 @@ mod tests {
             assert_eq!(a.good(false, None).unwrap().slot("B"), Some(b));
             assert_eq!(a.empty().unwrap().slot("B").unwrap().given_up, None);
         }
+    }
+
+    /// It was well once; then its disk goes bad.
+    #[test]
+    fn a_system_that_does_not_come_up_any_more_is_told_of() {
+        let dir = partition();
+        let (a, b) = (Esp::new(dir.path(), Slot::A), Esp::new(dir.path(), Slot::B));
+        a.stage(&handed()).unwrap();
+        assert_eq!(grub(dir.path()), Slot::B);
+        assert_eq!(b.good(false, None).unwrap().slot("A").unwrap().given_up, None);
+        assert_eq!([(); 3].map(|()| grub(dir.path())), [Slot::B; 3]);
+        assert_eq!(grub(dir.path()), Slot::A);
+        let back = a.good(false, None).unwrap();
+        let why = back.slot("B").unwrap().given_up.clone().unwrap();
+        assert!(why.starts_with("started 3 times without becoming well"), "{why}");
+        assert_eq!(back.next.as_deref(), Some("A"));
     }
 
     #[test]
