@@ -15,9 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-/// So many live, so many judged: ten times fifty.
+/// So many live.
 const LIVE: u64 = 10;
+/// So many judged after each. A cut so early that nothing was asked of the disk gives none.
 const IMAGES: u64 = 50;
+/// So many of all rounds.
+const IMAGES_ALL: u64 = 500;
 /// Of the control.
 const LIES: u64 = 20;
 
@@ -37,6 +40,10 @@ impl Count {
         (path, count)
     }
 
+    fn is_enough(&self) -> bool {
+        self.live >= LIVE && self.images >= IMAGES_ALL
+    }
+
     /// One more, which is kept when nothing was wrong.
     fn add(&mut self, judged: &Judged, path: &Path) -> Result<()> {
         ensure!(judged.failed.is_empty(), "round {}: {}", self.live + 1, judged.failed.join("\n"));
@@ -52,7 +59,7 @@ impl Count {
 pub fn load(lab: &mut Lab) -> Result<()> {
     let (path, mut count) = Count::of(lab);
     let image = loaded_system(lab)?;
-    while count.live < LIVE {
+    while !count.is_enough() {
         let judged = Round::new(lab, &image, count.live + 1, false)?.load(lab, IMAGES)?;
         count.add(&judged, &path)?;
     }
@@ -210,7 +217,7 @@ pub fn update(lab: &mut Lab) -> Result<()> {
     let new = built.changed("next", |_| Ok(()))?;
     let (image, bundle) = (built.disk(&old)?, built.bundle(&new)?);
     let systems = [Known::of(&old)?, Known::of(&new)?];
-    while count.live < LIVE {
+    while !count.is_enough() {
         let (judged, is_done) = Round::new(lab, &image, count.live + 1, false)?.update(lab, &bundle, &systems)?;
         count.add(&judged, &path)?;
         if is_done {
