@@ -289,7 +289,7 @@ mod tests {
         let mut env = Env::parse(&fs::read(&path).unwrap()).unwrap();
         let slot = env.next().unwrap();
         let state = env.state(slot);
-        env.put(slot, crate::slots::State { tries: state.tries - 1, ..state });
+        env.put(slot, State { tries: state.tries - 1, ..state });
         fs::write(path, env.block().unwrap()).unwrap();
         slot
     }
