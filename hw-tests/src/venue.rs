@@ -114,6 +114,8 @@ impl Remote {
         let mut ssh = self.network.command("ssh");
         ssh.arg("-i").arg(&self.key).args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
         ssh.args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
+        // A connection that was made just before the address went would be waited for until TCP gives up.
+        ssh.args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]);
         ssh.arg(format!("admin@{}", BOX[0])).arg(words);
         ssh
     }
