@@ -72,3 +72,11 @@ fn the_capabilities_are_those_of_the_process_table() {
     let ravend = table.split("[ravend]").nth(1).unwrap().split(']').next().unwrap();
     assert_eq!(words(&kept.replace("CapabilityBoundingSet=", " ")), words(ravend));
 }
+
+/// raven-init and systemd mount the data partition alike.
+#[test]
+fn the_data_partition_is_mounted_one_way() {
+    let unit = std::fs::read_to_string(overlay().join("usr/lib/systemd/system/data.mount")).unwrap();
+    let options = unit.lines().find_map(|line| line.strip_prefix("Options=")).unwrap();
+    assert_eq!(options, format!("noatime,nodev,nosuid,noexec,{}", raven_boot::layout::DATA_OPTIONS));
+}

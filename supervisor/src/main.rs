@@ -48,10 +48,12 @@ pub struct Args {
     pub box_run: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: ravend --config FILE --data DIR [--factory FILE] [--box RUN] [--slots DIR] [--update-keys FILE]
+const USAGE: &str =
+    "usage: ravend --config FILE --data DIR [--factory FILE] [--box RUN] [--slots DIR] [--update-keys FILE]
   Runs the appliance in the foreground, as root or not. Prints `ready` when every listener is bound and every
-  worker is jailed. Where there is no configuration yet, that of --factory becomes it. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops. With --box
-  addresses, firewall, name, clock and SSH keys of the machine are put into force too: on Raven's image, RUN is /run.
+  worker is jailed. SIGHUP reads FILE again; SIGTERM or SIGINT makes everything received durable and stops. Where there
+  is no configuration yet, that of --factory becomes it. With --box addresses, firewall, name, clock and SSH keys of the
+  machine are put into force too: on Raven's image, RUN is /run.
   --slots: where A, A-hashes, B, B-hashes and esp of an installed box are (/dev/raven); --update-keys: whose update
   bundles are taken (/usr/share/raven/update.pub).";
 

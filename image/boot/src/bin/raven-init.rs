@@ -68,13 +68,16 @@ fn start() -> Outcome<Infallible> {
     match boot.medium {
         Medium::Live => {
             memory("/root/data", "mode=0755,size=50%")?;
-            is_mounted("What=tmpfs", "Type=tmpfs")?;
+            is_mounted("", "What=tmpfs\nType=tmpfs")?;
             // It would wait for the EFI system partition to say something about a slot.
             std::os::unix::fs::symlink("/dev/null", "/run/systemd/system/raven-slot-started.service")
                 .map_err(|e| e.to_string())?;
         }
         Medium::Slot(_) => match mount_data(&disk) {
-            Ok(device) => is_mounted(&format!("What=/dev/{device}"), "Type=ext4")?,
+            Ok(device) => is_mounted(
+                "Wants=systemd-growfs@data.service\n",
+                &format!("What=/dev/{device}\nType=ext4\nOptions={}", layout::DATA_OPTIONS),
+            )?,
             Err(why) => say(&format!("the data partition is left to systemd: {why}")),
         },
     }
@@ -286,7 +289,7 @@ fn mount_data(disk: &str) -> Outcome<String> {
     let path = format!("/dev/{device}");
     ext4::is_well(Path::new(&path)).map_err(|e| e.to_string())?;
     let flags = MsFlags::MS_NOATIME | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mounted(&path, "/root/data", "ext4", flags, "data=ordered,barrier=1,errors=remount-ro")?;
+    mounted(&path, "/root/data", "ext4", flags, layout::DATA_OPTIONS)?;
     // Playing back the journal can bring to light that it has to be checked.
     if let Err(error) = ext4::is_well(Path::new(&path)) {
         umount("/root/data").map_err(|e| e.to_string())?;
@@ -296,11 +299,9 @@ fn mount_data(disk: &str) -> Outcome<String> {
 }
 
 /// `/data` is mounted already: systemd neither looks for the partition nor checks it.
-fn is_mounted(what: &str, kind: &str) -> Outcome<()> {
-    let unit = format!(
-        "[Unit]\nDescription=Raven: configuration, ring, identity\nWants=systemd-growfs@data.service\n\
-         [Mount]\n{what}\nWhere=/data\n{kind}\n"
-    );
+fn is_mounted(wants: &str, what: &str) -> Outcome<()> {
+    let unit =
+        format!("[Unit]\nDescription=Raven: configuration, ring, identity\n{wants}[Mount]\nWhere=/data\n{what}\n");
     fs::create_dir_all("/run/systemd/system").map_err(|e| e.to_string())?;
     fs::write("/run/systemd/system/data.mount", unit).map_err(|e| e.to_string())
 }
