@@ -146,13 +146,20 @@ impl Round {
         whole: impl Fn(&Path, Instant) -> Result<()>,
     ) -> Result<Judged> {
         let mut judged = Judged::default();
-        let copy = lab.work().join("copy");
+        let (copy, first) = (lab.work().join("copy"), lab.out.join(format!("{}-failed.img", lab.name())));
         judge::copy(&self.disk, &copy)?;
         judged.add("what the cut left", whole(&copy, cut));
         log.at_each(&self.before, &self.points(log, from, images), |point, at, uncertain| {
             judge::copy(&self.before, &copy)?;
+            let mut dice = self.dice.clone();
             judged.torn += u64::from(uncertain.some_of_it(&copy, &mut self.dice)? > 0);
+            let so_far = judged.failed.len();
             judged.add(&format!("seed {}, event {point}", self.seed), whole(&copy, at));
+            if so_far == 0 && !judged.failed.is_empty() && !self.lies {
+                // Once more, as it was before it was judged and repaired: to be looked at.
+                judge::copy(&self.before, &first)?;
+                uncertain.some_of_it(&first, &mut dice)?;
+            }
             Ok(())
         })?;
         Ok(judged)

@@ -97,7 +97,8 @@ impl Image {
         // 1: errors that are corrected. Preen, as at each start.
         let check = Command::new("e2fsck").args(["-p"]).arg(&device.0).output().context("e2fsck")?;
         if check.status.code().is_none_or(|code| code > 1) {
-            bail!("e2fsck: {}", String::from_utf8_lossy(&check.stdout));
+            let said = [check.stdout, check.stderr].concat();
+            bail!("e2fsck, {}: {}", check.status, String::from_utf8_lossy(&said).trim());
         }
         let mount = Command::new("mount").args(["-t", "ext4", "-o", "noatime"]).arg(&device.0).arg(&place).output()?;
         ensure!(mount.status.success(), "mount: {}", String::from_utf8_lossy(&mount.stderr).trim());
@@ -150,8 +151,9 @@ pub struct Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Before its device goes.
-        let _ = Command::new("umount").arg(&self.place).status();
+        // Before its device goes. One that stayed would write into the next image, which would be blamed for it.
+        let gone = Command::new("umount").arg(&self.place).status().is_ok_and(|status| status.success());
+        assert!(gone || std::thread::panicking(), "{} cannot be unmounted", self.place.display());
     }
 }
 
@@ -161,7 +163,8 @@ impl Mounted {
     pub fn numbers(&self, mark: &str) -> Result<BTreeSet<u64>> {
         let ring = self.place.join("ring");
         let options = WriterOptions {
-            quota_bytes: 1 << 40,
+            // As large as on the box: the segments that a ring is given follow from it, and must have room.
+            quota_bytes: 3 << 30,
             segment_bytes: None,
             keep: Duration::from_hours(24),
             boot_id: [7; 16],
