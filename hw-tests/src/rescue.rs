@@ -46,6 +46,8 @@ pub fn medium(lab: &mut Lab) -> Result<()> {
 fn choose(machine: &mut Machine) -> Result<()> {
     machine.expect("Raven: Esc shows a menu")?;
     machine.press_until("\x1b", Duration::from_millis(300), "rescue, a shell")?;
+    // As somebody does who is not sure; the menu stays.
+    machine.send("\x1b\x1b")?;
     machine.press_until("x", Duration::from_secs(3), "Raven: starting the rescue system")?;
     machine.expect("Nothing is mounted")?;
     machine.expect("rescue# ")?;

@@ -17,7 +17,7 @@ const MODULES: [&str; 15] = [
     "search_fs_file",
     "serial",
     "terminal",
-    "configfile",
+    "configfile", // `source`
     "normal",
     "linux",
     "test",
@@ -40,7 +40,8 @@ pub enum Start {
 }
 
 /// Puts GRUB together so that it looks for `marker`, a file that only the right file system has, and goes on with the
-/// `grub.cfg` beside it.
+/// `grub.cfg` beside it: as its own, since a menu that another file was sent to is left by Esc, and whoever presses that
+/// once more than it takes would be back at the beginning.
 pub fn image(start: Start, marker: &str, work: &Path) -> Result<PathBuf> {
     let (format, file, more): (_, _, &[&str]) = match start {
         Start::BiosDisk => ("i386-pc", "core.img", &["biosdisk", "fat", "iso9660"]),
@@ -50,12 +51,7 @@ pub fn image(start: Start, marker: &str, work: &Path) -> Result<PathBuf> {
     let parts = if format.starts_with("i386") { "/usr/lib/grub/i386-pc" } else { "/usr/lib/grub/x86_64-efi" };
     let early = work.join("early.cfg");
     let folder = marker.rsplit_once('/').map_or("", |(folder, _)| folder);
-    fs::write(
-        &early,
-        format!(
-            "search --no-floppy --set=root --file {marker}\nset prefix=($root){folder}\nconfigfile $prefix/grub.cfg\n"
-        ),
-    )?;
+    fs::write(&early, format!("search --no-floppy --set=root --file {marker}\nset prefix=($root){folder}\n"))?;
     let image = work.join(file);
     let mut make = Command::new("grub-mkimage");
     make.args(["--format", format, "--directory", parts, "--prefix", folder, "--config"]).arg(&early);
