@@ -14,6 +14,7 @@ mod layers;
 mod network;
 mod shape;
 mod system;
+mod vpn;
 
 pub use alert::{Alert, Settings, Silence, Tuning};
 pub use backfill::{Backfill, Rate};
@@ -23,6 +24,7 @@ pub use collect::{
 pub use error::{ConfigError, Flaw, Place};
 pub use network::{Address, Dhcp, Link, Mac, Network};
 pub use system::{Access, Keys, System};
+pub use vpn::{Vpn, VpnProfile};
 
 use crate::stream::Stream;
 use crate::units::{ByteCount, Span, TextOrNumber, text_or_number};
@@ -48,6 +50,9 @@ pub struct Config {
     /// Addresses of the box.
     #[serde(default)]
     pub network: Network,
+    /// Tunnels to the operations centre.
+    #[serde(default)]
+    pub vpn: Vpn,
     /// Whose SSH keys are taken.
     #[serde(default)]
     pub access: Access,
@@ -73,6 +78,7 @@ impl Default for Config {
             site: Site::default(),
             system: System::default(),
             network: Network::default(),
+            vpn: Vpn::default(),
             access: Access::default(),
             collect: Collect::default(),
             alert: Alert::default(),

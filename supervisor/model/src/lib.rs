@@ -23,5 +23,6 @@ pub mod signature;
 pub mod stream;
 pub mod table;
 pub mod text;
+pub mod tunnel;
 pub mod units;
 pub mod update;

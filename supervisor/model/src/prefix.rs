@@ -44,6 +44,11 @@ impl Prefix {
     pub fn holds(&self, addr: IpAddr) -> bool {
         addr.is_ipv4() == self.addr.is_ipv4() && cut(addr, self.len) == self.addr
     }
+
+    /// True when an address is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.holds(other.addr) || other.holds(self.addr)
+    }
 }
 
 impl From<IpAddr> for Prefix {

@@ -24,6 +24,7 @@ impl Config {
         flaws.extend(site_name(&self.site.name));
         flaws.extend(self.system.flaws());
         flaws.extend(self.network.flaws());
+        flaws.extend(self.vpn.flaws());
         flaws.extend(self.access.flaws());
         flaws.extend(collect(&self.collect));
         flaws.extend(self.alert.flaws());

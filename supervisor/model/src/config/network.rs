@@ -212,7 +212,7 @@ impl Link {
 }
 
 /// As the kernel takes it, without what could mean something else in a unit of systemd.
-fn is_link_name(name: &str) -> bool {
+pub(super) fn is_link_name(name: &str) -> bool {
     (1..=15).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         && !name.starts_with(['.', '-'])

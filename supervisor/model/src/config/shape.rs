@@ -6,6 +6,8 @@
 use super::error::{Flaw, key_text};
 use super::{AckClass, Address, Backfill, BodyForm, Compression, Dhcp, Disk, Format, Kind, Listen, Mac, Rate, Secret};
 use crate::alert::Severity;
+use crate::prefix::Prefix;
+use crate::tunnel::TunnelName;
 use crate::units::{ByteCount, Span};
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
@@ -221,6 +223,19 @@ const LINK: Shape = Shape::Table(&[
     ("mtu", number("a number from 1280 to 9216")),
 ]);
 
+const PREFIX: Shape = text::<Prefix>("a network such as `\"10.20.0.0/16\"`");
+const TUNNEL: Shape = text::<TunnelName>("1 to 11 small letters, digits or `-`, a letter first, such as `\"noc\"`");
+
+const VPN: Shape = Shape::Table(&[
+    ("order", Shape::List(&TUNNEL)),
+    ("networks", Shape::List(&PREFIX)),
+    ("never", Shape::List(&PREFIX)),
+    ("profile", Shape::Each(&PROFILE)),
+]);
+
+const PROFILE: Shape =
+    Shape::Table(&[("version", NUMBER), ("probe", ADDRESS), ("links", Shape::List(&TEXT))]);
+
 const KEYS: Shape = Shape::Table(&[("ssh_keys", Shape::List(&TEXT))]);
 
 /// The whole file.
@@ -235,6 +250,7 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
         ]),
     ),
     ("network", Shape::Table(&[("dns", Shape::List(&ADDRESS)), ("link", Shape::Each(&LINK))])),
+    ("vpn", VPN),
     ("access", Shape::Table(&[("viewer", KEYS), ("operator", KEYS), ("admin", KEYS)])),
     (
         "collect",
@@ -470,6 +486,7 @@ mod tests {
         collect.flow.sampling.insert("noc".to_owned(), 100);
         let text = "mac = '02:00:5e:10:00:01'\nvlan = 2\nparent = 'eth0'\ndhcp = 'none'\nmtu = 1500";
         config.network.link.insert("noc".to_owned(), toml::from_str(text).expect("valid"));
+        config.vpn.profile.insert("noc".parse().expect("valid"), toml::from_str("version = 1\nprobe = '::1'").expect("valid"));
         let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'\npace = '9records/s'";
         let mut noc: Destination = toml::from_str(text).expect("valid");
         (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());
