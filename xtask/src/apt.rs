@@ -32,7 +32,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 30] = [
+pub const TESTS: [Need; 31] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -63,6 +63,7 @@ pub const TESTS: [Need; 30] = [
     Need { what: "sgdisk", package: "gdisk" },
     Need { what: "grub-script-check", package: "grub-common" },
     Need { what: "systemd-analyze", package: "systemd" },
+    Need { what: "openvpn", package: "openvpn" },
 ];
 
 /// What building an image takes.

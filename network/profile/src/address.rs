@@ -101,10 +101,24 @@ mod tests {
 
     #[test]
     fn hosts_are_names_and_addresses() {
-        for good in ["vpn.example.com", "192.0.2.1", "2001:db8::1", "[2001:db8::1]", "a_b", "xn--bcher-kva.example", "x."] {
+        for good in
+            ["vpn.example.com", "192.0.2.1", "2001:db8::1", "[2001:db8::1]", "a_b", "xn--bcher-kva.example", "x."]
+        {
             assert!(Host::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "a b", "-o", "a..b", "1.2.3", "1.2.3.04", "[192.0.2.1]", "vpn.exаmple.com", "a;b", "a/b", "fe80::1%eth0"] {
+        for bad in [
+            "",
+            "a b",
+            "-o",
+            "a..b",
+            "1.2.3",
+            "1.2.3.04",
+            "[192.0.2.1]",
+            "vpn.exаmple.com",
+            "a;b",
+            "a/b",
+            "fe80::1%eth0",
+        ] {
             assert!(Host::parse(bad).is_err(), "{bad}");
         }
     }

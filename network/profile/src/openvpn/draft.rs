@@ -72,6 +72,8 @@ pub(crate) struct Draft<'a> {
     pub report: &'a mut Report,
     /// Where each directive stood last.
     pub seen: BTreeMap<&'static str, u32>,
+    /// Directives of which a line was refused: that they are missing need not be said too.
+    tried: BTreeSet<&'static str>,
     passed_over: BTreeSet<String>,
     pub client: bool,
     pub tls_client: bool,
@@ -117,6 +119,7 @@ impl<'a> Draft<'a> {
             options,
             report,
             seen: BTreeMap::new(),
+            tried: BTreeSet::new(),
             passed_over: BTreeSet::new(),
             client: false,
             tls_client: false,
@@ -189,10 +192,11 @@ impl<'a> Draft<'a> {
         if rule.name == "ignore-unknown-option" {
             self.passed_over.extend(line.words.iter().skip(1).map(|word| word.text.clone()));
         }
-        match problem {
-            Some(problem) => self.found(rule, line, problem),
-            None => self.again(rule, line),
+        if let Some(problem) = problem {
+            self.tried.extend((problem.verdict == Verdict::Refused).then_some(rule.name));
+            return self.found(rule, line, problem);
         }
+        self.again(rule, line);
         if line.inside.is_none() && brings(line) {
             self.seen.insert(rule.name, line.number);
         }
@@ -248,6 +252,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether one of these stood there and was refused.
+    pub fn was_refused(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.tried.contains(name))
+    }
+
     /// A finding at the line where a directive stood.
     pub fn at(&mut self, name: &'static str, verdict: Verdict, reason: impl Into<String>, remedy: Option<Remedy>) {
         let line = self.seen.get(name).copied().unwrap_or(0);
@@ -290,10 +299,14 @@ fn brings(line: &Line<'_>) -> bool {
 
 /// The directive behind `setenv opt`.
 fn smuggled<'a>(line: &Line<'a>) -> Option<Line<'a>> {
-    let words = match line.words.as_slice() {
-        [first, second, rest @ ..] if first.text == "setenv" && second.text == "opt" && !rest.is_empty() => rest.to_vec(),
+    let mut words = match line.words.as_slice() {
+        [first, second, rest @ ..] if first.text == "setenv" && second.text == "opt" => rest.to_vec(),
         _ => return None,
     };
+    let name = words.first_mut()?;
+    if let Some(bare) = name.text.strip_prefix("--") {
+        name.text = bare.to_owned();
+    }
     Some(Line { number: line.number, words, block: line.block, inside: line.inside })
 }
 

@@ -39,8 +39,9 @@ pub(super) fn judge(mut draft: Draft<'_>) -> Option<OpenVpn> {
 }
 
 fn is_client(draft: &mut Draft<'_>) {
-    if !draft.client && !(draft.tls_client && draft.pull) {
-        let reason = "is missing, or `tls-client` with `pull`: Raven takes profiles of clients that a server configures";
+    if !draft.client && !(draft.tls_client && draft.pull) && !draft.was_refused(&["client"]) {
+        let reason =
+            "is missing, or `tls-client` with `pull`: Raven takes profiles of clients that a server configures";
         draft.report.whole("client", Verdict::Refused, reason);
     }
     if draft.named_device && !draft.tun {
@@ -54,7 +55,7 @@ fn remotes(draft: &mut Draft<'_>) -> Vec<Remote> {
     let targets = std::mem::take(&mut draft.targets);
     let connections = std::mem::take(&mut draft.connections);
     if connections.is_empty() {
-        if targets.is_empty() {
+        if targets.is_empty() && !draft.was_refused(&["remote"]) {
             draft.report.whole("remote", Verdict::Refused, "is missing: there is no server to connect to");
         }
         return targets.into_iter().map(|target| draft.defaults.complete(target)).collect();
@@ -70,13 +71,15 @@ fn remotes(draft: &mut Draft<'_>) -> Vec<Remote> {
 
 /// Whether an impostor would be found out.
 fn server(draft: &mut Draft<'_>) {
-    if draft.ca.is_empty() && draft.peer_fingerprints.is_empty() && draft.pkcs12.is_none() {
+    let believed = draft.ca.is_empty() && draft.peer_fingerprints.is_empty() && draft.pkcs12.is_none();
+    if believed && !draft.was_refused(&["ca", "peer-fingerprint", "pkcs12"]) {
         let reason = "is missing, and `peer-fingerprint` too: any server would be believed";
         draft.report.whole("ca", Verdict::Refused, reason);
     }
     let Verify { usage, key_usages, name } = &draft.verify;
     let verified = usage.is_some() || name.is_some() || !key_usages.is_empty();
-    if verified || !draft.peer_fingerprints.is_empty() {
+    let names = ["remote-cert-tls", "remote-cert-eku", "remote-cert-ku", "verify-x509-name", "peer-fingerprint"];
+    if verified || !draft.peer_fingerprints.is_empty() || draft.was_refused(&names) {
         return;
     }
     let allowed = draft.options.allows(Allow::NoServerVerification);
@@ -100,7 +103,8 @@ fn identity(draft: &mut Draft<'_>) -> Option<Identity> {
             Some(Identity::Pkcs12(bytes))
         }
         (None, None, None) => {
-            if draft.credentials == Credentials::None {
+            let nobody = draft.credentials == Credentials::None;
+            if nobody && !draft.was_refused(&["cert", "key", "pkcs12", "auth-user-pass"]) {
                 let reason = "is missing, and `auth-user-pass` too: the server could not know who this is";
                 draft.report.whole("cert", Verdict::Refused, reason);
             }
@@ -117,6 +121,9 @@ fn identity(draft: &mut Draft<'_>) -> Option<Identity> {
 }
 
 fn missing(draft: &mut Draft<'_>, name: &'static str, reason: &str) -> Option<Identity> {
+    if draft.was_refused(&[name]) {
+        return None;
+    }
     let remedy = draft.seen.contains_key(name).then_some(Remedy::LeaveOut);
     draft.at(name, Verdict::Refused, reason, remedy);
     None
@@ -134,7 +141,12 @@ fn together(draft: &mut Draft<'_>, own: &Certificate, chain: &[Certificate], key
             draft.at("key", Verdict::Note, "needs a passphrase; whether it belongs to `cert` shows only then", None);
         }
         Match::Unknown => {
-            draft.at("key", Verdict::Warning, "is of a kind of which Raven cannot see whether it belongs to `cert`", None);
+            draft.at(
+                "key",
+                Verdict::Warning,
+                "is of a kind of which Raven cannot see whether it belongs to `cert`",
+                None,
+            );
         }
     }
     let mut issuers = chain.iter().chain(&draft.extra_certs).chain(&draft.ca);
@@ -172,7 +184,8 @@ fn in_time(draft: &mut Draft<'_>, name: &'static str, certificate: &Certificate)
         let reason = format!("{subject} held until {until}, and it is {} now; ask for a new one", day(now));
         draft.at(name, Verdict::Refused, reason, Some(Remedy::Allow(Allow::ExpiredCertificate)));
     } else if not_before > now {
-        let reason = format!("{subject} holds from {} on, and it is {} now; is the clock right?", day(not_before), day(now));
+        let reason =
+            format!("{subject} holds from {} on, and it is {} now; is the clock right?", day(not_before), day(now));
         draft.at(name, Verdict::Warning, reason, None);
     } else if days < SOON {
         draft.at(name, Verdict::Warning, format!("{subject} holds until {until}, {days} days more"), None);
@@ -225,7 +238,8 @@ fn ciphers(draft: &mut Draft<'_>) {
         draft.data_ciphers.push(fallback);
     }
     if let Some(weak) = draft.data_ciphers.iter().find(|cipher| !cipher.is_aead()) {
-        let name = if draft.fallback.is_some() { "cipher" } else { "data-ciphers" };
+        let names = ["cipher", "data-ciphers-fallback", "data-ciphers", "ncp-ciphers"];
+        let name = names.into_iter().find(|name| draft.seen.contains_key(name)).unwrap_or("data-ciphers");
         draft.at(name, Verdict::Warning, format!("{} is no AEAD cipher; allowed", weak.word()), None);
     }
 }

@@ -28,7 +28,9 @@ fn proto_of(word: usize, text: &Word) -> Result<Proto, Problem> {
         "tcp" | "tcp-client" => Ok(Proto::Tcp),
         "tcp4" | "tcp4-client" => Ok(Proto::Tcp4),
         "tcp6" | "tcp6-client" => Ok(Proto::Tcp6),
-        "tcp-server" | "tcp4-server" | "tcp6-server" => Err(Problem::refused(word, "is for servers; Raven is a client")),
+        "tcp-server" | "tcp4-server" | "tcp6-server" => {
+            Err(Problem::refused(word, "is for servers; Raven is a client"))
+        }
         _ => Err(Problem::refused(word, "expected udp, udp4, udp6, tcp-client, tcp4-client or tcp6-client")),
     }
 }
@@ -86,15 +88,14 @@ pub(super) fn http_proxy(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<(), P
     let (Some(host), Some(port)) = (line.words.get(1), line.words.get(2)) else { return Ok(()) };
     let (host, port) = (host_of(1, host)?, port_of(2, port)?);
     let auth = proxy_auth(line)?;
-    if auth != ProxyAuth::None && draft.proxy_credentials == Credentials::None {
-        draft.proxy_credentials = Credentials::Asked;
-    }
     let file = line.words.get(3).filter(|word| !["auto", "auto-nct", "stdin", "none"].contains(&word.text.as_str()));
-    if let Some(file) = file {
+    if let Some(file) = file.filter(|_| auth != ProxyAuth::None) {
         let words = vec![Word { text: "http-proxy".to_owned(), column: 1 }, file.clone()];
         let named = Line { number: line.number, words, block: None, inside: line.inside };
         let shifted = |problem| Problem { word: 3, ..problem };
         draft.proxy_credentials = credentials(draft, &named).map_err(shifted)?.unwrap_or(Credentials::Asked);
+    } else if auth != ProxyAuth::None && draft.proxy_credentials == Credentials::None {
+        draft.proxy_credentials = Credentials::Asked;
     }
     defaults(draft, line).proxy = Some(Proxy { host, port, kind: ProxyKind::Http(auth) });
     Ok(())
@@ -122,7 +123,10 @@ pub(super) fn proxy_user_pass(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<
 pub(super) fn socks_proxy(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<(), Problem> {
     let Some(host) = line.words.get(1) else { return Ok(()) };
     if line.words.len() > 3 {
-        return Err(Problem::refused(3, "OpenVPN takes these credentials from a file only, and Raven keeps none of them"));
+        return Err(Problem::refused(
+            3,
+            "OpenVPN takes these credentials from a file only, and Raven keeps none of them",
+        ));
     }
     // RFC 1928: 1080 unless something else is said.
     let port = line.words.get(2).map_or(Ok(1080), |word| port_of(2, word))?;

@@ -101,7 +101,8 @@ impl Rule {
 const RUNS: &str = "runs a program; Raven runs none";
 const LOADS: &str = "loads a library into OpenVPN; Raven loads none";
 const WRITES: &str = "writes a file where the profile says; Raven keeps logs and counters itself";
-const READS: &str = "has OpenVPN read a file or folder of the machine; Raven takes keys from the profile and files given beside it";
+const READS: &str =
+    "has OpenVPN read a file or folder of the machine; Raven takes keys from the profile and files given beside it";
 const CONTROL: &str = "hands OpenVPN's controls to others; they are Raven's alone";
 const SERVER: &str = "is for servers; Raven is a client";
 const ETHERNET: &str = "is for tap devices; Raven's tunnels carry IP";

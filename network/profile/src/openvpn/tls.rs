@@ -15,7 +15,8 @@ const STATIC_KEY: usize = 256;
 const STATIC_LABEL: &str = "OpenVPN Static key V1";
 pub(super) const V2_LABEL: &str = "OpenVPN tls-crypt-v2 client key";
 const NAME_MAX: usize = 200;
-const VORACLE: &str = "compresses, by which others can guess what the tunnel carries (VORACLE); have the server turn it off";
+const VORACLE: &str =
+    "compresses, by which others can guess what the tunnel carries (VORACLE); have the server turn it off";
 
 type Taken = Result<(), Problem>;
 
@@ -64,7 +65,10 @@ pub(super) fn dev(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
 
 pub(super) fn dev_type(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
     if word(line, 1) != "tun" {
-        return Err(Problem::refused(1, "Raven's tunnels carry IP: `dev-type tun`. A server with tap cannot be reached"));
+        return Err(Problem::refused(
+            1,
+            "Raven's tunnels carry IP: `dev-type tun`. A server with tap cannot be reached",
+        ));
     }
     draft.tun = true;
     Ok(())
@@ -72,7 +76,10 @@ pub(super) fn dev_type(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
 
 fn control(draft: &mut Draft<'_>, control: Control) -> Taken {
     if draft.control != Control::None {
-        return Err(Problem::refused(0, "OpenVPN takes one of tls-auth, tls-crypt and tls-crypt-v2, and this is another"));
+        return Err(Problem::refused(
+            0,
+            "OpenVPN takes one of tls-auth, tls-crypt and tls-crypt-v2, and this is another",
+        ));
     }
     draft.control = control;
     Ok(())
@@ -163,7 +170,8 @@ pub(super) fn remote_cert_ku(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
     for (at, word) in line.words.iter().enumerate().skip(1) {
         let digits = word.text.bytes().all(|b| b.is_ascii_hexdigit());
         let usage = digits.then(|| u16::from_str_radix(&word.text, 16).ok()).flatten().filter(|usage| *usage > 0);
-        let usage = usage.ok_or_else(|| Problem::refused(at, "expected key usages in hexadecimal digits, such as a0"))?;
+        let usage =
+            usage.ok_or_else(|| Problem::refused(at, "expected key usages in hexadecimal digits, such as a0"))?;
         draft.verify.key_usages.push(usage);
     }
     Ok(())
@@ -205,7 +213,9 @@ pub(super) fn cert_profile(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
         "legacy" => CertProfile::Legacy,
         "preferred" => CertProfile::Preferred,
         "suiteb" => CertProfile::SuiteB,
-        "insecure" => return Err(Problem::refused(1, "takes certificates that can be forged; have the server's made anew")),
+        "insecure" => {
+            return Err(Problem::refused(1, "takes certificates that can be forged; have the server's made anew"));
+        }
         _ => return Err(Problem::refused(1, "expected legacy, preferred or suiteb")),
     });
     Ok(())
@@ -259,7 +269,9 @@ pub(super) fn cipher(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
             Err(Problem::dropped_unless(Allow::CbcCiphers, 1, reason))
         }
         None if word(line, 1).eq_ignore_ascii_case("none") => Err(Problem::refused(1, "sends everything in the clear")),
-        None => Err(Problem::refused(1, "this cipher is too weak or not known; AES-GCM and CHACHA20-POLY1305 are taken")),
+        None => {
+            Err(Problem::refused(1, "this cipher is too weak or not known; AES-GCM and CHACHA20-POLY1305 are taken"))
+        }
     }
 }
 

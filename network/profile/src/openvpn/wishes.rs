@@ -98,7 +98,8 @@ fn wish(draft: &mut Draft<'_>, line: &Line<'_>, rule: &'static str, prefix: Pref
 pub(crate) fn overlap(prefix: Prefix, options: &Options) -> Option<String> {
     let clash = options.venue().find(|venue| venue.overlaps(&prefix))?;
     let allowed = options.allows(Allow::VenueOverlap);
-    (!allowed).then(|| format!("{prefix} overlaps with the venue's {clash}; nobody could say which of the two is meant"))
+    (!allowed)
+        .then(|| format!("{prefix} overlaps with the venue's {clash}; nobody could say which of the two is meant"))
 }
 
 pub(super) fn redirect_gateway(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
@@ -129,7 +130,12 @@ pub(super) fn dhcp_option(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
             Ok(crate::Host::Name(name)) => draft.wishes.domains.push(name),
             _ => return Err(Problem::refused(2, "expected a domain")),
         },
-        _ => return Err(Problem::dropped(1, "is for DNS and domains, which Raven shows; another use of it has no effect")),
+        _ => {
+            return Err(Problem::dropped(
+                1,
+                "is for DNS and domains, which Raven shows; another use of it has no effect",
+            ));
+        }
     }
     Ok(())
 }

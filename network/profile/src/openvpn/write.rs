@@ -3,7 +3,9 @@
 //! What depends on the run (device, management, users, `disable-dco`) is not in it: whoever starts OpenVPN adds that.
 
 use super::tls::{V2_LABEL, write_static};
-use super::{Control, Credentials, Framing, Identity, MssBase, OpenVpn, Proxy, ProxyAuth, ProxyKind, Remote, ServerUsage};
+use super::{
+    Control, Credentials, Framing, Identity, MssBase, OpenVpn, Proxy, ProxyAuth, ProxyKind, Remote, ServerUsage,
+};
 use super::{Direction, Verify};
 use crate::pem;
 use crate::secret::Secret;

@@ -239,7 +239,8 @@ impl Draft<'_> {
             }
             let mut allowed_ips: Vec<Prefix> = Vec::new();
             let mut once = BTreeSet::new();
-            allowed_ips.extend(draft.allowed_ips.iter().map(|(_, prefix)| *prefix).filter(|prefix| once.insert(*prefix)));
+            allowed_ips
+                .extend(draft.allowed_ips.iter().map(|(_, prefix)| *prefix).filter(|prefix| once.insert(*prefix)));
             let (preshared_key, endpoint, keepalive) = (draft.preshared_key, draft.endpoint, draft.keepalive);
             peers.push(Peer { public_key, preshared_key, allowed_ips, endpoint, keepalive });
         }

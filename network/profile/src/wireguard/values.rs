@@ -76,7 +76,8 @@ pub(super) fn dns(draft: &mut Draft<'_>, value: &str) -> Result<(), Problem> {
             Err(_) => domains = true,
         }
     }
-    let dropped = || milder(Verdict::Dropped, "domains to search are left out; Raven resolves names by its own configuration");
+    let dropped =
+        || milder(Verdict::Dropped, "domains to search are left out; Raven resolves names by its own configuration");
     if domains { Err(dropped()) } else { Ok(()) }
 }
 
@@ -130,7 +131,9 @@ pub(super) fn allowed_ips(draft: &mut Draft<'_>, value: &str) -> Result<(), Prob
 pub(super) fn endpoint(draft: &mut Draft<'_>, value: &str) -> Result<(), Problem> {
     let (host, number) = value.rsplit_once(':').ok_or_else(|| refused("the port is missing: HOST:PORT"))?;
     if host.contains(':') && !host.starts_with('[') {
-        return Err(refused("an IPv6 address stands in brackets here, as where it ends is not clear: [2001:db8::1]:51820"));
+        return Err(refused(
+            "an IPv6 address stands in brackets here, as where it ends is not clear: [2001:db8::1]:51820",
+        ));
     }
     let endpoint = Endpoint { host: Host::parse(host).map_err(refused)?, port: port(number).map_err(refused)? };
     draft.peer()?.endpoint = Some(endpoint);
