@@ -128,7 +128,7 @@ impl Crl {
 
     fn from_der(der: &[u8]) -> Result<Self, &'static str> {
         match CertificateRevocationList::from_der(der) {
-            Ok((rest, list)) if rest.is_empty() => {
+            Ok(([], list)) => {
                 Ok(Self { der: der.to_vec(), next_update: list.next_update().map(|time| time.timestamp()) })
             }
             _ => Err("a revocation list is damaged"),

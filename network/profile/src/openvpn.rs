@@ -72,6 +72,19 @@ pub struct OpenVpn {
     pub wishes: Wishes,
 }
 
+impl OpenVpn {
+    /// When the first of own certificate, its chain and the server's authorities ends, in seconds since 1970; `None` when
+    /// that is not known (PKCS #12, or fingerprints alone).
+    pub fn ends(&self) -> Option<i64> {
+        let chain: &[Certificate] = match &self.identity {
+            Identity::Pem { chain, .. } => chain,
+            Identity::None | Identity::Pkcs12(_) => &[],
+        };
+        let all = chain.iter().chain(&self.extra_certs).chain(&self.ca);
+        all.map(|certificate| certificate.validity().not_after).min()
+    }
+}
+
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {

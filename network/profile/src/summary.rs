@@ -2,7 +2,7 @@
 
 use crate::address::{Endpoint, Host};
 use crate::certificate::{Certificate, day};
-use crate::openvpn::{Control, Credentials, Identity, OpenVpn, ServerUsage};
+use crate::openvpn::{Cipher, Control, Credentials, Digest, Identity, OpenVpn, ServerUsage};
 use crate::prefix::Prefix;
 use crate::wireguard::WireGuard;
 use serde::Serialize;
@@ -141,8 +141,8 @@ pub(crate) fn open_vpn(profile: &OpenVpn, now: i64) -> OpenVpnSummary {
         },
         needs_passphrase,
         ciphers: profile.data_ciphers.iter().map(|cipher| cipher.word()).collect(),
-        fallback_cipher: profile.fallback.map(|cipher| cipher.word()),
-        auth: profile.auth.map_or("SHA1", |digest| digest.word()),
+        fallback_cipher: profile.fallback.map(Cipher::word),
+        auth: profile.auth.map_or("SHA1", Digest::word),
         tls_min: profile.tls_min.word(),
         mtu: profile.tun_mtu,
         routes: wishes.routes.clone(),

@@ -125,6 +125,7 @@ fn values_are_those_of_the_profile() {
         ["a.example.com 1194 udp false", "b.example.com 443 tcp-client true", "192.0.2.7 443 tcp4-client true"]
     );
     assert_eq!(open_vpn("ipv6").remotes[0].proto, Proto::Udp6);
+    assert_eq!((open_vpn("ipv6").ends(), open_vpn("pkcs12-file").ends()), (Some(2_335_219_200), None));
     assert!(open_vpn("ipv6").remote_random);
     let provider = open_vpn("provider");
     assert_eq!((provider.framing, provider.reneg_sec), (Some(Framing::LzoNo), Some(0)));

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use support::cases;
 
 /// For one profile, on a machine that has other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What it logs once everything that a profile says has been read.
 const READY: [&str; 4] =
     ["link remote:", "Attempting to establish TCP connection", "TCP: connect to", "TCP/UDP: Preserving recently"];
@@ -38,11 +38,12 @@ fn at_home(mut profile: OpenVpn) -> OpenVpn {
     }
     let given =
         || Credentials::Given { user: Secret::new("bob".to_owned()), password: Some(Secret::new("raven".to_owned())) };
-    if profile.credentials != Credentials::None {
+    if matches!(profile.credentials, Credentials::Asked | Credentials::Given { password: None, .. }) {
         profile.credentials = given();
     }
     let asks = |kind| matches!(kind, Some(ProxyKind::Http(auth)) if auth != raven_profile::openvpn::ProxyAuth::None);
-    if profile.remotes.iter().any(|remote| asks(remote.proxy.as_ref().map(|proxy| proxy.kind))) {
+    let asked = profile.proxy_credentials == Credentials::Asked;
+    if asked && profile.remotes.iter().any(|remote| asks(remote.proxy.as_ref().map(|proxy| proxy.kind))) {
         profile.proxy_credentials = given();
     }
     profile

@@ -67,6 +67,7 @@ impl Defaults {
 }
 
 /// Everything taken so far.
+#[allow(clippy::struct_excessive_bools)] // whether a directive stood there
 pub(crate) struct Draft<'a> {
     pub options: &'a Options,
     pub report: &'a mut Report,

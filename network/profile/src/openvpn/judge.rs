@@ -39,7 +39,8 @@ pub(super) fn judge(mut draft: Draft<'_>) -> Option<OpenVpn> {
 }
 
 fn is_client(draft: &mut Draft<'_>) {
-    if !draft.client && !(draft.tls_client && draft.pull) && !draft.was_refused(&["client"]) {
+    let client = draft.client || (draft.tls_client && draft.pull);
+    if !client && !draft.was_refused(&["client"]) {
         let reason =
             "is missing, or `tls-client` with `pull`: Raven takes profiles of clients that a server configures";
         draft.report.whole("client", Verdict::Refused, reason);

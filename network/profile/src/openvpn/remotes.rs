@@ -1,5 +1,7 @@
 //! Where the tunnel goes to: `remote`, `<connection>`, proxies.
 
+#![allow(clippy::unnecessary_wraps)] // what takes a line has one type, which the table wants
+
 use super::draft::{Defaults, Draft, Problem, Target};
 use super::identity::credentials;
 use super::lines::{Line, Word};

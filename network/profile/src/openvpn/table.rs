@@ -332,7 +332,7 @@ pub(crate) static RULES: &[Rule] = &[
     leave("remap-usr1", HOLDS),
     accept("remote", (1, 3), remotes::remote, "server: name or address, port 1 to 65535, protocol; up to 64, tried in their order").more().in_connection(),
     accept("remote-cert-eku", (1, 1), tls::remote_cert_eku, "`TLS Web Server Authentication`: the server's certificate must be one for servers"),
-    accept("remote-cert-ku", (0, 15), tls::remote_cert_ku, "key usages of the server's certificate, in hexadecimal digits"),
+    accept("remote-cert-ku", (1, 15), tls::remote_cert_ku, "key usages of the server's certificate, in hexadecimal digits"),
     accept("remote-cert-tls", (1, 1), tls::remote_cert_tls, "`server`: the server's certificate must be one for servers"),
     accept("remote-random", (0, 0), remotes::remote_random, "remotes are tried in any order"),
     leave("remote-random-hostname", "Raven asks for the name as it stands"),

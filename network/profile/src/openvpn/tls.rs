@@ -1,5 +1,7 @@
 //! Protection: TLS, ciphers, verification of the server; and what is agreed upon for packets.
 
+#![allow(clippy::unnecessary_wraps)] // what takes a line has one type, which the table wants
+
 use super::draft::{Draft, Problem};
 use super::lines::Line;
 use super::{CertProfile, Cipher, Control, Digest, Direction, Fragment, Framing, MssBase, Mssfix, NameKind};
@@ -26,12 +28,14 @@ fn word<'l>(line: &'l Line<'_>, at: usize) -> &'l str {
 }
 
 /// A number within a range, or what was expected.
-fn within<T: std::str::FromStr + PartialOrd>(line: &Line<'_>, at: usize, low: T, high: T) -> Result<T, Problem>
-where
-    T: std::fmt::Display,
-{
-    let found = number::<T>(word(line, at)).filter(|found| *found >= low && *found <= high);
+fn within(line: &Line<'_>, at: usize, low: u32, high: u32) -> Result<u32, Problem> {
+    let found = number::<u32>(word(line, at)).filter(|found| (low..=high).contains(found));
     found.ok_or_else(|| Problem::refused(at, format!("expected a number from {low} to {high}")))
+}
+
+/// Bytes of a packet or segment.
+fn bytes(line: &Line<'_>, low: u16) -> Result<u16, Problem> {
+    within(line, 1, low.into(), 9000).map(|bytes| bytes as u16)
 }
 
 pub(super) fn nothing(_: &mut Draft<'_>, _: &Line<'_>) -> Taken {
@@ -312,7 +316,7 @@ pub(super) fn key_method(_: &mut Draft<'_>, line: &Line<'_>) -> Taken {
 }
 
 pub(super) fn tun_mtu(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
-    let mtu = within(line, 1, 576, 9000)?;
+    let mtu = bytes(line, 576)?;
     draft.tun_mtu = Some(mtu);
     if mtu < 1280 {
         let warning = Problem::dropped(1, "IPv6 needs 1280 bytes and will not pass");
@@ -326,7 +330,7 @@ pub(super) fn mssfix(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
         draft.mssfix = None;
         return Ok(());
     }
-    let max = if word(line, 1) == "0" { 0 } else { within(line, 1, 256, 9000)? };
+    let max = if word(line, 1) == "0" { 0 } else { bytes(line, 256)? };
     let base = match word(line, 2) {
         "" => MssBase::Packet,
         "mtu" => MssBase::Mtu,
@@ -338,7 +342,7 @@ pub(super) fn mssfix(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
 }
 
 pub(super) fn fragment(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
-    let max = within(line, 1, 256, 9000)?;
+    let max = bytes(line, 256)?;
     let mtu = match word(line, 2) {
         "" => false,
         "mtu" => true,
@@ -354,7 +358,7 @@ pub(super) fn reneg_sec(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
 }
 
 pub(super) fn exit_notify(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
-    draft.exit_notify = Some(if line.words.len() == 1 { 1 } else { within(line, 1, 1, 10)? });
+    draft.exit_notify = Some(if line.words.len() == 1 { 1 } else { within(line, 1, 1, 10)? as u8 });
     Ok(())
 }
 

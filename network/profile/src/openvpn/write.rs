@@ -47,13 +47,15 @@ impl OpenVpn {
         let first = self.remotes.first().and_then(|remote| remote.proxy.as_ref());
         let shared = self.remotes.iter().all(|remote| remote.proxy.as_ref() == first);
         if shared {
-            first.iter().for_each(|proxy| write_proxy(out, proxy));
-            self.remotes.iter().for_each(|remote| write_remote(out, remote));
+            write_proxy(out, first);
+            for remote in &self.remotes {
+                write_remote(out, remote);
+            }
         } else {
             for remote in &self.remotes {
                 out.push_str("<connection>\n");
                 write_remote(out, remote);
-                remote.proxy.iter().for_each(|proxy| write_proxy(out, proxy));
+                write_proxy(out, remote.proxy.as_ref());
                 out.push_str("</connection>\n");
             }
         }
@@ -177,7 +179,8 @@ fn write_remote(out: &mut String, remote: &Remote) {
 }
 
 /// Credentials come from the block, or are asked for: OpenVPN wants a word there to know that there are some.
-fn write_proxy(out: &mut String, proxy: &Proxy) {
+fn write_proxy(out: &mut String, proxy: Option<&Proxy>) {
+    let Some(proxy) = proxy else { return };
     let (name, auth) = match proxy.kind {
         ProxyKind::Socks => ("socks-proxy", ""),
         ProxyKind::Http(ProxyAuth::None) => ("http-proxy", ""),

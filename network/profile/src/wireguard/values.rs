@@ -55,15 +55,22 @@ fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim)
 }
 
+/// An own address in the venue's network cannot work; a network around it that is larger than it need be can, since Raven
+/// sends only those destinations through a tunnel that are told to go there.
 pub(super) fn address(draft: &mut Draft<'_>, value: &str) -> Result<(), Problem> {
     for text in list(value) {
-        let address = with_length(text)?;
-        let own = Prefix::new(address.address, if address.address.is_ipv4() { 32 } else { 128 });
-        let clash = own.and_then(|own| draft.options.venue().find(|venue| venue.length() > 0 && venue.overlaps(&own)));
+        let own = with_length(text)?;
+        let all_bits = if own.address.is_ipv4() { 32 } else { 128 };
+        let host = Prefix::new(own.address, all_bits);
+        let clash =
+            host.and_then(|host| draft.options.venue().find(|venue| venue.length() > 0 && venue.overlaps(&host)));
         if let Some(venue) = clash {
-            return Err(refused(format!("{} lies in the venue's {venue}", address.address)));
+            return Err(refused(format!("{} lies in the venue's {venue}", own.address)));
         }
-        draft.addresses.push(address);
+        if let Some(reason) = Prefix::new(own.address, own.length).and_then(|prefix| overlap(prefix, draft.options)) {
+            return Err(Problem { remedy: Some(Remedy::Allow(Allow::VenueOverlap)), ..refused(reason) });
+        }
+        draft.addresses.push(own);
     }
     Ok(())
 }
