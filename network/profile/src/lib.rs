@@ -41,7 +41,7 @@ pub const PROFILE_MAX: usize = 256 * 1024;
 
 /// The two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// `.ovpn`
     OpenVpn,

@@ -62,6 +62,9 @@ impl fmt::Display for Finding {
         if !self.directive.is_empty() {
             write!(f, "`{}`: ", self.directive)?;
         }
+        if self.verdict == Verdict::Dropped {
+            f.write_str("left out: ")?;
+        }
         f.write_str(&self.reason)?;
         match &self.remedy {
             Some(Remedy::LeaveOut | Remedy::Give(_)) => write!(f, ". Import without it: --without {}", self.line),

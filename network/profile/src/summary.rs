@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// A profile, as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "format", rename_all = "kebab-case")]
+#[serde(tag = "format", rename_all = "lowercase")]
 pub enum Summary {
     /// OpenVPN's
     OpenVpn(OpenVpnSummary),

@@ -32,9 +32,9 @@ fn promise(name: &str, reading: Reading) -> usize {
     assert_eq!(again.profile.as_ref(), Some(&profile), "{name}:\n{}", again.report);
     assert_eq!(again.profile.unwrap().to_config(), text, "{name}");
     if matches!(profile, Profile::OpenVpn(_)) {
-        only_accepted(name, text.expose())
+        only_accepted(name, text.expose());
     } else {
-        only_known(name, text.expose())
+        only_known(name, text.expose());
     }
     1
 }
@@ -48,8 +48,7 @@ fn only_accepted(name: &str, text: &str) {
         assert!(line.len() <= 254 || block.is_some(), "{name}: {line}");
         match (block, line.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'))) {
             (Some(open), Some(tag)) if tag.strip_prefix('/') == Some(open) => block = None,
-            (Some(_), _) => {}
-            (None, Some("connection" | "/connection")) => {}
+            (Some(_), _) | (None, Some("connection" | "/connection")) => {}
             (None, Some(tag)) => {
                 assert!(accepted.contains(tag), "{name}: <{tag}>");
                 block = Some(tag);

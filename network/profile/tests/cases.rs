@@ -145,7 +145,7 @@ fn keys_and_credentials_are_those_of_the_profile() {
     for name in ["key-direction-outside", "tls-auth-on-the-line", "inline-pointers"] {
         match open_vpn(name).control {
             Control::Auth { key, direction } => {
-                assert_eq!((key.expose().len(), direction), (256, Some(Direction::One)))
+                assert_eq!((key.expose().len(), direction), (256, Some(Direction::One)));
             }
             other => panic!("{name}: {other:?}"),
         }
@@ -188,7 +188,7 @@ fn a_summary_shows_what_is_not_secret() {
     let case = case("valid", "access-server");
     let profile = read(&case.bytes, &case.options).profile.unwrap();
     let summary = serde_json::to_value(profile.summary(NOW)).unwrap();
-    assert_eq!(summary["format"], "open-vpn");
+    assert_eq!(summary["format"], "openvpn");
     assert_eq!(summary["remotes"][2]["proto"], "tcp-client");
     assert_eq!(summary["handshake"], "tls-crypt-v2");
     assert_eq!(summary["certificates"][0]["role"], "own");

@@ -163,7 +163,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn leave_out(&mut self, line: u32) {
-        let reason = "left out, as was asked for".to_owned();
+        let reason = "as was asked for".to_owned();
         let verdict = Verdict::Dropped;
         self.report.add(Finding { line, column: 0, directive: String::new(), verdict, reason, remedy: None });
     }

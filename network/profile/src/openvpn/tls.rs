@@ -254,7 +254,7 @@ pub(super) fn data_ciphers(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
     }
     if !passed_over.is_empty() {
         let name = if word(line, 0) == "ncp-ciphers" { "ncp-ciphers" } else { "data-ciphers" };
-        draft.note(line, name, Problem::dropped(1, format!("without {left}, which are no AEAD ciphers")));
+        draft.note(line, name, Problem::dropped(1, format!("{left}: no AEAD cipher")));
     }
     Ok(())
 }

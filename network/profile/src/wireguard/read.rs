@@ -103,7 +103,7 @@ impl Draft<'_> {
         }
         if self.options.without.contains(&number) {
             left_out.insert(number);
-            self.found(milder(Verdict::Dropped, "left out, as was asked for"));
+            self.found(milder(Verdict::Dropped, "as was asked for"));
             return;
         }
         let (Some(text), Some(bare)) = (text, bare) else {

@@ -83,8 +83,7 @@ pub(super) fn dns(draft: &mut Draft<'_>, value: &str) -> Result<(), Problem> {
             Err(_) => domains = true,
         }
     }
-    let dropped =
-        || milder(Verdict::Dropped, "domains to search are left out; Raven resolves names by its own configuration");
+    let dropped = || milder(Verdict::Dropped, "domains to search; Raven resolves names by its own configuration");
     if domains { Err(dropped()) } else { Ok(()) }
 }
 
