@@ -271,7 +271,7 @@ impl Worker {
             uid: self.child.as_ref().map_or(own_uid, |child| child.uid),
             restarts: self.starts.saturating_sub(1),
             uptime_s: self.child.as_ref().map_or(0, |_| self.started.elapsed().as_secs()),
-            capabilities: self.spec.capabilities.clone(),
+            capabilities: self.child.as_ref().map_or_else(Vec::new, |child| child.capabilities.clone()),
             heartbeat_ms: self.last_heartbeat.elapsed().as_millis() as u64,
             state: self.state_name().to_owned(),
             last_end: self.last_end.map(|end| end.to_string()),

@@ -1,4 +1,4 @@
-//! The capabilities of `ravend` itself.
+//! The capabilities of `ravend` itself, and what a worker does with those that it was started with.
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
@@ -21,6 +21,22 @@ pub fn keep_only(names: &[String]) -> Result<Vec<String>, CapsError> {
     caps::set(None, CapSet::Effective, &held)?;
     caps::set(None, CapSet::Permitted, &held)?;
     Ok(sorted(&held))
+}
+
+/// In a worker, before anything else: nothing is ambient or inheritable any more, and permitted and effective is nothing
+/// but what `names` has. What was not handed on is no error.
+pub(crate) fn settle(names: &[String]) -> Result<(), CapsError> {
+    let wanted = names.iter().map(|name| Capability::from_str(name)).collect::<Result<CapsHashSet, _>>()?;
+    // No kernel before 4.3 has an ambient set: there, nothing was put into it.
+    if caps::runtime::ambient_set_supported().is_ok() {
+        caps::clear(None, CapSet::Ambient)?;
+    }
+    caps::clear(None, CapSet::Inheritable)?;
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        let held: CapsHashSet = caps::read(None, set)?.intersection(&wanted).copied().collect();
+        caps::set(None, set, &held)?;
+    }
+    Ok(())
 }
 
 /// Names of the capabilities that this process may use now.

@@ -38,6 +38,14 @@ pub enum JailError {
         /// Why.
         error: io::Error,
     },
+    /// The capability sets are not as the process table says.
+    #[error("the capability sets of the {role} worker: {error}")]
+    Capabilities {
+        /// Which role.
+        role: &'static str,
+        /// Why.
+        error: String,
+    },
     /// The Landlock rules could not be made.
     #[error("Landlock: {0}")]
     Landlock(#[from] landlock::RulesetError),

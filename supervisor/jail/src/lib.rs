@@ -19,6 +19,7 @@ pub mod sandbox;
 pub mod signals;
 pub mod socket;
 pub mod spawn;
+pub mod tun;
 
 mod error;
 

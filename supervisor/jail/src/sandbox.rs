@@ -1,6 +1,6 @@
 //! What a worker does to itself before it reads its first byte of input.
 //!
-//! Order: process attributes, Landlock (files, TCP ports, signals), then seccomp, which ends the right to change
+//! Order: capabilities, process attributes, Landlock (files, TCP ports, signals), then seccomp, which ends the right to change
 //! anything of it. What `ravend` did before (user, capabilities, mount namespace) is in [`crate::spawn`].
 
 mod calls;
@@ -28,6 +28,9 @@ use std::path::Path;
 /// process must end then: it may be half jailed.
 pub fn enter(spec: &RoleSpec, base: &Base, data: &Path) -> Result<Vec<String>, JailError> {
     single_thread(spec)?;
+    // Here, so that no role can be jailed without: what came over exec must not go over another.
+    crate::caps::settle(&spec.capabilities)
+        .map_err(|error| JailError::Capabilities { role: spec.name.name(), error: error.to_string() })?;
     name_process(spec);
     set_attribute("prctl(PR_SET_DUMPABLE)", libc::PR_SET_DUMPABLE, 0)?;
     set_attribute("prctl(PR_SET_NO_NEW_PRIVS)", libc::PR_SET_NO_NEW_PRIVS, 1)?;

@@ -1,8 +1,8 @@
 //! Starting a worker: what `ravend` does between fork and exec.
 //!
-//! When `ravend` may (root), the worker gets a user of its own, no capability, and a mount namespace in which the data
-//! directory lies at a place that its user can reach. When not, it gets what is left, and [`Child::missing`] says what
-//! is not.
+//! When `ravend` may (root), the worker gets a user of its own, the capabilities of its role (none but for `net`), and a
+//! mount namespace in which the data directory lies at a place that its user can reach. When not, it gets what is left,
+//! and [`Child::missing`] says what is not.
 
 mod child;
 
@@ -59,6 +59,8 @@ pub struct Child {
     pub data: PathBuf,
     /// What its jail lacks, in words.
     pub missing: Vec<String>,
+    /// Capabilities that it was given: those of its role, or none.
+    pub capabilities: Vec<String>,
 }
 
 /// How a process ended.
@@ -106,7 +108,7 @@ pub fn spawn(spec: &SpawnSpec) -> io::Result<Child> {
     drop(child_report);
     let failed = read_report(report)?;
     if let Some((step, errno)) = failed.iter().find(|(step, _)| !step.optional()) {
-        let child = Child { pid, pidfd, uid: 0, data: PathBuf::new(), missing: Vec::new() };
+        let child = Child { pid, pidfd, uid: 0, data: PathBuf::new(), missing: Vec::new(), capabilities: Vec::new() };
         child.wait()?;
         let error = io::Error::from_raw_os_error(*errno);
         return Err(io::Error::new(error.kind(), format!("{} worker: {}: {error}", spec.role.name, step.name())));
@@ -184,6 +186,8 @@ struct Prepared {
     view: Option<(PathBuf, CString)>,
     null: File,
     user: Option<User>,
+    /// Bits of the capabilities that the worker keeps.
+    granted: u64,
     limits: [Limit; 4],
     missing: Vec<String>,
 }
@@ -200,6 +204,8 @@ impl Prepared {
             ));
             missing.push("the bounding set is not emptied: only root can".to_owned());
         }
+        let (granted, withheld) = grant(role, user.is_some())?;
+        missing.extend(withheld);
         let data = spec
             .data
             .canonicalize()
@@ -215,6 +221,7 @@ impl Prepared {
             null: OpenOptions::new().read(true).write(true).open("/dev/null")?,
             limits: limits(role, user.is_some())?,
             user,
+            granted,
             missing,
         })
     }
@@ -233,20 +240,41 @@ impl Prepared {
             read_only: spec.role.paths.iter().all(|rule| rule.access == raven_model::table::Access::Read),
             own_mounts: self.user.is_some(),
             user: self.user.as_ref(),
+            granted: self.granted,
             limits: &self.limits,
             parent: std::process::id().cast_signed(),
         }
     }
 
     fn child(self, pid: u32, pidfd: OwnedFd, failed: &[(Step, i32)]) -> Child {
+        let names = ::caps::all().into_iter().filter(|capability| self.granted & capability.bitmask() != 0);
+        let capabilities = names.map(|capability| capability.to_string()).collect();
         let mut missing = self.missing;
         missing.extend(failed.iter().map(|(step, errno)| {
             format!("{} ({}: {})", step.lack(), step.name(), io::Error::from_raw_os_error(*errno))
         }));
         let mounted = !failed.iter().any(|(step, _)| step.no_view());
         let data = self.view.filter(|_| mounted).map_or(self.data, |(view, _)| view);
-        Child { pid, pidfd, uid: self.user.map_or_else(own_uid, |user| user.uid), data, missing }
+        Child { pid, pidfd, uid: self.user.map_or_else(own_uid, |user| user.uid), data, missing, capabilities }
     }
+}
+
+/// Bits of the capabilities that `role` gets, and what is said of those that it does not: they can only be handed on by
+/// who holds them, and to another user than root.
+fn grant(role: &RoleSpec, own_user: bool) -> io::Result<(u64, Option<String>)> {
+    let (mut granted, mut withheld) = (0, Vec::new());
+    for name in &role.capabilities {
+        let known: Capability = name.parse().map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("process table: {name} is no capability"))
+        })?;
+        if own_user && caps::has(known) && caps::has(Capability::CAP_SETPCAP) {
+            granted |= known.bitmask();
+        } else {
+            withheld.push(name.as_str());
+        }
+    }
+    let why = || format!("{} works without {}: ravend cannot hand it on, start it as root", role.name, withheld.join(", "));
+    Ok((granted, (!withheld.is_empty()).then(why)))
 }
 
 fn has_data(role: &RoleSpec) -> bool {

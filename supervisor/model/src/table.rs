@@ -159,7 +159,7 @@ pub struct RoleSpec {
     /// Supplementary groups.
     #[serde(default)]
     pub groups: Vec<u32>,
-    /// Capabilities in all five sets.
+    /// Capabilities in its permitted, effective and bounding set; ambient and inheritable are empty.
     #[serde(default)]
     pub capabilities: Vec<String>,
     /// Files it can reach.
@@ -306,8 +306,15 @@ mod tests {
     }
 
     #[test]
-    fn no_worker_holds_a_capability() {
-        assert!(table().role.iter().all(|spec| spec.capabilities.is_empty()));
+    fn one_worker_holds_a_capability_and_it_opens_nothing() {
+        let with: Vec<_> = table().role.iter().filter(|spec| !spec.capabilities.is_empty()).collect();
+        let [net] = with[..] else { panic!("{} roles hold capabilities", with.len()) };
+        assert_eq!((net.name, net.capabilities.as_slice()), (Role::Net, &["CAP_NET_ADMIN".to_owned()][..]));
+        assert!(table().ravend.capabilities.contains(&net.capabilities[0]), "it cannot be handed on");
+        assert!(net.paths.is_empty() && net.groups.is_empty() && !net.network);
+        for call in ["socket", "connect", "bind", "setsockopt", "openat", "open", "sendmsg", "sendmmsg", "clone", "prctl"] {
+            assert!(!net.syscalls.iter().chain(&table().base.syscalls).any(|has| has == call), "{call}");
+        }
     }
 
     #[test]

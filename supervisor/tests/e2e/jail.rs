@@ -55,7 +55,7 @@ fn pid(process: &Value) -> u32 {
 fn every_worker_holds_exactly_what_the_process_table_grants() {
     root_only!();
     let raven = Appliance::start();
-    for role in [Role::Store, Role::Syslog, Role::Decode, Role::Uplink] {
+    for role in [Role::Store, Role::Syslog, Role::Decode, Role::Uplink, Role::Net] {
         let (process, spec) = (raven.process(role.name()), table().spec(role));
         let status = status(pid(&process));
         assert_eq!(ids(&status, "Uid"), [spec.uid; 4], "{role}: real, effective, saved and file-system uid");
@@ -64,7 +64,7 @@ fn every_worker_holds_exactly_what_the_process_table_grants() {
         let granted = bits(&spec.capabilities);
         assert_eq!(
             capability_sets(&status),
-            [granted; 5],
+            [granted, granted, granted, 0, 0],
             "{role}: permitted, effective, bounding, inheritable, ambient"
         );
         assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"), "{role}");

@@ -3,6 +3,7 @@
 use super::names::{Call, call};
 use crate::channel::check;
 use crate::error::JailError;
+use crate::tun::{TUNSETIFF, TUNSETOWNER, TUNSETPERSIST};
 use raven_model::table::{Base, Role, RoleSpec};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
@@ -135,6 +136,8 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
             rules
         }
         "socket" => internet_sockets(),
+        // The net role makes devices of tunnels. What a role with network may is in `answered`.
+        "ioctl" if !spec.network => [TUNSETIFF, TUNSETOWNER, TUNSETPERSIST].map(|call| rule(&[is(1, call)])).into(),
         // A datagram pair could be connected to any socket in the file system.
         "socketpair" => vec![rule(&[is(0, libc::AF_UNIX as u64), masked(1, SOCKET_TYPE, libc::SOCK_STREAM as u64)])],
         "fcntl" => FCNTL.iter().map(|command| rule(&[is(1, *command as u64)])).collect(),

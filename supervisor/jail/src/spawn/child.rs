@@ -19,6 +19,11 @@ const SIGNALS: libc::c_int = 64;
 /// Root has no privilege by being root, nor can any of it be changed back. From linux/securebits.h.
 const SECUREBITS: libc::c_ulong = (1 << 0) | (1 << 1) | (1 << 3) | (1 << 5) | (1 << 6) | (1 << 7);
 
+/// Permitted capabilities outlive the change from root to another user. Exec takes it back.
+const KEEP_CAPS: libc::c_ulong = 1 << 4;
+
+const CAP_SETPCAP: u64 = 1 << 8;
+
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 /// How this libc writes the number of a limit.
@@ -43,6 +48,8 @@ pub(super) struct Plan<'a> {
     /// Make a mount namespace.
     pub own_mounts: bool,
     pub user: Option<&'a User>,
+    /// Bits of the capabilities that it keeps; none without a user of its own.
+    pub granted: u64,
     pub limits: &'a [Limit],
     pub parent: libc::pid_t,
 }
@@ -92,9 +99,11 @@ pub(super) enum Step {
     ParentDeath,
     ParentGone,
     Exec,
+    Keep,
+    Raise,
 }
 
-const STEPS: [(Step, &str); 17] = [
+const STEPS: [(Step, &str); 19] = [
     (Step::Descriptors, "dup3"),
     (Step::Unshare, "unshare(CLONE_NEWNS)"),
     (Step::Private, "mount(MS_PRIVATE)"),
@@ -112,6 +121,8 @@ const STEPS: [(Step, &str); 17] = [
     (Step::ParentDeath, "prctl(PR_SET_PDEATHSIG)"),
     (Step::ParentGone, "ravend ended meanwhile"),
     (Step::Exec, "execveat of raven-worker"),
+    (Step::Keep, "prctl(PR_SET_KEEPCAPS)"),
+    (Step::Raise, "prctl(PR_CAP_AMBIENT_RAISE)"),
 ];
 
 impl Step {
@@ -136,7 +147,7 @@ impl Step {
             Self::Unshare | Self::Private | Self::Bind => "no mount namespace of its own",
             Self::Remount => "its view of the data directory is not restricted by mount flags",
             Self::Securebits => "securebits are not set",
-            Self::Bounding => "the capability bounding set is not empty",
+            Self::Bounding => "the capability bounding set holds more than the role's",
             _ => "",
         }
     }
@@ -240,8 +251,13 @@ unsafe fn drop_privileges(plan: &Plan) {
     // SAFETY: plain numbers, and arrays that outlive the calls.
     unsafe {
         if let Some(user) = plan.user {
-            may(Step::Securebits, libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0));
-            drop_bounding();
+            // A role that keeps something is locked in later: the change of user would take it, and clears what is ambient.
+            if plan.granted == 0 {
+                may(Step::Securebits, libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0));
+            } else {
+                must(Step::Keep, libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0));
+            }
+            drop_bounding(plan.granted);
             must(
                 Step::Groups,
                 libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) as libc::c_int,
@@ -250,15 +266,42 @@ unsafe fn drop_privileges(plan: &Plan) {
             must(Step::Uid, libc::syscall(libc::SYS_setresuid, user.uid, user.uid, user.uid) as libc::c_int);
         }
         must(Step::Ambient, libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
-        // linux/capability.h: version and process (0: this one), then twice effective, permitted, inheritable.
-        let header = [CAPABILITY_VERSION_3, 0];
-        let sets = [0_u32; 6];
-        must(Step::Capabilities, libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) as libc::c_int);
+        if plan.granted != 0 {
+            raise_ambient(plan.granted);
+        }
+        set_capabilities(plan.granted, plan.granted);
     }
 }
 
-unsafe fn drop_bounding() {
-    for capability in 0..=CAPABILITIES {
+/// Another user than root keeps over exec what is ambient, and nothing else. The worker's first act in its jail is to empty
+/// that set and the inheritable one, which it takes.
+unsafe fn raise_ambient(granted: u64) {
+    set_capabilities(granted | CAP_SETPCAP, granted);
+    for capability in (0..64).filter(|capability| granted >> capability & 1 == 1) {
+        // SAFETY: plain numbers.
+        let raised =
+            unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability as libc::c_ulong, 0, 0) };
+        must(Step::Raise, raised);
+    }
+    // Nothing more can become ambient from here on.
+    let bits = SECUREBITS | KEEP_CAPS;
+    // SAFETY: plain numbers.
+    may(Step::Securebits, unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) });
+}
+
+/// `held` becomes permitted and effective.
+fn set_capabilities(held: u64, inheritable: u64) {
+    // linux/capability.h: version and process (0: this one), then twice effective, permitted, inheritable.
+    let header = [CAPABILITY_VERSION_3, 0];
+    let half = |shift: u32| [(held >> shift) as u32, (held >> shift) as u32, (inheritable >> shift) as u32];
+    let sets = [half(0), half(32)];
+    // SAFETY: arrays that outlive the call.
+    let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    must(Step::Capabilities, set as libc::c_int);
+}
+
+unsafe fn drop_bounding(granted: u64) {
+    for capability in (0..=CAPABILITIES).filter(|capability| granted >> capability & 1 == 0) {
         // SAFETY: plain numbers.
         let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
         // EINVAL: beyond the last capability of this kernel.

@@ -266,9 +266,12 @@ pub fn status_equals_the_table() {
         let missing = worker.jail(&place);
         let status = status(worker.child.pid);
         let field = |name: &str| status.get(name).map(String::as_str).unwrap_or_default();
-        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let granted = if may_all() { format!("{:016x}", bits(&role.capabilities)) } else { NONE.to_owned() };
+        for (set, held) in
+            [("CapInh", NONE), ("CapPrm", &granted), ("CapEff", &granted), ("CapBnd", &granted), ("CapAmb", NONE)]
+        {
             if set != "CapBnd" || may_all() {
-                assert_eq!(field(set), "0000000000000000", "{}: {set}", role.name);
+                assert_eq!(field(set), held, "{}: {set}", role.name);
             }
         }
         assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1", "2"), "{}", role.name);
@@ -283,19 +286,34 @@ pub fn status_equals_the_table() {
             assert_eq!(field("Groups"), groups.join(" "), "{}", role.name);
             assert_eq!(worker.child.missing.is_empty(), may_all(), "{}: {:?}", role.name, worker.child.missing);
             assert_eq!(worker.child.uid, role.uid);
+            assert_eq!(worker.child.capabilities.len(), if may_all() { role.capabilities.len() } else { 0 });
         } else {
             assert!(worker.child.missing[0].contains("as root"), "{:?}", worker.child.missing);
         }
+        let told = worker.child.missing.iter().any(|words| words.contains("works without CAP_"));
+        assert_eq!(told, !role.capabilities.is_empty() && !may_all(), "{}: {:?}", role.name, worker.child.missing);
     }
     if !can_change_user() {
         println!("skipped in part: not root, so users, groups and the bounding set were not compared");
     }
 }
 
+/// An empty set, as the kernel writes it.
+const NONE: &str = "0000000000000000";
+
+/// As in linux/capability.h.
+fn bits(names: &[String]) -> u64 {
+    let bit = |name: &String| match name.as_str() {
+        "CAP_NET_ADMIN" => 12,
+        other => panic!("no bit for {other}"),
+    };
+    names.iter().map(|name| 1 << bit(name)).sum()
+}
+
 /// Root with what a complete jail takes.
 fn may_all() -> bool {
     let held = caps::effective().unwrap();
-    can_change_user() && ["CAP_SYS_ADMIN", "CAP_SETPCAP"].iter().all(|name| held.iter().any(|has| has == name))
+    can_change_user() && ["CAP_SYS_ADMIN", "CAP_SETPCAP", "CAP_NET_ADMIN"].iter().all(|name| held.iter().any(|has| has == name))
 }
 
 fn status(pid: u32) -> BTreeMap<String, String> {
@@ -362,7 +380,8 @@ pub fn worker_dies_with_parent() {
 /// Starts a jailed worker, says its process id, and waits to be killed.
 pub fn be_parent(arguments: &[&str]) {
     let place = std::mem::ManuallyDrop::new(at(arguments[0]));
-    let worker = place.start(table().spec(Role::Syslog));
+    // The role that comes over exec with a capability: by what the kernel thinks of that it must not outlive us.
+    let worker = place.start(table().spec(Role::Net));
     worker.jail(&place);
     println!("{}", worker.child.pid);
     io::stdin().lock().read_line(&mut String::new()).unwrap();
@@ -419,7 +438,7 @@ pub fn be_supervisor(arguments: &[&str]) {
         let worker = place.start(role);
         worker.jail(&place);
         assert_eq!(worker.child.missing, Vec::<String>::new(), "{}", role.name);
-        assert_eq!(status(worker.child.pid)["CapBnd"], "0000000000000000");
+        assert_eq!(status(worker.child.pid)["CapBnd"], format!("{:016x}", bits(&role.capabilities)), "{}", role.name);
         worker.child.kill(signals::SIGTERM).unwrap();
         assert_eq!(worker.end().to_string(), "SIGTERM");
     }

@@ -283,6 +283,24 @@ fn kernel() -> Vec<Probe> {
         escape("personality (memory is executable)", |_, _| sys!(libc::SYS_personality, 0x040_0000)),
         escape("become dumpable again", |_, _| sys!(libc::SYS_prctl, libc::PR_SET_DUMPABLE as c_ulong, 1, 0, 0, 0))
             .refused_by(&[libc::EINVAL]),
+        escape("make a capability ambient", |_, _| {
+            sys!(libc::SYS_prctl, libc::PR_CAP_AMBIENT as c_ulong, libc::PR_CAP_AMBIENT_RAISE, 12, 0, 0)
+        })
+        .refused_by(&[libc::EINVAL])
+        .unsure_outside(),
+        escape("capset", |_, _| {
+            let (header, mut sets) = ([0x2008_0522_u32, 0], [0_u32; 6]);
+            sys!(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr())?;
+            sys!(libc::SYS_capset, header.as_ptr(), sets.as_ptr())
+        }),
+        escape("ask for the flags of a link by ioctl", |_, passed| {
+            let mut request = [0_u8; 40];
+            request[..2].copy_from_slice(b"lo");
+            sys!(libc::SYS_ioctl, passed.udp.as_raw_fd(), 0x8913, request.as_mut_ptr())
+        })
+        .refused_by(&[libc::ENOTTY]),
+        escape("open the place of TUN devices", |_, _| OpenOptions::new().read(true).write(true).open("/dev/net/tun").map(drop))
+            .unsure_outside(),
         escape("one more seccomp filter", |_, _| sys!(libc::SYS_seccomp, 1, 0, ptr::null::<c_void>())),
     ]
 }
