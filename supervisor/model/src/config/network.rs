@@ -211,12 +211,13 @@ impl Link {
     }
 }
 
-/// As the kernel takes it, without what could mean something else in a unit of systemd.
+/// As the kernel takes it, without what could mean something else in a unit of systemd, and none of a tunnel's device.
 pub(super) fn is_link_name(name: &str) -> bool {
     (1..=15).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         && !name.starts_with(['.', '-'])
         && !["lo", "all", "default"].contains(&name)
+        && !name.starts_with(crate::tunnel::DEVICE)
 }
 
 #[cfg(test)]
