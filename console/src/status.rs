@@ -106,7 +106,7 @@ pub fn merge(raw: &RawStatus) -> Status {
         // A socket that nobody plugged anything in is nothing to act on.
         let troubled = net.links.iter().filter(|link| link.state == LinkState::Trouble);
         status.alerts.extend(troubled.map(|link| format!("{}: {}", link.name, link.cause)));
-        status.links = net.links;
+        (status.links, status.tunnels, status.ways) = (net.links, net.tunnels, net.ways);
     }
     if let Some(Ok(told)) =
         raw.reports.get(&Role::Alert).map(|report| serde_json::from_str::<AlertReport>(report.get()))
@@ -403,7 +403,7 @@ mod tests {
             gateways: Vec::new(),
             neighbour: raven_model::neighbour::Neighbour::Nobody,
         };
-        let net = NetReport { links: vec![link("eth0", ""), link("eth1", "no reply"), link("eth2", "")] };
+        let net = NetReport { links: vec![link("eth0", ""), link("eth1", "no reply"), link("eth2", "")], ..NetReport::default() };
         let lack = |interface: &str, file: &str| MissingFirmware { interface: interface.into(), file: file.into() };
         let firmware = vec![lack("eth0", "rtl_nic/a.fw"), lack("eth1", "ice.pkg")];
         let mut raw = raw(own(), None, None);

@@ -1,27 +1,43 @@
-//! What the kernel knows of links, addresses, default routes and neighbours: one look at all of it.
+//! What the kernel knows of links, addresses, default routes and neighbours, and of the rules and routes that are ours: one
+//! look at all of it.
 
+use crate::ways::{Route, Rule, Ways};
 use futures_util::TryStreamExt;
+use raven_model::tunnel::Traffic;
+use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::packet_route::rule::RuleMessage;
+use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What is listened for.
-pub const GROUPS: [MulticastGroup; 6] = [
+pub const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
     MulticastGroup::Neigh,
 ];
 
 /// The routing table of all that is not told otherwise.
-const MAIN: u32 = 254;
+pub const MAIN: u32 = 254;
+
+/// All that a look saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Links by their numbers, without the loopback.
+    pub links: BTreeMap<u32, Link>,
+    /// Rules and routes of ours.
+    pub ways: Ways,
+}
 
 /// A link as the kernel has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +56,21 @@ pub struct Link {
     pub addresses: Vec<Address>,
     /// Default routes.
     pub gateways: Vec<Gateway>,
+    /// It is a TUN device, made so.
+    pub tun: Option<Tun>,
+    /// What went through it.
+    pub traffic: Traffic,
+}
+
+/// How a TUN device was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tun {
+    /// The user that may attach to it.
+    pub owner: Option<u32>,
+    /// It stays when nobody is attached.
+    pub stays: bool,
+    /// It carries frames (TAP), not packets.
+    pub is_tap: bool,
 }
 
 /// An address of a link.
@@ -47,6 +78,8 @@ pub struct Link {
 pub struct Address {
     /// The address.
     pub addr: IpAddr,
+    /// That of the far end, where there is but one.
+    pub peer: Option<IpAddr>,
     /// Bits of its network's prefix.
     pub len: u8,
     /// It was given for a time only.
@@ -74,8 +107,8 @@ pub struct Gateway {
     pub is_silent: bool,
 }
 
-/// Looks at everything. Links by their numbers, without the loopback.
-pub async fn look(handle: &Handle) -> Result<BTreeMap<u32, Link>, rtnetlink::Error> {
+/// Looks at everything.
+pub async fn look(handle: &Handle) -> Result<Seen, rtnetlink::Error> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
     let mut links: BTreeMap<u32, Link> = links.iter().filter_map(link).collect();
     let addresses: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
@@ -86,8 +119,10 @@ pub async fn look(handle: &Handle) -> Result<BTreeMap<u32, Link>, rtnetlink::Err
     }
     let neighbours: Vec<NeighbourMessage> = handle.neighbours().get().execute().try_collect().await?;
     let silent: BTreeSet<(u32, IpAddr)> = neighbours.iter().filter_map(silent).collect();
+    let mut ways = Ways::default();
     for families in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
         let routes: Vec<RouteMessage> = handle.route().get(families).execute().try_collect().await?;
+        ways.routes.extend(routes.iter().filter_map(Route::read));
         for (index, addr) in routes.iter().filter_map(gateway) {
             let gateway = Gateway { addr, is_silent: silent.contains(&(index, addr)) };
             if let Some(link) = links.get_mut(&index).filter(|link| !link.gateways.contains(&gateway)) {
@@ -95,7 +130,21 @@ pub async fn look(handle: &Handle) -> Result<BTreeMap<u32, Link>, rtnetlink::Err
             }
         }
     }
-    Ok(links)
+    for family in [IpVersion::V4, IpVersion::V6] {
+        match handle.rule().get(family).execute().try_collect::<Vec<RuleMessage>>().await {
+            Ok(rules) => ways.rules.extend(rules.iter().filter_map(Rule::read)),
+            // A kernel without IPv6, or without rules, has none.
+            Err(rtnetlink::Error::NetlinkError(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Seen { links, ways })
+}
+
+/// What went through a link up to now.
+pub async fn traffic(handle: &Handle, index: u32) -> Option<Traffic> {
+    let messages: Result<Vec<_>, _> = handle.link().get().match_index(index).execute().try_collect().await;
+    messages.ok()?.first().and_then(link).map(|(_, link)| link.traffic)
 }
 
 fn link(message: &LinkMessage) -> Option<(u32, Link)> {
@@ -110,10 +159,44 @@ fn link(message: &LinkMessage) -> Option<(u32, Link)> {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::LinkInfo(info) => link.tun = tun(info),
+            LinkAttribute::Stats64(sums) => {
+                link.traffic = Traffic {
+                    rx_bytes: sums.rx_bytes,
+                    rx_packets: sums.rx_packets,
+                    tx_bytes: sums.tx_bytes,
+                    tx_packets: sums.tx_packets,
+                }
+            }
             _ => {}
         }
     }
     Some((message.header.index, link))
+}
+
+/// Attributes of a TUN device, and what kind of one it is (linux/if_link.h, linux/if_tun.h).
+const OWNER: u16 = 1;
+const TYPE: u16 = 3;
+const PERSIST: u16 = 6;
+const TAP: u8 = 2;
+
+fn tun(info: &[LinkInfo]) -> Option<Tun> {
+    info.iter().find(|part| matches!(part, LinkInfo::Kind(InfoKind::Tun)))?;
+    let mut tun = Tun::default();
+    let parts =
+        info.iter().filter_map(|part| if let LinkInfo::Data(InfoData::Tun(parts)) = part { Some(parts) } else { None });
+    for part in parts.flatten() {
+        let InfoTun::Other(attribute) = part else { continue };
+        let mut value = vec![0; attribute.value_len()];
+        attribute.emit_value(&mut value);
+        match (attribute.kind(), value.as_slice()) {
+            (OWNER, bytes) => tun.owner = bytes.try_into().ok().map(u32::from_ne_bytes),
+            (TYPE, [kind]) => tun.is_tap = *kind == TAP,
+            (PERSIST, [stays]) => tun.stays = *stays != 0,
+            _ => {}
+        }
+    }
+    Some(tun)
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
@@ -129,6 +212,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
     }
     Some(Address {
         addr: local.or(addr)?,
+        peer: addr.filter(|_| local.is_some() && addr != local),
         len: message.header.prefix_len,
         is_lent: !flags.contains(AddressFlags::Permanent),
         is_duplicate: flags.contains(AddressFlags::Dadfailed),

@@ -1,22 +1,35 @@
 //! The role `net`: watches links, addresses, default routes and neighbours as the kernel tells of them, and says of each
-//! link what it is in and why. It changes nothing; systemd-networkd does, by the units that `ravend` writes.
+//! link what it is in and why. Of links it changes nothing; systemd-networkd does, by the units that `ravend` writes.
+//!
+//! It alone of the workers holds a capability, CAP_NET_ADMIN: it makes the devices of tunnels, and sees to it that
+//! `vpn.networks` goes through the one that is preferred and nothing else does. The `vpn` role, which parses what comes from
+//! the far end, asks for that by typed orders ([`orders`]). [`policy`] is what is taken of them, [`ways`] which rules and
+//! routes follow, [`tunnels`] what is wanted, [`change`] how the kernel comes to be so.
 //!
 //! [`kernel`] is one look at everything, `lldp` who is at the other ends of the cables, [`state`] what it means. A look
-//! follows each message of the kernel, a few times a second at most: the kernel is not polled, and a message that was lost
-//! costs nothing. networkd is asked about neighbours every few seconds, since it tells nobody of them by itself.
+//! follows each message of the kernel, a few times a second at most: the kernel is not polled but for what went through
+//! tunnels, and a message that was lost costs nothing. networkd is asked about neighbours every few seconds, since it tells nobody of them by itself.
 
+pub mod change;
 pub mod kernel;
 mod lldp;
+pub mod orders;
+pub mod policy;
 pub mod state;
+pub mod tunnels;
+pub mod ways;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use kernel::Link;
 use lldp::Neighbours;
+use orders::{Heard, Orders};
 use raven_jail::channel::{Channel, ChannelError};
-use raven_model::config::Network;
-use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
+use raven_jail::{caps, tun};
+use raven_model::config::Config;
+use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::neighbour::Neighbour;
 use raven_model::report::NetReport;
+use raven_model::tunnel::{FromNet, ToNet, TunnelAnswer, TunnelOrder};
 use rtnetlink::Handle;
 use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
@@ -27,11 +40,16 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tunnels::{Outcome, Tunnels};
 
 /// How often it says that it lives, with what it knows.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Rest between two looks.
 const REST: Duration = Duration::from_millis(200);
+/// `ravend` hands out a descriptor for a device within this time, or none is made.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Without it nothing can be done about tunnels.
+const CAPABILITY: &str = "CAP_NET_ADMIN";
 
 /// The role cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +75,16 @@ pub struct Net {
     watch: Watch,
     told: UnixStream,
     events: Pin<Box<dyn Stream<Item = ()>>>,
+    orders: Option<Orders>,
 }
 
 /// What is known.
 struct Watch {
     handle: Handle,
-    network: Network,
-    links: BTreeMap<u32, Link>,
+    config: Box<Config>,
+    /// None where nothing is done about them.
+    tunnels: Option<Tunnels>,
+    seen: kernel::Seen,
     /// Since when there is a cable.
     cables: BTreeMap<u32, Instant>,
     /// As networkd told last.
@@ -72,28 +93,121 @@ struct Watch {
     logged: Option<String>,
 }
 
+/// An order that waits for a descriptor.
+struct Making {
+    asked: ToNet,
+    device: String,
+    owner: u32,
+    until: tokio::time::Instant,
+}
+
 impl Watch {
-    async fn look(&mut self) -> Result<(), NetError> {
-        self.links = kernel::look(&self.handle).await?;
+    /// Looks, and makes what is about tunnels as it is to be. Returns what was changed.
+    async fn look(&mut self) -> Result<Vec<String>, NetError> {
+        let mut done = Vec::new();
+        (self.seen, done) = match &mut self.tunnels {
+            Some(tunnels) => tunnels.settle(&self.handle, &self.config).await?,
+            None => (kernel::look(&self.handle).await?, done),
+        };
         let now = Instant::now();
-        let links = &self.links;
+        let links = &self.seen.links;
         self.cables.retain(|index, _| links.get(index).is_some_and(|link| link.has_carrier));
-        for (index, _) in links.iter().filter(|(_, link)| link.has_carrier) {
-            self.cables.entry(*index).or_insert(now);
+        let with_cable: Vec<u32> = self.links().filter(|(_, link)| link.has_carrier).map(|(index, _)| *index).collect();
+        for index in with_cable {
+            self.cables.entry(index).or_insert(now);
         }
-        Ok(())
+        Ok(done)
+    }
+
+    /// Those that are no tunnels' devices.
+    fn links(&self) -> impl Iterator<Item = (&u32, &Link)> {
+        let is_tunnel = |link: &Link| self.tunnels.as_ref().is_some_and(|tunnels| tunnels.is_tunnel(link));
+        self.seen.links.iter().filter(move |(_, link)| !is_tunnel(link))
+    }
+
+    /// What went through tunnels is not told by the kernel, but when it is asked.
+    async fn count(&mut self) {
+        for index in self.tunnels.as_ref().map(Tunnels::devices).unwrap_or_default() {
+            let traffic = kernel::traffic(&self.handle, index).await;
+            if let Some((link, traffic)) = self.seen.links.get_mut(&index).zip(traffic) {
+                link.traffic = traffic;
+            }
+        }
     }
 
     fn report(&self) -> NetReport {
         let cable = |index: &u32| self.cables.get(index).map_or(Duration::ZERO, Instant::elapsed);
         let neighbour = |index: &u32| self.neighbours.get(index).cloned().unwrap_or_default();
-        let mut links: Vec<_> = self
-            .links
-            .iter()
-            .map(|(index, link)| state::of(link, &self.network, cable(index), neighbour(index)))
-            .collect();
+        let of = |(index, link): (&u32, &Link)| state::of(link, &self.config.network, cable(index), neighbour(index));
+        let mut links: Vec<_> = self.links().map(of).collect();
         links.sort_by(|a, b| a.name.cmp(&b.name));
-        NetReport { links }
+        let tunnels = self.tunnels.as_ref().map(|tunnels| tunnels.report(&self.seen.links));
+        let (tunnels, ways) = tunnels.unwrap_or_default();
+        NetReport { links, tunnels, ways }
+    }
+
+    /// The first look: what is there of tunnels is taken over.
+    async fn begin(&mut self) -> Result<(), NetError> {
+        if let Some(tunnels) = &mut self.tunnels {
+            *tunnels = Tunnels::adopt(&kernel::look(&self.handle).await?);
+        }
+        self.look().await.map(drop)
+    }
+
+    /// Carries out an order; one that takes a descriptor comes back.
+    async fn obey(&mut self, asked: ToNet) -> Result<Result<FromNet, Making>, NetError> {
+        let Some(tunnels) = &mut self.tunnels else {
+            let why =
+                format!("nothing can be done about tunnels without {CAPABILITY}: ravend has to be started as root");
+            return Ok(Ok(answer(asked.id, Err(why))));
+        };
+        // Of a moment ago at most, but for what the kernel told since.
+        self.seen = kernel::look(&self.handle).await?;
+        match tunnels.take(&asked.order, &self.seen) {
+            Err(why) => Ok(Ok(answer(asked.id, Err(why)))),
+            Ok(Outcome::Make { device, owner }) => {
+                Ok(Err(Making { asked, device, owner, until: tokio::time::Instant::now() + PATIENCE }))
+            }
+            Ok(Outcome::Remove(index)) => {
+                let gone = self.handle.link().del(index).execute().await;
+                if let (Ok(()), TunnelOrder::Close { tunnel }) = (&gone, &asked.order) {
+                    tunnels.forget(tunnel);
+                }
+                let done = gone.map_err(|error| format!("its device cannot be removed: {error}"));
+                Ok(Ok(self.settled(&asked, done.map(|()| vec!["device removed".to_owned()])).await?))
+            }
+            Ok(Outcome::Wanted) => Ok(Ok(self.settled(&asked, Ok(Vec::new())).await?)),
+        }
+    }
+
+    /// Makes the device of an order that waited for `descriptor`.
+    async fn make(&mut self, making: Making, descriptor: Result<OwnedFd, String>) -> Result<FromNet, NetError> {
+        let Making { asked, device, owner, .. } = making;
+        let made = descriptor.and_then(|descriptor| {
+            tun::make(descriptor, &device, owner).map_err(|error| match error.kind() {
+                io::ErrorKind::ResourceBusy => tunnels::taken(&device),
+                _ => format!("device {device} cannot be made: {error}"),
+            })
+        });
+        if let Err(why) = made {
+            return Ok(answer(asked.id, Err(why)));
+        }
+        let quiet = change::quiet(&self.handle, &device).await;
+        let quiet = quiet.map_err(|error| format!("{device} would give itself addresses: {error}"));
+        if let (TunnelOrder::Open { tunnel, endpoints, .. }, Some(tunnels)) = (&asked.order, &mut self.tunnels) {
+            tunnels.open(tunnel, owner, endpoints);
+        }
+        self.settled(&asked, quiet.map(|()| vec![format!("device {device} made")])).await
+    }
+
+    async fn settled(&mut self, asked: &ToNet, done: Result<Vec<String>, String>) -> Result<FromNet, NetError> {
+        let more = self.look().await?;
+        let tunnels = self.tunnels.as_ref();
+        let answered = done.and_then(|mut done| {
+            done.extend(more);
+            tunnels.map_or(Ok(TunnelAnswer::default()), |tunnels| tunnels.answer(&asked.order, done))
+        });
+        Ok(answer(asked.id, answered))
     }
 
     /// The links that have a cable, by their numbers.
@@ -117,7 +231,7 @@ impl Watch {
 
 impl Net {
     /// Opens the connection to the kernel; comes before the jail.
-    pub fn new(start: &Start, channel: Channel) -> Result<Self, NetError> {
+    pub fn new(start: &Start, fds: Vec<OwnedFd>, channel: Channel) -> Result<Self, NetError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| NetError::Io("event loop", error))?;
         let entered = runtime.enter();
@@ -128,17 +242,20 @@ impl Net {
         let told = std::os::unix::net::UnixStream::from(channel.as_fd().try_clone_to_owned().map_err(io)?);
         told.set_nonblocking(true).map_err(io)?;
         let told = UnixStream::from_std(told).map_err(io)?;
+        let pair = start.fds.iter().zip(fds).find(|(name, _)| **name == Fd::Tunnels);
+        let orders = pair.map(|(_, fd)| Orders::new(fd)).transpose()?;
         drop(entered);
-        let network = start.config.as_deref().map(|config| config.network.clone()).unwrap_or_default();
+        let held = caps::effective().is_ok_and(|held| held.iter().any(|name| name == CAPABILITY));
         let watch = Watch {
             handle,
-            network,
-            links: BTreeMap::new(),
+            config: start.config.clone().unwrap_or_default(),
+            tunnels: (held && orders.is_some()).then(Tunnels::default),
+            seen: kernel::Seen::default(),
             cables: BTreeMap::new(),
             neighbours: Neighbours::new(),
             logged: None,
         };
-        Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(drop)) })
+        Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(drop)), orders })
     }
 
     /// Says that the jail is closed and the work begins.
@@ -149,15 +266,24 @@ impl Net {
 
     /// Watches until `ravend` says stop or is gone.
     pub fn run(self) -> Result<(), NetError> {
-        let Self { channel, runtime, mut watch, told, mut events } = self;
+        let Self { channel, runtime, mut watch, told, mut events, mut orders } = self;
         runtime.block_on(async {
             let mut beat = tokio::time::interval(HEARTBEAT);
             let mut asked: Option<Pin<Box<dyn Future<Output = Neighbours>>>> = None;
-            watch.look().await?;
+            let mut making: Option<Making> = None;
+            // When the next look is due: not at each message of many.
+            let mut due: Option<tokio::time::Instant> = None;
+            watch.begin().await?;
+            if let Some(orders) = &mut orders {
+                orders.say(&FromNet::Began);
+            }
             loop {
                 tokio::select! {
                     told = hear(&channel, &told) => match told? {
-                        Some((ToWorker::Configure(config), _)) => watch.network = config.network,
+                        Some((ToWorker::Configure(config), _)) => {
+                            watch.config = config;
+                            watch.look().await?;
+                        }
                         // One conversation at a time: networkd may be slow.
                         Some((ToWorker::Networkd(Ok(())), mut fds)) if asked.is_none() => {
                             let connection = fds.pop();
@@ -167,20 +293,50 @@ impl Net {
                             let unknown = |link| (link, Neighbour::Unknown(why.clone()));
                             watch.take(watch.with_cable().into_iter().map(unknown).collect());
                         }
+                        Some((ToWorker::Tun(opened), mut fds)) => {
+                            let descriptor = opened.and_then(|()| fds.pop().ok_or_else(|| "no descriptor came".to_owned()));
+                            if let (Some(making), Some(orders)) = (making.take(), &mut orders) {
+                                orders.say(&watch.make(making, descriptor).await?);
+                            }
+                        }
                         Some((ToWorker::Stop, _)) | None => return Ok(()),
                         Some(_) => {}
                     },
                     event = events.next() => {
                         event.ok_or(NetError::Deaf)?;
-                        tokio::time::sleep(REST).await;
                         while events.next().now_or_never().flatten().is_some() {}
+                        due.get_or_insert_with(|| tokio::time::Instant::now() + REST);
+                    }
+                    () = at(due) => {
+                        due = None;
                         watch.look().await?;
+                    }
+                    heard = next(&mut orders), if making.is_none() => {
+                        let answered = match heard {
+                            Heard::Order(asked) => watch.obey(asked).await?,
+                            Heard::Nonsense(id, why) => Ok(FromNet::Answer { id, answer: Err(why) }),
+                        };
+                        match (answered, &mut orders) {
+                            (Ok(answered), Some(orders)) => orders.say(&answered),
+                            (Err(waits), _) => {
+                                channel.send_json(&FromWorker::Tun, &[])?;
+                                making = Some(waits);
+                            }
+                            (Ok(_), None) => {}
+                        }
+                    }
+                    () = at(making.as_ref().map(|making| making.until)) => {
+                        if let (Some(making), Some(orders)) = (making.take(), &mut orders) {
+                            let why = format!("ravend opened no {} within {} s", tun::PLACE, PATIENCE.as_secs());
+                            orders.say(&answer(making.asked.id, Err(why)));
+                        }
                     }
                     neighbours = async { asked.as_mut().expect("only polled while it is there").await }, if asked.is_some() => {
                         asked = None;
                         watch.take(neighbours);
                     }
                     _ = beat.tick() => {
+                        watch.count().await;
                         let report = to_raw_value(&watch.report()).map_err(|error| NetError::Io("report", error.into()))?;
                         channel.send_json(&FromWorker::Heartbeat { report }, &[])?;
                     }
@@ -188,6 +344,26 @@ impl Net {
             }
         })
     }
+}
+
+/// At that time; never, without one.
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next order; never, where none are given.
+async fn next(orders: &mut Option<Orders>) -> Heard {
+    match orders {
+        Some(orders) => orders.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+const fn answer(id: u64, answer: Result<TunnelAnswer, String>) -> FromNet {
+    FromNet::Answer { id: Some(id), answer }
 }
 
 /// The next message of `ravend`; `None` when it is gone.

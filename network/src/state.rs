@@ -96,8 +96,13 @@ mod tests {
     use raven_model::neighbour::Heard;
 
     fn link() -> Link {
-        let address =
-            |addr: &str, is_lent| Address { addr: addr.parse().unwrap(), len: 24, is_lent, is_duplicate: false };
+        let address = |addr: &str, is_lent| Address {
+            addr: addr.parse().unwrap(),
+            peer: None,
+            len: 24,
+            is_lent,
+            is_duplicate: false,
+        };
         Link {
             name: "eth1".to_owned(),
             mac: vec![2, 0, 0x5e, 0x10, 0, 1],
@@ -106,6 +111,7 @@ mod tests {
             mtu: 1500,
             addresses: vec![address("fe80::1", false), address("192.0.2.7", true)],
             gateways: vec![Gateway { addr: "192.0.2.1".parse().unwrap(), is_silent: false }],
+            ..Link::default()
         }
     }
 

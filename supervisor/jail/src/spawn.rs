@@ -273,7 +273,8 @@ fn grant(role: &RoleSpec, own_user: bool) -> io::Result<(u64, Option<String>)> {
             withheld.push(name.as_str());
         }
     }
-    let why = || format!("{} works without {}: ravend cannot hand it on, start it as root", role.name, withheld.join(", "));
+    let why =
+        || format!("{} works without {}: ravend cannot hand it on, start it as root", role.name, withheld.join(", "));
     Ok((granted, (!withheld.is_empty()).then(why)))
 }
 

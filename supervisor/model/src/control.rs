@@ -73,6 +73,8 @@ pub enum ToWorker {
     /// For the `net` role, every few seconds: a connection to systemd-networkd, with its descriptor, which does not block, to
     /// ask who is at the other ends of the cables; or why there is none.
     Networkd(Result<(), String>),
+    /// For the `net` role, to [`FromWorker::Tun`]: with an opened `/dev/net/tun`, or why there is none.
+    Tun(Result<(), String>),
 }
 
 /// From a worker to `ravend`.
@@ -116,6 +118,8 @@ pub enum FromWorker {
     Hashed(String),
     /// The `login` role's answer: whether it is the password.
     Verified(bool),
+    /// The `net` role's: it is to make a device for a tunnel, which takes a descriptor that only root can open.
+    Tun,
 }
 
 /// What the `update` role asks of `ravend`.
@@ -174,6 +178,9 @@ pub enum Fd {
         /// The reader at the other end (for the store), or the store (for the reader).
         peer: Role,
     },
+    /// SOCK_SEQPACKET between the `net` role and the `vpn` role ([`crate::tunnel`]), for each its end of it. It must outlive
+    /// both. Without it `net` watches links and does nothing about tunnels.
+    Tunnels,
     /// Configuration text (memfd), for the `config` role.
     ConfigText {
         /// File name, for messages.

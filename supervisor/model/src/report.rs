@@ -4,6 +4,7 @@
 
 use crate::host::{DiskHealth, MissingFirmware, StartedBy};
 use crate::neighbour::Neighbour;
+use crate::tunnel::TunnelStatus;
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +41,12 @@ pub struct Status {
     /// Links of the machine; empty while the net role has not reported.
     #[serde(default)]
     pub links: Vec<LinkStatus>,
+    /// Tunnels to the operations centre; empty while the net role has not reported.
+    #[serde(default)]
+    pub tunnels: Vec<TunnelStatus>,
+    /// How traffic is kept on its way.
+    #[serde(default)]
+    pub ways: WaysStatus,
     /// Alerts that were raised and are not over: see `raven alerts`.
     #[serde(default)]
     pub firing: Vec<crate::alert::Firing>,
@@ -86,8 +93,27 @@ pub struct StickStatus {
 /// What the net role reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetReport {
-    /// By name, without the loopback.
+    /// By name, without the loopback and the devices of tunnels.
     pub links: Vec<LinkStatus>,
+    /// Tunnels that have, or had, a device, by name.
+    #[serde(default)]
+    pub tunnels: Vec<TunnelStatus>,
+    /// How traffic is kept on its way.
+    #[serde(default)]
+    pub ways: WaysStatus,
+}
+
+/// Rules and routes by which `vpn.networks` goes through the tunnel and nothing else does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaysStatus {
+    /// Rules of ours in the kernel.
+    pub rules: u32,
+    /// Routes of ours in the kernel.
+    pub routes: u32,
+    /// Networks of `vpn.networks` of which a part is reached over a link instead, since the box's own address is in it.
+    pub overlaps: Vec<String>,
+    /// Why they are not as they should be; empty when they are.
+    pub trouble: String,
 }
 
 /// One link: an interface of the machine.
@@ -154,7 +180,8 @@ pub struct Process {
     pub restarts: u64,
     /// Seconds since its start.
     pub uptime_s: u64,
-    /// Capabilities that the process table grants: all five sets of the process hold these and no others.
+    /// Its permitted, effective and bounding set hold these and no others; of a worker, as far as the process table grants
+    /// them and `ravend` holds them.
     pub capabilities: Vec<String>,
     /// Milliseconds since its last heartbeat.
     pub heartbeat_ms: u64,

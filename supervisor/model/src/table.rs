@@ -312,7 +312,9 @@ mod tests {
         assert_eq!((net.name, net.capabilities.as_slice()), (Role::Net, &["CAP_NET_ADMIN".to_owned()][..]));
         assert!(table().ravend.capabilities.contains(&net.capabilities[0]), "it cannot be handed on");
         assert!(net.paths.is_empty() && net.groups.is_empty() && !net.network);
-        for call in ["socket", "connect", "bind", "setsockopt", "openat", "open", "sendmsg", "sendmmsg", "clone", "prctl"] {
+        for call in
+            ["socket", "connect", "bind", "setsockopt", "openat", "open", "sendmsg", "sendmmsg", "clone", "prctl"]
+        {
             assert!(!net.syscalls.iter().chain(&table().base.syscalls).any(|has| has == call), "{call}");
         }
     }

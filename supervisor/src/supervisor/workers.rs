@@ -7,6 +7,7 @@ use anyhow::Context;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::dup;
 use raven_jail::memory::reopen_read_only;
+use raven_jail::tun;
 use raven_model::control::{Fd, FromWorker, Start, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::Role;
@@ -136,6 +137,7 @@ impl Supervisor {
                 FromWorker::Ready { missing } => self.workers[n].ready(missing),
                 FromWorker::Heartbeat { report } => self.workers[n].alive(report),
                 FromWorker::Slot(order) => self.order_slot(order),
+                FromWorker::Tun => self.hand_tun(n),
                 FromWorker::Closed { connection } => {
                     if let Some(stream) = self.workers[n].role.stream() {
                         self.forget_connection(stream, connection);
@@ -151,6 +153,18 @@ impl Supervisor {
             }
         }
         self.want_write(n);
+    }
+
+    /// Opens the place of TUN devices for the `net` role, which has no files. Each descriptor is good for one device.
+    fn hand_tun(&mut self, n: usize) {
+        if self.workers[n].role != Role::Net {
+            return;
+        }
+        let (opened, fds) = match tun::open() {
+            Ok(descriptor) => (Ok(()), vec![descriptor]),
+            Err(error) => (Err(format!("{}: {error}", tun::PLACE)), Vec::new()),
+        };
+        self.workers[n].send(&ToWorker::Tun(opened), fds);
     }
 
     pub(super) fn reap(&mut self, n: usize) -> anyhow::Result<()> {

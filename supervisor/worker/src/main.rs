@@ -77,7 +77,7 @@ fn run(role: Role) -> anyhow::Result<()> {
             channel.send_json(&login::answer(&start, fds)?, &[])?;
         }
         Role::Net => {
-            let net = raven_network::Net::new(&start, channel)?;
+            let net = raven_network::Net::new(&start, fds, channel)?;
             jail(&start, |ready| net.ready(ready))?.run()?;
         }
         Role::Winevent => {

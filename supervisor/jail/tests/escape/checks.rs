@@ -313,7 +313,8 @@ fn bits(names: &[String]) -> u64 {
 /// Root with what a complete jail takes.
 fn may_all() -> bool {
     let held = caps::effective().unwrap();
-    can_change_user() && ["CAP_SYS_ADMIN", "CAP_SETPCAP", "CAP_NET_ADMIN"].iter().all(|name| held.iter().any(|has| has == name))
+    can_change_user()
+        && ["CAP_SYS_ADMIN", "CAP_SETPCAP", "CAP_NET_ADMIN"].iter().all(|name| held.iter().any(|has| has == name))
 }
 
 fn status(pid: u32) -> BTreeMap<String, String> {

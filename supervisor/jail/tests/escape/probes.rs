@@ -299,8 +299,10 @@ fn kernel() -> Vec<Probe> {
             sys!(libc::SYS_ioctl, passed.udp.as_raw_fd(), 0x8913, request.as_mut_ptr())
         })
         .refused_by(&[libc::ENOTTY]),
-        escape("open the place of TUN devices", |_, _| OpenOptions::new().read(true).write(true).open("/dev/net/tun").map(drop))
-            .unsure_outside(),
+        escape("open the place of TUN devices", |_, _| {
+            OpenOptions::new().read(true).write(true).open("/dev/net/tun").map(drop)
+        })
+        .unsure_outside(),
         escape("one more seccomp filter", |_, _| sys!(libc::SYS_seccomp, 1, 0, ptr::null::<c_void>())),
     ]
 }
