@@ -14,6 +14,7 @@ pub mod look;
 mod role_tests;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 use crate::CollectorError;
 use crate::session::now as wall_now;
@@ -161,6 +162,9 @@ impl Alert {
             }
             ToWorker::Report { role: Role::Host, report } => {
                 take(Role::Host, serde_json::from_str(report.get()), &mut self.reports.host);
+            }
+            ToWorker::Report { role: Role::Vpn, report } => {
+                take(Role::Vpn, serde_json::from_str(report.get()), &mut self.reports.vpn);
             }
             ToWorker::Configure(config) => self.rules = config.alert,
             _ => {}

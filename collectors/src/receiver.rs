@@ -564,9 +564,12 @@ impl<K: Kind> Receiver<K> {
             | ToWorker::Bundle { .. }
             | ToWorker::Slot(_)
             | ToWorker::Staged(_)
-            | ToWorker::Networkd(_) => {
-                Err(CollectorError::Setup("a message that a collector does not take".to_owned()))
-            }
+            | ToWorker::Networkd(_)
+            | ToWorker::Tun(_)
+            | ToWorker::VpnClient { .. }
+            | ToWorker::Openvpn { .. }
+            | ToWorker::OpenvpnEnded { .. }
+            | ToWorker::Carrier(_) => Err(CollectorError::Setup("a message that a collector does not take".to_owned())),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
     alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, ring,
-    search, sources, status, support, tail, traps, tui, update, uplink, words,
+    search, sources, status, support, tail, traps, tui, update, uplink, vpn, words,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -105,6 +105,10 @@ pub enum Command {
     /// Destinations by hand: pause, resume
     #[command(subcommand)]
     Uplink(uplink::UplinkCommand),
+    /// Tunnels to the operations centre: status, import, check, list, show, export, remove, enable, disable, order,
+    /// connect, disconnect, events
+    #[command(subcommand)]
+    Vpn(vpn::VpnCommand),
     /// Records that a destination refuses: list, show, retry, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -219,6 +223,7 @@ pub fn run(command: Command, client: Client, output: &mut Output) -> Result<u8, 
         Command::Traps(args) => traps::run(&args, &client, output),
         Command::Flows(command) => flows::run(&command, &client, output),
         Command::Uplink(command) => uplink::run(&command, &client, output),
+        Command::Vpn(command) => vpn::run(&command, &client, output),
         Command::Dead(command) => dead::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),

@@ -7,6 +7,7 @@ use raven_model::archive::ImportOrder;
 use raven_model::control::{Request, Response};
 use raven_model::delivery::Order;
 use raven_model::query::{Progress, Query, Reply};
+use raven_model::vpn::VpnOrder;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::fs::File;
@@ -58,6 +59,11 @@ impl Client {
     /// Tells the uplink.
     pub fn deliver(&self, order: &Order) -> Result<Answer, Failure> {
         self.converse("uplink", &Request::Deliver, order)
+    }
+
+    /// Tells the vpn role.
+    pub fn vpn(&self, order: &VpnOrder) -> Result<Answer, Failure> {
+        self.converse("vpn", &Request::Vpn { rights: order.rights() }, order)
     }
 
     /// Tells the import role; the archive goes [its way](Answer::way).

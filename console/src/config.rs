@@ -60,7 +60,7 @@ pub enum ConfigCommand {
 }
 
 /// For clap: the time within which a change is to be confirmed.
-fn read_patience(text: &str) -> Result<Span, String> {
+pub fn read_patience(text: &str) -> Result<Span, String> {
     let span: Span = text.parse()?;
     let is_good = (10..=3600).contains(&span.0.as_secs());
     is_good.then_some(span).ok_or_else(|| format!("`{text}` is not between 10s and 1h"))
@@ -103,7 +103,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// What changed, and until when it is to be confirmed.
-fn change(request: &Request, confirm: Option<Span>, client: &Client, output: &mut Output) -> Result<u8, Failure> {
+pub fn change(request: &Request, confirm: Option<Span>, client: &Client, output: &mut Output) -> Result<u8, Failure> {
     let code = match client.ask(request)? {
         Response::Applied(lines) => changes(&lines, "nothing to change", output)?,
         Response::Done => OK,

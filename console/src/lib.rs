@@ -38,4 +38,5 @@ pub mod traps;
 pub mod tui;
 pub mod update;
 pub mod uplink;
+pub mod vpn;
 mod words;

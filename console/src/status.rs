@@ -13,7 +13,7 @@ use raven_model::control::{RawStatus, Request, Response};
 use raven_model::host::{Complaint, DiskHealth, MissingFirmware};
 use raven_model::report::{
     CollectorReport, DestinationStatus, HostReport, LinkState, LinkStatus, ListenerCount, ListenerStatus, NetReport,
-    RingStatus, Status, StoreReport, StreamStatus, UplinkReport,
+    RingStatus, Status, StoreReport, StreamStatus, UplinkReport, VpnReport,
 };
 use raven_model::stream::Stream;
 use raven_model::table::Role;
@@ -107,6 +107,12 @@ pub fn merge(raw: &RawStatus) -> Status {
         let troubled = net.links.iter().filter(|link| link.state == LinkState::Trouble);
         status.alerts.extend(troubled.map(|link| format!("{}: {}", link.name, link.cause)));
         (status.links, status.tunnels, status.ways) = (net.links, net.tunnels, net.ways);
+    }
+    if let Some(Ok(vpn)) = raw.reports.get(&Role::Vpn).map(|report| serde_json::from_str::<VpnReport>(report.get())) {
+        let failed =
+            vpn.tunnels.iter().filter(|tunnel| ["down", "half-open", "degraded"].contains(&tunnel.state.as_str()));
+        status.alerts.extend(failed.map(|tunnel| format!("vpn {}: {}: {}", tunnel.name, tunnel.state, tunnel.cause)));
+        status.vpn = vpn.tunnels;
     }
     if let Some(Ok(told)) =
         raw.reports.get(&Role::Alert).map(|report| serde_json::from_str::<AlertReport>(report.get()))
@@ -403,7 +409,10 @@ mod tests {
             gateways: Vec::new(),
             neighbour: raven_model::neighbour::Neighbour::Nobody,
         };
-        let net = NetReport { links: vec![link("eth0", ""), link("eth1", "no reply"), link("eth2", "")], ..NetReport::default() };
+        let net = NetReport {
+            links: vec![link("eth0", ""), link("eth1", "no reply"), link("eth2", "")],
+            ..NetReport::default()
+        };
         let lack = |interface: &str, file: &str| MissingFirmware { interface: interface.into(), file: file.into() };
         let firmware = vec![lack("eth0", "rtl_nic/a.fw"), lack("eth1", "ice.pkg")];
         let mut raw = raw(own(), None, None);

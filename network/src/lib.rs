@@ -17,6 +17,7 @@ pub mod orders;
 pub mod policy;
 pub mod state;
 pub mod tunnels;
+pub mod vpn;
 pub mod ways;
 
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -31,6 +32,7 @@ use raven_model::neighbour::Neighbour;
 use raven_model::report::NetReport;
 use raven_model::tunnel::{FromNet, ToNet, TunnelAnswer, TunnelOrder};
 use rtnetlink::Handle;
+use serde::de::DeserializeOwned;
 use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
 use std::io;
@@ -238,10 +240,7 @@ impl Net {
         let (connection, handle, messages) =
             rtnetlink::new_multicast_connection(&kernel::GROUPS).map_err(|error| NetError::Io("rtnetlink", error))?;
         runtime.spawn(connection);
-        let io = |error| NetError::Io("control channel", error);
-        let told = std::os::unix::net::UnixStream::from(channel.as_fd().try_clone_to_owned().map_err(io)?);
-        told.set_nonblocking(true).map_err(io)?;
-        let told = UnixStream::from_std(told).map_err(io)?;
+        let told = listening(&channel)?;
         let pair = start.fds.iter().zip(fds).find(|(name, _)| **name == Fd::Tunnels);
         let orders = pair.map(|(_, fd)| Orders::new(fd)).transpose()?;
         drop(entered);
@@ -366,12 +365,23 @@ const fn answer(id: u64, answer: Result<TunnelAnswer, String>) -> FromNet {
     FromNet::Answer { id: Some(id), answer }
 }
 
-/// The next message of `ravend`; `None` when it is gone.
-async fn hear(channel: &Channel, told: &UnixStream) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, NetError> {
+/// What becomes readable with a channel; within the event loop.
+fn listening(channel: &Channel) -> Result<UnixStream, NetError> {
+    let io = |error| NetError::Io("control channel", error);
+    let told = std::os::unix::net::UnixStream::from(channel.as_fd().try_clone_to_owned().map_err(io)?);
+    told.set_nonblocking(true).map_err(io)?;
+    UnixStream::from_std(told).map_err(io)
+}
+
+/// The next message of whoever is at the other end; `None` when nobody is.
+async fn hear<T: DeserializeOwned>(
+    channel: &Channel,
+    told: &UnixStream,
+) -> Result<Option<(T, Vec<OwnedFd>)>, NetError> {
     let mut packet = vec![0; PACKET_MAX];
     loop {
         told.readable().await.map_err(|error| NetError::Io("control channel", error))?;
-        let heard = told.try_io(Interest::READABLE, || match channel.try_recv_json::<ToWorker>(&mut packet) {
+        let heard = told.try_io(Interest::READABLE, || match channel.try_recv_json::<T>(&mut packet) {
             Err(ChannelError::Io(error)) => Err(error),
             heard => Ok(heard),
         });

@@ -97,7 +97,7 @@ fn answer(worker: &mut Worker) -> anyhow::Result<FromWorker> {
     let deadline = Instant::now() + PATIENCE;
     let mut packet = Vec::new();
     while Instant::now() < deadline {
-        while let Some(message) = worker.receive(&mut packet) {
+        while let Some((message, _)) = worker.receive(&mut packet) {
             if matches!(
                 message,
                 FromWorker::Config(_)

@@ -27,6 +27,9 @@ impl Dirs {
         let owner = |role| root.then(|| table().spec(role).uid);
         make(&data.join("ring"), 0o750, owner(Role::Store))?;
         make(&data.join("cursors"), 0o700, owner(Role::Uplink))?;
+        make(&data.join("vpn"), 0o700, owner(Role::Vpn))?;
+        // Sockets to which openvpn comes.
+        make(&data.join("run/vpn"), 0o711, None)?;
         make(&data.join("secrets"), 0o700, root.then_some(0))?;
         make(&data.join("history"), 0o700, root.then_some(0))?;
         Ok(Self { data: data.to_owned(), _lock: lock })

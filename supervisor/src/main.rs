@@ -19,6 +19,7 @@ mod journal;
 mod listeners;
 mod log;
 mod logins;
+mod openvpn;
 mod operator;
 mod program;
 mod secrets;

@@ -60,7 +60,7 @@ pub struct Client {
 }
 
 /// Binds the control socket. What an earlier life left there is replaced (the lock says that it is gone).
-pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
+pub fn listen_at(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     use std::os::unix::fs::PermissionsExt;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -69,8 +69,8 @@ pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    // Who may connect is decided by SO_PEERCRED: members of the viewers' group are not in the file's mode.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    // Until then none but root and who started ravend can connect.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listen(&socket, Backlog::new(16)?)?;
     Ok(socket)
 }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod finish;
+mod openvpn;
 mod operators;
 mod reload;
 mod restore;
@@ -20,6 +21,7 @@ use crate::installer::Installer;
 use crate::journal::Journal;
 use crate::listeners::Listeners;
 use crate::logins::Logins;
+use crate::openvpn::Openvpns;
 use crate::operator::{self, Client};
 use crate::secrets::Secrets;
 use crate::slots::SlotKeeper;
@@ -37,6 +39,7 @@ use raven_model::config::Config;
 use raven_model::control::{ListenerId, PACKET_MAX, RawStatus, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
+use raven_model::tunnel::TunnelName;
 use sd_notify::NotifyState;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -68,6 +71,7 @@ enum Token {
     Process(usize),
     Listener(ListenerId),
     Client(u32),
+    Openvpn(u32),
 }
 
 impl Token {
@@ -79,6 +83,7 @@ impl Token {
             Self::Process(n) => (3, n as u64),
             Self::Listener(id) => (4, u64::from(id)),
             Self::Client(n) => (5, u64::from(n)),
+            Self::Openvpn(n) => (6, u64::from(n)),
         };
         kind << 32 | n
     }
@@ -91,7 +96,8 @@ impl Token {
             2 => Self::Worker(n as usize),
             3 => Self::Process(n as usize),
             4 => Self::Listener(n as ListenerId),
-            _ => Self::Client(n),
+            5 => Self::Client(n),
+            _ => Self::Openvpn(n),
         }
     }
 }
@@ -108,6 +114,8 @@ struct Held {
     streams: BTreeMap<Stream, HeldStream>,
     /// Per reader: the store's end and the reader's.
     tails: Vec<(Role, Channel, Channel)>,
+    /// Orders of the `vpn` role to the `net` role: the end of either.
+    tunnels: (Channel, Channel),
 }
 
 /// Everything `ravend` holds.
@@ -141,6 +149,10 @@ pub struct Supervisor {
     pub stick: Option<Stick>,
     /// Being read for a support bundle.
     journal: Journal,
+    /// One for each tunnel by OpenVPN.
+    openvpns: Openvpns,
+    /// Which tunnel carries, as the vpn role told last.
+    carrier: Option<TunnelName>,
     /// Who is logged in.
     logins: Logins,
     /// Comes back unless it is confirmed.
@@ -187,7 +199,7 @@ impl Supervisor {
         let config = configure::parse(&program, &args.data, &args.config, &text)?
             .map_err(|errors| anyhow::anyhow!("the configuration is not valid\n{}", errors.join("\n")))?;
         let (held, listeners, connections) = restore::restore(stored)?;
-        let control = operator::listen_at(&dirs.control())
+        let control = operator::listen_at(&dirs.control(), 0o666)
             .with_context(|| format!("cannot listen on {}", dirs.control().display()))?;
         if let Err(error) = history.keep(&text, "start") {
             tracing::warn!("no history of the configuration is kept: {error:#}");
@@ -196,9 +208,9 @@ impl Supervisor {
         let appliance = args.box_run.as_deref().map(Appliance::new);
         let stick = args.box_run.as_deref().map(Stick::new);
         let now = Instant::now();
-        let workers = Role::ALL.into_iter().filter(|role| !role.answers_once()).map(|role| {
+        let workers = Role::ALL.into_iter().filter(|role| role.is_kept()).map(|role| {
             let mut worker = Worker::new(role, now);
-            if role.is_on_demand() || role.stream().is_some_and(|stream| !config.collects(stream)) {
+            if !workers::is_wanted(role, &config) {
                 worker.state = State::Unwanted;
             }
             worker
@@ -225,6 +237,8 @@ impl Supervisor {
             history,
             installer: Installer::default(),
             journal: Journal::default(),
+            openvpns: Openvpns::default(),
+            carrier: None,
             stick,
             logins,
             unconfirmed: None,
@@ -288,6 +302,7 @@ impl Supervisor {
             Token::Process(n) => self.reap(n)?,
             Token::Listener(id) => self.accept_connections(id),
             Token::Client(n) => self.serve_client(n),
+            Token::Openvpn(n) => self.reap_openvpn(n),
         }
         Ok(())
     }
@@ -314,6 +329,7 @@ impl Supervisor {
         self.tend_slots();
         self.tend_journal();
         self.tend_stick();
+        self.openvpns.tend();
         let (slots, others) = (&self.asked_slots, [self.asked_reset, self.journal.client()]);
         let waits = |n: &u32| slots.contains(n) || others.contains(&Some(*n));
         self.clients.retain(|n, client| client.is_answering() || waits(n) || client.since.elapsed() < SILENT_CLIENT);
@@ -366,7 +382,7 @@ impl Supervisor {
         }
         let RawStatus { own, reports } = status::status(self);
         self.tell(Role::Alert, &ToWorker::Own(Box::new(own)), Vec::new());
-        for role in [Role::Store, Role::Uplink, Role::Host] {
+        for role in [Role::Store, Role::Uplink, Role::Host, Role::Vpn] {
             // A report came in a packet, and the words around it are a few more here.
             match reports.get(&role) {
                 Some(report) if report.get().len() > PACKET_MAX - 256 => {

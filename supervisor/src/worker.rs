@@ -161,12 +161,12 @@ impl Worker {
         true
     }
 
-    /// The next message, if one is there.
-    pub fn receive(&mut self, packet: &mut Vec<u8>) -> Option<FromWorker> {
+    /// The next message and its descriptors, if one is there.
+    pub fn receive(&mut self, packet: &mut Vec<u8>) -> Option<(FromWorker, Vec<OwnedFd>)> {
         packet.resize(PACKET_MAX, 0);
         let channel = self.channel.as_ref()?;
         match channel.try_recv_json(packet) {
-            Ok(Some((message, _))) => Some(message),
+            Ok(Some(told)) => Some(told),
             Ok(None) | Err(ChannelError::Io(_)) => None,
             Err(error) => {
                 tracing::error!(role = %self.role, "the worker does not speak our language and is killed: {error}");

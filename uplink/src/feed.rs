@@ -3,6 +3,7 @@
 use crate::attempt::{Event, Failure, Pace};
 use crate::dead::DeadLetters;
 use crate::lanes::Lane;
+use crate::net::Out;
 use crate::reader::Reader;
 use crate::secrets::Own;
 use crate::source::Source;
@@ -36,6 +37,8 @@ pub struct Feed<S: Source> {
     pub stream: String,
     /// Where to and how.
     pub to: Destination,
+    /// By which device.
+    pub out: Out,
     /// Lengths of pauses.
     pub pace: Pace,
     /// Which of the two lanes this is.

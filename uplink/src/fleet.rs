@@ -4,13 +4,14 @@ use crate::attempt::{Attempts, Pace};
 use crate::dead::DeadLetters;
 use crate::feed::{Feed, Speak};
 use crate::lanes::{Board, Lane, class};
+use crate::net::Out;
 use crate::progress::Progress;
 use crate::reader::Reader;
 use crate::secrets::{Own, Secrets};
 use crate::source::Source;
 use crate::standing::{Counts, Paused, Shared, Standing, Way};
 use crate::udp;
-use raven_model::config::{Destination, Kind};
+use raven_model::config::{Destination, Kind, Via};
 use raven_model::report::UplinkReport;
 use raven_model::units::Seq;
 use std::cell::RefCell;
@@ -63,6 +64,7 @@ pub struct Base<S: Source> {
 pub(crate) struct Running {
     pub(crate) route: Route,
     to: Destination,
+    out: Out,
     secrets: Own,
     pub(crate) standing: Shared,
     pub(crate) dead: DeadLetters,
@@ -93,6 +95,8 @@ pub struct Fleet<S: Source, C> {
     base: Base<S>,
     pub(crate) store: C,
     secrets: Secrets,
+    /// The device of the tunnel that carries.
+    tunnel: Option<String>,
     pub(crate) running: BTreeMap<Route, Running>,
     /// What the streams of a destination share.
     boards: BTreeMap<String, Rc<RefCell<Board>>>,
@@ -109,6 +113,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             base,
             store,
             secrets: Secrets::default(),
+            tunnel: None,
             running: BTreeMap::new(),
             boards: BTreeMap::new(),
             leaving: Vec::new(),
@@ -151,6 +156,25 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             let to = running.to.clone();
             let running = if same { running } else { self.replace(running, &to) };
             self.running.insert(route, running);
+        }
+    }
+
+    /// Another tunnel carries, or none: destinations that are reached through it begin anew.
+    pub fn carrier(&mut self, device: Option<String>) {
+        self.tunnel = device;
+        for running in std::mem::take(&mut self.running).into_values() {
+            let (route, to) = (running.route.clone(), running.to.clone());
+            let same = running.out == self.out(&to);
+            let running = if same { running } else { self.replace(running, &to) };
+            self.running.insert(route, running);
+        }
+    }
+
+    fn out(&self, to: &Destination) -> Out {
+        match (to.via, &self.tunnel) {
+            (None, _) => Out::Any,
+            (Some(Via::Vpn), Some(device)) => Out::Device(device.clone()),
+            (Some(Via::Vpn), None) => Out::Closed,
         }
     }
 
@@ -205,11 +229,13 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         let (stop, stopped) = watch::channel(false);
         let secrets = self.secrets.of(&route.0);
         let path = udp::Path::new(to);
+        let out = self.out(to);
         let feed = |lane| Feed {
             device: self.base.device.clone(),
             name: route.0.clone(),
             stream: route.1.clone(),
             to: to.clone(),
+            out: out.clone(),
             pace: self.base.pace,
             lane,
             reader: Reader::new(Rc::clone(&self.base.source), &route.1, Rc::clone(&standing), lane),
@@ -222,7 +248,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         };
         let [live, backfill] = before.map_or([None, None], |tasks| tasks.map(Some));
         let tasks = [begin(feed(Lane::Live), live), begin(feed(Lane::Backfill), backfill)];
-        Running { route, to: to.clone(), secrets, standing, dead, stop, tasks }
+        Running { route, to: to.clone(), out, secrets, standing, dead, stop, tasks }
     }
 
     /// Saves the cursors that moved, in one commit.

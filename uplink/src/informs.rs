@@ -54,8 +54,9 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>, memory: &mut Memory) -> Ende
         Ok(manager) => manager,
         Err(failure) => return failure.into(),
     };
-    let (to, within, wait) = (feed.addresses().swap_remove(0), feed.timeout(), feed.ack_timeout());
-    let opened = feed.or_stop(async move { Far::open(&to, manager, within, wait).await }).await;
+    let (to, out) = (feed.addresses().swap_remove(0), feed.out.clone());
+    let (within, wait) = (feed.timeout(), feed.ack_timeout());
+    let opened = feed.or_stop(async move { Far::open(&to, &out, manager, within, wait).await }).await;
     let far = match opened {
         None => return Ended::Stopped,
         Some(Err(failure)) => return failure.into(),

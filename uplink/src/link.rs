@@ -26,6 +26,7 @@ const GREETING_MAX: usize = 32 * 1024;
 pub struct Dial {
     /// `host:port`, in the order in which they are tried.
     addresses: Vec<String>,
+    out: net::Out,
     within: Duration,
     proxy: Option<Proxy>,
     tls: Option<Tls>,
@@ -46,7 +47,14 @@ impl Dial {
 
     fn with<S: Source>(addresses: Vec<String>, feed: &Feed<S>) -> Result<Self, Failure> {
         let tls = if feed.to.speaks_tls() { Some(Tls::of(&feed.to, &feed.secrets)?) } else { None };
-        Ok(Self { addresses, within: feed.timeout(), proxy: Proxy::of(feed)?, tls, greeting: false })
+        Ok(Self {
+            addresses,
+            out: feed.out.clone(),
+            within: feed.timeout(),
+            proxy: Proxy::of(feed)?,
+            tls,
+            greeting: false,
+        })
     }
 
     /// The far end says a line first, without TLS: it is in the link's `greeting`.
@@ -75,7 +83,8 @@ impl Dial {
 
     async fn open_one(&self, address: &str, within: Duration) -> Result<Link, Failure> {
         let deadline = Instant::now() + within;
-        let (tcp, peer) = net::connect(self.proxy.as_ref().map_or(address, |proxy| &proxy.address), within).await?;
+        let first = self.proxy.as_ref().map_or(address, |proxy| &proxy.address);
+        let (tcp, peer) = net::connect(first, &self.out, within).await?;
         let mut socket = Socket { tcp, written: 0 };
         if let Some(proxy) = &self.proxy {
             let late = |_| Failure::retry(format!("the proxy {} does not answer", proxy.address));

@@ -79,8 +79,9 @@ impl Path {
 /// One attempt: send until that fails or shall stop.
 pub async fn attempt<S: Source>(feed: &mut Feed<S>) -> Ended {
     let opened = {
-        let (path, to, within) = (Rc::clone(&feed.path), feed.to.to.clone(), feed.timeout());
-        feed.or_stop(open(path, to, within)).await
+        let (path, to, out) = (Rc::clone(&feed.path), feed.to.to.clone(), feed.out.clone());
+        let within = feed.timeout();
+        feed.or_stop(open(path, to, out, within)).await
     };
     let (socket, peer, count) = match opened {
         None => return Ended::Stopped,
@@ -115,12 +116,17 @@ pub async fn attempt<S: Source>(feed: &mut Feed<S>) -> Ended {
 }
 
 /// The socket that there is, or a new one.
-async fn open(path: Shared, to: String, within: Duration) -> Result<(Rc<UdpSocket>, SocketAddr, u64), Failure> {
+async fn open(
+    path: Shared,
+    to: String,
+    out: net::Out,
+    within: Duration,
+) -> Result<(Rc<UdpSocket>, SocketAddr, u64), Failure> {
     let there = |path: &Path| Some((Rc::clone(path.socket.as_ref()?), path.peer?, path.count));
     if let Some(there) = there(&path.borrow()) {
         return Ok(there);
     }
-    let (socket, peer) = net::datagrams(&to, within).await?;
+    let (socket, peer) = net::datagrams(&to, &out, within).await?;
     let mut path = path.borrow_mut();
     // The other lane may have been faster.
     if path.socket.is_none() {

@@ -12,6 +12,7 @@ use raven_jail::channel::{Channel, ChannelError};
 use raven_model::config::Config;
 use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::report::UplinkReport;
+use raven_model::tunnel::TunnelName;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -138,6 +139,7 @@ impl Office {
                         Order::NotOurs => {}
                         Order::Configure(config) => self.configure(&config),
                         Order::Client(fd) => desk::receive(fd, desk.clone()),
+                        Order::Carrier(tunnel) => self.fleet.carrier(tunnel.map(|tunnel| tunnel.device())),
                         Order::Secrets(came) => self.fleet.secrets(|secrets| secrets.take(came.into_iter())),
                         Order::Stop => return Ok(()),
                     }
@@ -215,12 +217,15 @@ enum Order {
     /// An operator's program wants to be heard.
     Client(OwnedFd),
     Secrets(Vec<(String, OwnedFd)>),
+    /// Another tunnel carries.
+    Carrier(Option<TunnelName>),
     Stop,
 }
 
 fn next_order(control: &Channel, packet: &mut [u8]) -> Result<Order, UplinkError> {
     match control.try_recv_json::<ToWorker>(packet) {
         Ok(Some((ToWorker::Configure(config), _))) => Ok(Order::Configure(config)),
+        Ok(Some((ToWorker::Carrier(tunnel), _))) => Ok(Order::Carrier(tunnel)),
         Ok(Some((ToWorker::Client, fds))) => Ok(fds.into_iter().next().map_or(Order::NotOurs, Order::Client)),
         Ok(Some((ToWorker::Secrets(names), fds))) => Ok(Order::Secrets(names.into_iter().zip(fds).collect())),
         // The far end is gone: so is what this process was started for.

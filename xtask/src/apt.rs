@@ -32,7 +32,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 31] = [
+pub const TESTS: [Need; 32] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -50,6 +50,8 @@ pub const TESTS: [Need; 31] = [
     Need { what: "pmacctd", package: "pmacct" },
     IMRELP,
     Need { what: "tinyproxy", package: "tinyproxy" },
+    Need { what: "openvpn", package: "openvpn" },
+    Need { what: "sysctl", package: "procps" },
     IP,
     Need { what: "nft", package: "nftables" },
     Need { what: "zoneinfo/Europe/Berlin", package: "tzdata" },
@@ -63,7 +65,6 @@ pub const TESTS: [Need; 31] = [
     Need { what: "sgdisk", package: "gdisk" },
     Need { what: "grub-script-check", package: "grub-common" },
     Need { what: "systemd-analyze", package: "systemd" },
-    Need { what: "openvpn", package: "openvpn" },
 ];
 
 /// What building an image takes.

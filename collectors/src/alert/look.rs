@@ -4,11 +4,12 @@
 use super::ages::Ages;
 use super::disks;
 use super::engine::{Count, Finding, Look, Now};
+use super::tunnels;
 use raven_model::alert::{Rule, Severity};
 use raven_model::calendar::{format, span};
 use raven_model::config::Alert;
 use raven_model::report::{
-    DestinationStatus, HostReport, Process, SilenceReport, Status, StoreReport, StreamStatus, UplinkReport,
+    DestinationStatus, HostReport, Process, SilenceReport, Status, StoreReport, StreamStatus, UplinkReport, VpnReport,
 };
 use raven_model::units::UnixNanos;
 use std::collections::{BTreeMap, VecDeque};
@@ -52,6 +53,8 @@ pub struct Reports {
     pub uplink: Option<UplinkReport>,
     /// Of the host role.
     pub host: Option<HostReport>,
+    /// Of the vpn role.
+    pub vpn: Option<VpnReport>,
 }
 
 /// What is remembered between looks.
@@ -107,6 +110,13 @@ impl Lookout {
         match &reports.host {
             Some(host) => disks::look_at(&mut look, &host.disks),
             None => look.unknown.extend([Rule::DiskHealth]),
+        }
+        // The vpn role runs where there are tunnels.
+        let runs = reports.own.as_ref().map(|own| own.processes.iter().any(|process| process.role == "vpn"));
+        match (&reports.vpn, runs) {
+            (_, Some(false)) => {}
+            (Some(vpn), _) => tunnels::look_at(&mut look, &vpn.tunnels, config),
+            (None, _) => look.unknown.extend([Rule::TunnelDown, Rule::CertificateExpiring]),
         }
         look
     }

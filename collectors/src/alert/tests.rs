@@ -10,7 +10,7 @@ use raven_model::config::{Alert, Config};
 use raven_model::host::DiskHealth;
 use raven_model::report::{
     DestinationStatus, Forecast, HostReport, Process, RingStatus, SilenceReport, SilentSource, Status, StoreReport,
-    StreamStatus, UplinkReport,
+    StreamStatus, UplinkReport, VpnReport, VpnTunnel,
 };
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::{BTreeMap, BTreeSet};
@@ -277,6 +277,40 @@ fn a_disk_that_fails_is_told_until_it_is_replaced_and_stays_told_while_it_says_n
     let new = DiskHealth { passed: Some(true), pending_sectors: Some(0), ..sda };
     assert_eq!(said(&engine.step(&config, with(&new), at(60))), [""; 0]);
     assert_eq!(said(&engine.step(&config, with(&new), at(65))), ["resolved disk_health", "resolved disk_health"]);
+}
+
+#[test]
+fn a_tunnel_that_is_down_is_told_with_its_cause_and_what_carries_instead() {
+    let tunnel = |name: &str, state: &str, cause: &str| -> VpnTunnel {
+        serde_json::from_value(serde_json::json!({
+            "name": name, "state": state, "cause": cause, "since_s": 40, "carries": state == "up", "addresses": [],
+            "server": null, "probe": null, "loss": null, "rtt_ms": null, "received": 0, "sent": 0, "dns": [], "refused": [],
+            "expires_s": if name == "noc" { 86_400 * 3 } else { 86_400 * 300 },
+        }))
+        .unwrap()
+    };
+    let with = |tunnels: Vec<VpnTunnel>| look(&Reports { vpn: Some(VpnReport { tunnels }), ..Reports::default() });
+    let config = config("[alert.tunnel_down]\nafter = '5s'\nclear = '5s'");
+    let mut engine = Engine::default();
+    let ill = || vec![tunnel("noc", "down", "auth refused; next attempt in 40 s"), tunnel("backup", "up", "")];
+    assert_eq!(said(&engine.step(&config, with(ill()), at(0))), ["firing certificate_expiring"]);
+    let fired = engine.step(&config, with(ill()), at(5));
+    assert_eq!(said(&fired), ["firing tunnel_down"]);
+    assert!(
+        fired[0].text.starts_with("the tunnel noc is down (auth refused); backup carries, since "),
+        "{}",
+        fired[0].text
+    );
+    let well = || vec![tunnel("noc", "up", ""), tunnel("backup", "off", "")];
+    assert_eq!(said(&engine.step(&config, with(well()), at(6))), [""; 0]);
+    assert_eq!(said(&engine.step(&config, with(well()), at(11))), ["resolved tunnel_down"]);
+    // Without a tunnel the role does not run, and nothing of it is bad.
+    let own = Some(Status::default());
+    let gone = look(&Reports { own, ..Reports::default() });
+    assert!(!gone.unknown.contains(&Rule::TunnelDown));
+    assert_eq!(said(&engine.step(&config, gone, at(200))), [""; 0]);
+    let gone = look(&Reports { own: Some(Status::default()), ..Reports::default() });
+    assert_eq!(said(&engine.step(&config, gone, at(260))), ["resolved certificate_expiring"]);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub fn process(stat: &str, page: u64) -> Option<RavenProcess> {
 /// True for those that are kept running, so that a new one in the place of an old one is a restart.
 pub fn is_kept_running(process: &str) -> bool {
     let role = process.strip_prefix("raven:").and_then(Role::named);
-    process == "ravend" || role.is_some_and(|role| !role.answers_once())
+    process == "ravend" || role.is_some_and(Role::is_kept)
 }
 
 #[cfg(test)]

@@ -127,7 +127,12 @@ impl<I: Intake> Control<I> {
             | ToWorker::Bundle { .. }
             | ToWorker::Slot(_)
             | ToWorker::Staged(_)
-            | ToWorker::Networkd(_) => {
+            | ToWorker::Networkd(_)
+            | ToWorker::Tun(_)
+            | ToWorker::VpnClient { .. }
+            | ToWorker::Openvpn { .. }
+            | ToWorker::OpenvpnEnded { .. }
+            | ToWorker::Carrier(_) => {
                 return Err(CollectorError::Setup("a message that a collector does not take".to_owned()));
             }
         }

@@ -63,6 +63,7 @@ pub fn whole(status: &Status) -> Vec<String> {
         alerts(status),
         Section::of(processes(status)),
         Section::of(links(status)),
+        Section::of(if status.vpn.is_empty() { Vec::new() } else { crate::vpn::lines(&status.vpn) }),
         Section::of(listeners(status)),
         Section::of(streams(status)),
         Section::of(destinations(status)),
@@ -386,7 +387,8 @@ pub fn kernel(status: &Status) -> String {
     )
 }
 
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+/// A table with its head; of no rows a line that says so.
+pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
     let rows: Vec<Vec<String>> = rows.collect();
     if rows.is_empty() {
         return vec![format!("{:<10} none", head[0])];
@@ -445,7 +447,7 @@ mod tests {
     use super::*;
     use raven_model::host::StartedBy;
     use raven_model::neighbour::{Heard, Neighbour};
-    use raven_model::report::{KernelUdp, LinkState, RingStatus};
+    use raven_model::report::{KernelUdp, LinkState, RingStatus, WaysStatus};
     use raven_model::units::{Seq, UnixNanos};
     use std::collections::BTreeMap;
 
@@ -536,6 +538,9 @@ mod tests {
             stick: None,
             disks: vec![disk("vda", false), disk("sda", true)],
             started_by: Some(StartedBy::UefiSecureBootOff),
+            tunnels: Vec::new(),
+            ways: WaysStatus::default(),
+            vpn: Vec::new(),
             links: Vec::new(),
             version: "0.1.0".into(),
             device: "arena-north".into(),

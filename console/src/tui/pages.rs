@@ -6,7 +6,7 @@ use crate::shown;
 use crate::status::screen;
 use crate::time;
 use raven_model::alert::Severity;
-use raven_model::report::{DestinationStatus, Status};
+use raven_model::report::{DestinationStatus, Status, VpnTunnel};
 use raven_model::units::ByteCount;
 
 /// What a row is, for terminals with colours; its words say it too.
@@ -234,7 +234,30 @@ fn network(facts: &Facts) -> Vec<Row> {
     if facts.links.is_empty() {
         return vec![Row::of(Tone::Fail, "FAIL: there is no network interface")];
     }
-    facts.links.iter().flat_map(link_long).collect()
+    let tunnels = facts.status.as_ref().map_or(&[][..], |status| &status.vpn);
+    facts.links.iter().flat_map(link_long).chain(tunnels.iter().flat_map(tunnel)).collect()
+}
+
+fn tunnel(tunnel: &VpnTunnel) -> Vec<Row> {
+    let is_well = ["up", "off"].contains(&tunnel.state.as_str());
+    let carries = if tunnel.carries { ", carries" } else { "" };
+    let head = format!("tunnel {}  {}{carries}", tunnel.name, escape::text(&tunnel.state));
+    let mut rows = vec![Row::of(if is_well { Tone::Head } else { Tone::Warn }, head)];
+    let mut say = |what: &str, value: String| {
+        if !value.is_empty() {
+            rows.push(Row::plain(format!("  {what:<10} {}", escape::text(&value))));
+        }
+    };
+    say("why", tunnel.cause.clone());
+    say("address", tunnel.addresses.join("  "));
+    say("server", tunnel.server.map(|server| server.to_string()).unwrap_or_default());
+    let pings = tunnel.rtt_ms.map(|ms| format!("{ms:.1} ms, {} % loss", tunnel.loss.unwrap_or(0)));
+    say("pings", pings.unwrap_or_default());
+    for refused in &tunnel.refused {
+        say("not taken", refused.clone());
+    }
+    rows.push(Row::gap());
+    rows
 }
 
 fn link_long(link: &Link) -> Vec<Row> {

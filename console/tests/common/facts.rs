@@ -9,7 +9,7 @@ use raven_model::host::{DiskHealth, StartedBy};
 use raven_model::install::{Disk, Progress};
 use raven_model::neighbour::{Heard, Neighbour};
 use raven_model::report::{
-    BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, RingStatus, Status, StreamStatus,
+    BackfillStatus, DestinationStatus, Forecast, ListenerStatus, Process, RingStatus, Status, StreamStatus, VpnTunnel,
 };
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::BTreeMap;
@@ -236,6 +236,16 @@ fn status() -> Status {
         time_to_full_s: Some(900_000),
         ..Forecast::default()
     };
+    let tunnel = |name: &str, state: &str, cause: &str| -> VpnTunnel {
+        let up = state == "up";
+        serde_json::from_value(serde_json::json!({
+            "name": name, "state": state, "cause": cause, "since_s": 40, "carries": up, "received": 0, "sent": 0, "dns": [],
+            "addresses": if up { vec!["10.8.77.2/24"] } else { Vec::new() },
+            "server": up.then_some("198.51.100.7"), "probe": null, "loss": up.then_some(0), "rtt_ms": up.then_some(31.4),
+            "refused": if up { vec!["route 0.0.0.0/0: it asks for all traffic"] } else { Vec::new() },
+        }))
+        .unwrap()
+    };
     let stream = |name: &str| StreamStatus {
         name: name.into(),
         first_seq: Seq(1),
@@ -250,6 +260,7 @@ fn status() -> Status {
         ..StreamStatus::default()
     };
     Status {
+        vpn: vec![tunnel("noc", "up", ""), tunnel("backup", "down", "auth refused; next attempt in 40 s")],
         version: "0.1.0".into(),
         device: "arena".into(),
         now_ns: NOW,

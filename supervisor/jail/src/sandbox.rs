@@ -10,7 +10,7 @@ mod names;
 use crate::channel::check;
 use crate::error::JailError;
 use raven_model::table::{Base, RoleSpec};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -37,6 +37,20 @@ pub fn enter(spec: &RoleSpec, base: &Base, data: &Path) -> Result<Vec<String>, J
     let mut missing = files::restrict(spec, data)?;
     missing.extend(calls::restrict(spec, base)?);
     Ok(missing)
+}
+
+/// Becomes `program` with these arguments, in the jail that was entered. Returns only when that failed.
+pub fn become_program(program: &str, args: &[String]) -> JailError {
+    let exec = || -> Result<std::convert::Infallible, io::Error> {
+        let path = CString::new(program)?;
+        let args = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
+        let none: [&CStr; 0] = [];
+        Ok(nix::unistd::execve(&path, &args, &none)?)
+    };
+    match exec() {
+        Ok(never) => match never {},
+        Err(error) => JailError::Call { call: "execve", error },
+    }
 }
 
 /// Landlock and seccomp hold for the calling thread and those it makes later.

@@ -25,6 +25,10 @@ pub enum Rule {
     DestinationRefused,
     /// A destination cannot be reached.
     DestinationDown,
+    /// A tunnel that is wanted does not carry.
+    TunnelDown,
+    /// A certificate of a VPN profile in use expires soon, or has.
+    CertificateExpiring,
     /// The oldest record that a destination has not acknowledged is old.
     Lag,
     /// A destination refused single records.
@@ -45,13 +49,15 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, the most urgent first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Storing,
         Self::Damaged,
         Self::EvictingUnforwarded,
         Self::Drops,
         Self::DestinationRefused,
         Self::DestinationDown,
+        Self::TunnelDown,
+        Self::CertificateExpiring,
         Self::Lag,
         Self::DeadLetters,
         Self::RingFilling,
@@ -71,6 +77,8 @@ impl Rule {
             Self::Drops => "drops",
             Self::DestinationRefused => "destination_refused",
             Self::DestinationDown => "destination_down",
+            Self::TunnelDown => "tunnel_down",
+            Self::CertificateExpiring => "certificate_expiring",
             Self::Lag => "lag",
             Self::DeadLetters => "dead_letters",
             Self::RingFilling => "ring_filling",

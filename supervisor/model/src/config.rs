@@ -280,6 +280,8 @@ pub struct Destination {
     /// `host:port`, or several with commas between, of which the first that answers is taken, but for `udp`; for
     /// HTTP and OTLP `http://host[:port]/path` or `https://…`.
     pub to: String,
+    /// By which way it is reached alone; without it as the routes say.
+    pub via: Option<Via>,
     /// Streams to send.
     #[serde(default = "all_streams")]
     pub streams: Vec<String>,
@@ -329,6 +331,14 @@ pub struct Destination {
     pub community: Option<Secret>,
     /// For SNMP of version 3: our user at the manager, a file like that of `collect.trap.users` with one entry.
     pub user: Option<Secret>,
+}
+
+/// A way that packets to a destination take, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// The tunnel that carries, of those in `vpn.order`: while there is none, nothing leaves.
+    Vpn,
 }
 
 fn all_streams() -> Vec<String> {

@@ -10,6 +10,7 @@ use crate::install::{Disk, Progress};
 use crate::signature::Signature;
 use crate::stream::Stream;
 use crate::table::{OperatorRole, Role};
+use crate::tunnel::TunnelName;
 use crate::units::UnixNanos;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -45,6 +46,11 @@ pub enum ToWorker {
     /// A client of the `decode` role (it speaks the protocol of [`crate::query`]), of the uplink
     /// ([`crate::delivery`]) or of the `import` role ([`crate::archive`]), with its descriptor.
     Client,
+    /// A client of the `vpn` role (it speaks the protocol of [`crate::vpn`]), with its descriptor.
+    VpnClient {
+        /// What it may say.
+        rights: VpnRights,
+    },
     /// The configuration changed (store: quota and sync; uplink: destinations).
     Configure(Box<Config>),
     /// For the `alert` role, each second: what `ravend` knows itself. The reports follow.
@@ -70,6 +76,23 @@ pub enum ToWorker {
     Slot(Result<String, String>),
     /// For the `update` role, to [`SlotOrder::Stage`]: done, or why not.
     Staged(Result<(), String>),
+    /// For the `vpn` role: an openvpn that it ordered was started, with the socket to whose connection openvpn comes; or
+    /// why not.
+    Openvpn {
+        /// Of which tunnel.
+        tunnel: TunnelName,
+        /// Why it is not there.
+        started: Result<(), String>,
+    },
+    /// For the `vpn` role: an openvpn is gone.
+    OpenvpnEnded {
+        /// Of which tunnel.
+        tunnel: TunnelName,
+        /// `exit 1`, `SIGKILL`.
+        how: String,
+    },
+    /// For the uplink: which tunnel carries now. A hint, which nothing depends on.
+    Carrier(Option<TunnelName>),
     /// For the `net` role, every few seconds: a connection to systemd-networkd, with its descriptor, which does not block, to
     /// ask who is at the other ends of the cables; or why there is none.
     Networkd(Result<(), String>),
@@ -114,6 +137,10 @@ pub enum FromWorker {
     Signed(Signature),
     /// The `update` role's: something that only root can do.
     Slot(SlotOrder),
+    /// The `vpn` role's: a process that only root can start or end; with the profile (memfd) to start.
+    Openvpn(OpenvpnOrder),
+    /// The `vpn` role's, when it changes: which tunnel carries.
+    Carrier(Option<TunnelName>),
     /// The `login` role's answer when it was given no hash: that of the new password (a PHC string).
     Hashed(String),
     /// The `login` role's answer: whether it is the password.
@@ -130,6 +157,36 @@ pub enum SlotOrder {
     Open,
     /// All is written: have it started next. What is in the memory is looked at by `raven-slot` once more.
     Stage,
+}
+
+/// What the `vpn` role asks of `ravend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenvpnOrder {
+    /// Start openvpn for this tunnel; one that runs is ended first.
+    Start {
+        /// Which.
+        tunnel: TunnelName,
+        /// The link over which its own packets leave; without it as the routes say.
+        link: Option<String>,
+    },
+    /// End it.
+    End {
+        /// Which.
+        tunnel: TunnelName,
+    },
+}
+
+/// What an operator may say to the `vpn` role; each may also what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VpnRights {
+    /// Look.
+    Look,
+    /// Also connect and disconnect.
+    Operate,
+    /// Also bring and remove profiles, and take secrets out.
+    Change,
 }
 
 /// All that a worker needs to begin.
@@ -192,6 +249,13 @@ pub enum Fd {
     Digest,
     /// Public keys of bundles (memfd), for the `update` role.
     UpdateKeys,
+    /// The profile (memfd) that an openvpn is to run.
+    Profile {
+        /// Its tunnel.
+        tunnel: TunnelName,
+        /// The link over which its own packets leave.
+        link: Option<String>,
+    },
     /// What somebody typed (memfd), for the `login` role.
     Password,
     /// The hash against which it is held (memfd), for the `login` role.
@@ -312,6 +376,11 @@ pub enum Request {
     Deliver,
     /// A connection to the `import` role: see [`crate::archive`].
     Import,
+    /// A connection to the `vpn` role: see [`crate::vpn`].
+    Vpn {
+        /// For what.
+        rights: VpnRights,
+    },
     /// Read the configuration file again and put it into force, whole or not at all.
     Apply {
         /// As in [`Request::Put`].
@@ -437,6 +506,9 @@ impl Request {
             Self::Query => "query",
             Self::Deliver => "deliver",
             Self::Import => "import",
+            Self::Vpn { rights: VpnRights::Look } => "vpn",
+            Self::Vpn { rights: VpnRights::Operate } => "vpn_operate",
+            Self::Vpn { rights: VpnRights::Change } => "vpn_change",
             Self::Apply { .. } => "apply",
             Self::Diff => "diff",
             Self::Text => "text",
@@ -496,7 +568,7 @@ pub enum Response {
     Status(Box<RawStatus>),
     /// To [`Request::Show`].
     Config(Box<Config>),
-    /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`] and [`Request::Update`]: the descriptor beside
+    /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`], [`Request::Vpn`] and [`Request::Update`]: the descriptor beside
     /// this line is the connection. To [`Request::Journal`]: the descriptor is a file to be read. To
     /// [`Request::Give`]: it takes the content, to its end, and then tells in a line what came of it.
     Query,

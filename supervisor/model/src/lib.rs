@@ -26,3 +26,4 @@ pub mod text;
 pub mod tunnel;
 pub mod units;
 pub mod update;
+pub mod vpn;

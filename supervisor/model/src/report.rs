@@ -4,7 +4,7 @@
 
 use crate::host::{DiskHealth, MissingFirmware, StartedBy};
 use crate::neighbour::Neighbour;
-use crate::tunnel::TunnelStatus;
+use crate::tunnel::{TunnelName, TunnelStatus};
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +41,9 @@ pub struct Status {
     /// Links of the machine; empty while the net role has not reported.
     #[serde(default)]
     pub links: Vec<LinkStatus>,
+    /// Tunnels to the operations centre, in the order of `vpn.order`.
+    #[serde(default)]
+    pub vpn: Vec<VpnTunnel>,
     /// Tunnels to the operations centre; empty while the net role has not reported.
     #[serde(default)]
     pub tunnels: Vec<TunnelStatus>,
@@ -114,6 +117,49 @@ pub struct WaysStatus {
     pub overlaps: Vec<String>,
     /// Why they are not as they should be; empty when they are.
     pub trouble: String,
+}
+
+/// What the vpn role reports.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VpnReport {
+    /// In the order of `vpn.order`.
+    pub tunnels: Vec<VpnTunnel>,
+}
+
+/// A tunnel to the operations centre.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VpnTunnel {
+    /// Its name, and that of its profile.
+    pub name: TunnelName,
+    /// `up`, `degraded`, `half-open`, `connecting`, `down` or `off`.
+    pub state: String,
+    /// Why: `12 % loss`, `sent, nothing back for 6 s`, `auth refused; next attempt in 40 s`.
+    pub cause: String,
+    /// Seconds since the state is this one.
+    pub since_s: u64,
+    /// It is the one that carries.
+    pub carries: bool,
+    /// Our addresses in it.
+    pub addresses: Vec<String>,
+    /// The server's address outside.
+    pub server: Option<IpAddr>,
+    /// Whom the pings in it go to.
+    pub probe: Option<IpAddr>,
+    /// Percent of the last hundred pings that were not answered; null while there were too few.
+    pub loss: Option<u32>,
+    /// Median time of their answers, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Bytes of the connection to the server, received.
+    pub received: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Name servers that the server gave; they are not used.
+    pub dns: Vec<IpAddr>,
+    /// What the server asked for and did not get, and why.
+    pub refused: Vec<String>,
+    /// Seconds until the first of its profile's certificates expires; negative once one has.
+    #[serde(default)]
+    pub expires_s: Option<i64>,
 }
 
 /// One link: an interface of the machine.

@@ -44,11 +44,15 @@ pub enum Role {
     Login,
     /// Watches the links of the machine.
     Net,
+    /// Keeps VPN profiles, and watches tunnels.
+    Vpn,
+    /// Becomes openvpn, one process for each tunnel.
+    Openvpn,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -66,6 +70,8 @@ impl Role {
         Self::Update,
         Self::Login,
         Self::Net,
+        Self::Vpn,
+        Self::Openvpn,
     ];
 
     /// As in the process table and on the command line.
@@ -88,6 +94,8 @@ impl Role {
             Self::Update => "update",
             Self::Login => "login",
             Self::Net => "net",
+            Self::Vpn => "vpn",
+            Self::Openvpn => "openvpn",
         }
     }
 
@@ -99,6 +107,12 @@ impl Role {
     /// True when it answers once and ends, false when it is kept running.
     pub const fn answers_once(self) -> bool {
         matches!(self, Self::Config | Self::Keygen | Self::Sign | Self::Login)
+    }
+
+    /// True when there is one process of it that is started with `ravend` or for an order; of the others there are as
+    /// many as are needed, and who ordered them watches them.
+    pub const fn is_kept(self) -> bool {
+        !self.answers_once() && !matches!(self, Self::Openvpn)
     }
 
     /// True when it is started for an operator's order, and ends when that is done.
@@ -168,6 +182,10 @@ pub struct RoleSpec {
     /// May make sockets and connect.
     #[serde(default)]
     pub network: bool,
+    /// A program that is not ours, and which the jailed worker becomes. What it may not call is answered with ENOSYS
+    /// instead of its end, and it may map files as code (its libraries), never memory.
+    #[serde(default)]
+    pub program: Option<String>,
     /// Names of system calls beyond [`Base::syscalls`].
     pub syscalls: Vec<String>,
     /// RLIMIT_DATA.
@@ -198,6 +216,12 @@ pub enum Access {
     Read,
     /// Also create, write, rename and remove.
     Write,
+    /// Open for reading and writing, and the device's own orders; nothing is made.
+    Device,
+    /// Connect to the sockets in it.
+    Connect,
+    /// Read and execute it.
+    Execute,
 }
 
 /// What a person may do with the box; each may also what those before it may.
@@ -336,7 +360,13 @@ mod tests {
     /// The row of a role in docs/architecture.md.
     fn row(spec: &RoleSpec) -> String {
         let list = |items: Vec<String>, none: &str| if items.is_empty() { none.to_owned() } else { items.join(", ") };
-        let access = |access| if access == Access::Read { "read" } else { "write" };
+        let access = |access| match access {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::Device => "device",
+            Access::Connect => "connect",
+            Access::Execute => "execute",
+        };
         let groups = list(spec.groups.iter().map(u32::to_string).collect(), "-");
         let files =
             list(spec.paths.iter().map(|rule| format!("{} ({})", rule.path, access(rule.access))).collect(), "none");

@@ -14,7 +14,8 @@ impl Supervisor {
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         let collectors = Stream::ALL.map(Stream::collector);
-        let last = [Role::Net, Role::Update, Role::Import, Role::Store, Role::Uplink, Role::Decode];
+        self.openvpns.end_all();
+        let last = [Role::Vpn, Role::Net, Role::Update, Role::Import, Role::Store, Role::Uplink, Role::Decode];
         for role in collectors.into_iter().chain(last) {
             if role == Role::Store {
                 self.tell_drops();

@@ -109,6 +109,10 @@ impl Supervisor {
                 Ok(()) => self.connect(Role::Import, &ToWorker::Client),
                 Err(error) => (refused(&error.context("the import role cannot be started")), None),
             },
+            Request::Vpn { rights } => match self.start_on_demand(Role::Vpn) {
+                Ok(()) => self.connect(Role::Vpn, &ToWorker::VpnClient { rights: *rights }),
+                Err(error) => (refused(&error.context("the vpn role cannot be started")), None),
+            },
             Request::Slots => (Response::Refused(vec![NO_SLOTS.to_owned()]), None),
             Request::Update { .. } if !self.slots.has_slots() => (Response::Refused(vec![NO_SLOTS.to_owned()]), None),
             Request::Update { downgrade } => match self.start_on_demand(Role::Update) {

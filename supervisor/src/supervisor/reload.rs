@@ -144,7 +144,7 @@ impl Supervisor {
         self.config = config;
         self.secrets = secrets;
         let message = ToWorker::Configure(self.config.clone());
-        for role in Role::ALL.into_iter().filter(|role| !role.answers_once()) {
+        for role in Role::ALL.into_iter().filter(|role| role.is_kept()) {
             self.tell(role, &message, Vec::new());
             self.hand_secrets(role);
         }

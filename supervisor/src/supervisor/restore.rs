@@ -39,17 +39,23 @@ pub(super) fn restore(
     }
     let mut tails = Vec::new();
     for reader in READERS {
-        let (store_end, reader_end) = Channel::pair()?;
-        store_end.set_send_buffer(1 << 20)?;
-        for end in [&store_end, &reader_end] {
-            nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-        }
+        let (store_end, reader_end) = pair()?;
         tails.push((reader, store_end, reader_end));
     }
     if listeners.iter().count() > 200 {
         bail!("the service manager kept more listeners than a configuration can have");
     }
-    Ok((Held { streams, tails }, listeners, connections))
+    Ok((Held { streams, tails, tunnels: pair()? }, listeners, connections))
+}
+
+/// Two ends that outlive those who hold them.
+fn pair() -> anyhow::Result<(Channel, Channel)> {
+    let (a, b) = Channel::pair()?;
+    a.set_send_buffer(1 << 20)?;
+    for end in [&a, &b] {
+        nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    }
+    Ok((a, b))
 }
 
 /// The receive memory of a stream: that of an earlier life, or a new one.

@@ -8,6 +8,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::dup;
 use raven_jail::memory::reopen_read_only;
 use raven_jail::tun;
+use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, Start, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::Role;
@@ -51,6 +52,7 @@ impl Supervisor {
         match role.stream() {
             Some(stream) => self.equip_collector(n, stream)?,
             None if role == Role::Decode => self.hand_mibs(),
+            None if role == Role::Uplink => self.tell(role, &ToWorker::Carrier(self.carrier.clone()), Vec::new()),
             None => {}
         }
         self.want_write(n);
@@ -87,6 +89,11 @@ impl Supervisor {
                 fds.push(dup(reader_end)?);
             }
         }
+        if let Role::Vpn | Role::Net = role {
+            let (vpn, net) = &self.held.tunnels;
+            names.push(Fd::Tunnels);
+            fds.push(dup(if role == Role::Vpn { vpn } else { net })?);
+        }
         if role == Role::Update {
             let (name, keys) = self.update_keys()?;
             names.push(name);
@@ -113,9 +120,7 @@ impl Supervisor {
     /// Starts collectors that the configuration now has a use for. One that it has no more use for is left idle.
     pub(super) fn want_collectors(&mut self) {
         for worker in &mut self.workers {
-            let wanted = worker.role.stream().is_none_or(|stream| self.config.collects(stream));
-            let wanted = wanted && !worker.role.is_on_demand();
-            if wanted && worker.state == State::Unwanted {
+            if is_wanted(worker.role, &self.config) && worker.state == State::Unwanted {
                 worker.state = State::Waiting(Instant::now());
             }
         }
@@ -132,8 +137,10 @@ impl Supervisor {
 
     pub(super) fn hear(&mut self, n: usize) {
         let mut packet = Vec::new();
-        while let Some(message) = self.workers[n].receive(&mut packet) {
+        while let Some((message, fds)) = self.workers[n].receive(&mut packet) {
             match message {
+                FromWorker::Openvpn(order) => self.order_openvpn(&order, fds),
+                FromWorker::Carrier(tunnel) => self.tell_carrier(tunnel),
                 FromWorker::Ready { missing } => self.workers[n].ready(missing),
                 FromWorker::Heartbeat { report } => self.workers[n].alive(report),
                 FromWorker::Slot(order) => self.order_slot(order),
@@ -182,6 +189,15 @@ impl Supervisor {
             self.workers[n].send(message, fds);
             self.want_write(n);
         }
+    }
+}
+
+/// Whether the configuration has a use for a role; what it has none for is started when an operator asks for it.
+pub(super) fn is_wanted(role: Role, config: &Config) -> bool {
+    match role.stream() {
+        Some(stream) => config.collects(stream),
+        None if role == Role::Vpn => !config.vpn.order.is_empty(),
+        None => !role.is_on_demand(),
     }
 }
 

@@ -45,7 +45,7 @@ impl Cable {
     }
 
     /// Does it at the far end of the cable.
-    fn outside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    pub fn outside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         Self::at(&self.names[1], work)
     }
 

@@ -38,6 +38,7 @@ mod systemd;
 mod tcp;
 mod trap;
 mod update;
+mod vpn;
 
 use std::time::{Duration, Instant};
 

@@ -114,6 +114,15 @@ input(type="imrelp" port="{port}" ruleset="raven" maxDataSize="128k")
         eventually("rsyslog listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
+    /// Starts it in a network namespace.
+    pub fn start_in(&mut self, name: &str) {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", name, "rsyslogd", "-n", "-iNONE", "-f"])
+            .arg(self.dir.path().join("rsyslog.conf"));
+        self.child = Some(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    }
+
     /// Graceful.
     pub fn stop(&mut self) {
         self.end(Signal::TERM);

@@ -10,6 +10,7 @@ mod decode;
 mod decoder;
 mod flows;
 mod login;
+mod openvpn;
 mod select;
 mod sign;
 mod sources;
@@ -80,6 +81,11 @@ fn run(role: Role) -> anyhow::Result<()> {
             let net = raven_network::Net::new(&start, fds, channel)?;
             jail(&start, |ready| net.ready(ready))?.run()?;
         }
+        Role::Vpn => {
+            let vpn = raven_network::vpn::Vpn::new(&start, fds, channel)?;
+            jail(&start, |ready| vpn.ready(ready))?.run()?;
+        }
+        Role::Openvpn => match openvpn::run(&start, fds)? {},
         Role::Winevent => {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;
             jail(&start, |ready| collector.ready(ready))?.run()?;

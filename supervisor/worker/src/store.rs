@@ -383,8 +383,15 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
                 let (server, waiting, pieces) = (TailServer::new(fd), VecDeque::new(), Pieces::default());
                 readers.push(Reader { role: *peer, server, waiting, pieces });
             }
-            // Of roles that answer once, and of the update role.
-            Fd::ConfigText { .. } | Fd::DeviceKey | Fd::Digest | Fd::Password | Fd::Hash | Fd::UpdateKeys => {}
+            // Of other roles.
+            Fd::ConfigText { .. }
+            | Fd::DeviceKey
+            | Fd::Digest
+            | Fd::Password
+            | Fd::Hash
+            | Fd::UpdateKeys
+            | Fd::Tunnels
+            | Fd::Profile { .. } => {}
         }
     }
     let mut inputs = Vec::new();

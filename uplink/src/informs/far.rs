@@ -61,8 +61,14 @@ pub fn manager<S: Source>(feed: &Feed<S>) -> Result<Manager, Failure> {
 
 impl Far {
     /// Makes the socket, and asks for what has to be known before informs can be sent.
-    pub async fn open(to: &str, manager: Manager, within: Duration, wait: Duration) -> Result<Self, Failure> {
-        let (socket, peer) = net::datagrams(to, within).await?;
+    pub async fn open(
+        to: &str,
+        out: &net::Out,
+        manager: Manager,
+        within: Duration,
+        wait: Duration,
+    ) -> Result<Self, Failure> {
+        let (socket, peer) = net::datagrams(to, out, within).await?;
         let buffer = vec![0; DATAGRAM_MAX[1]];
         let mut far = Self { peer, socket, manager, began: Instant::now(), buffer, strange: None };
         far.introduce(wait).await?;

@@ -41,8 +41,15 @@ const FIONBIO: u64 = 0x5421;
 const FIONREAD: u64 = 0x541b;
 const TIOCOUTQ: u64 = 0x5411;
 
+/// What openvpn's may do: attach to a TUN device, and look at links.
+const OPENVPN_IOCTL: [u64; 7] = [FIONBIO, FIONREAD, TUNSETIFF, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFNETMASK, SIOCGIFMTU];
+const SIOCGIFCONF: u64 = 0x8912;
+const SIOCGIFFLAGS: u64 = 0x8913;
+const SIOCGIFNETMASK: u64 = 0x891b;
+const SIOCGIFMTU: u64 = 0x8921;
+
 /// What `fcntl` may do: nothing that makes the kernel signal another process (`F_SETOWN`, `F_SETSIG`, `F_NOTIFY`).
-const FCNTL: [i32; 13] = [
+const FCNTL: [i32; 14] = [
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
     libc::F_GETFD,
@@ -56,6 +63,7 @@ const FCNTL: [i32; 13] = [
     libc::F_OFD_SETLK,
     libc::F_OFD_SETLKW,
     libc::F_GET_SEALS,
+    libc::F_ADD_SEALS,
 ];
 
 /// Limits this thread and those it makes to the calls of `spec` and `base`. Returns what the kernel does not offer.
@@ -96,7 +104,13 @@ fn programs(spec: &RoleSpec, base: &Base) -> Result<Vec<BpfProgram>, JailError> 
     for (errno, calls) in answered(spec) {
         programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno as u32))?);
     }
-    programs.push(program(allowed(spec, base)?, SeccompAction::KillProcess, SeccompAction::Allow)?);
+    // Libraries of a foreign program try what they can do without, others in each version: an error keeps it in as well
+    // as its end would.
+    let otherwise = match spec.program {
+        Some(_) => SeccompAction::Errno(libc::ENOSYS as u32),
+        None => SeccompAction::KillProcess,
+    };
+    programs.push(program(allowed(spec, base)?, otherwise, SeccompAction::Allow)?);
     Ok(programs)
 }
 
@@ -122,6 +136,14 @@ fn allowed(spec: &RoleSpec, base: &Base) -> Result<Calls, JailError> {
 /// Which arguments of an allowed call are allowed; with others it ends the process.
 fn arguments(name: &str, spec: &RoleSpec) -> Rules {
     match name {
+        // Libraries are files that are mapped as code; memory never becomes code.
+        "mmap" if spec.program.is_some() => vec![
+            rule(&[masked(2, libc::PROT_EXEC as u64, 0)]),
+            rule(&[masked(3, libc::MAP_ANONYMOUS as u64, 0), masked(2, libc::PROT_WRITE as u64, 0)]),
+        ],
+        "mprotect" if spec.program.is_some() => vec![rule(&[masked(2, libc::PROT_EXEC as u64, 0)])],
+        "socket" if spec.program.is_some() => sockets_of_openvpn(),
+        "ioctl" if spec.program.is_some() => OPENVPN_IOCTL.iter().map(|order| rule(&[is(1, *order)])).collect(),
         // Writable memory never becomes executable, nor any new memory.
         "mmap" | "mprotect" if !spec.network => vec![rule(&[masked(2, libc::PROT_EXEC as u64, 0)])],
         "clone" => vec![rule(&[masked(0, (THREAD | NOT_THREAD) as u64, THREAD as u64)])],
@@ -135,6 +157,7 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
             rules.push(rule(&[pointer_is_null(4)]));
             rules
         }
+        "socket" if spec.name == Role::Vpn => internet_sockets().into_iter().chain(ping_sockets()).collect(),
         "socket" => internet_sockets(),
         // The net role makes devices of tunnels. What a role with network may is in `answered`.
         "ioctl" if !spec.network => [TUNSETIFF, TUNSETOWNER, TUNSETPERSIST].map(|call| rule(&[is(1, call)])).into(),
@@ -165,8 +188,14 @@ fn to_the_kernel() -> SeccompRule {
 /// TCP and UDP over IPv4 and IPv6; other families get an error (see [`answered`]), raw sockets and other protocols end
 /// the process.
 fn internet_sockets() -> Rules {
+    let mut rules = tcp_and_udp();
+    rules.push(not_internet());
+    rules
+}
+
+fn tcp_and_udp() -> Rules {
     let protocols = [(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)];
-    let mut rules = vec![not_internet()];
+    let mut rules = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         for (kind, protocol) in protocols {
             for protocol in [0, protocol] {
@@ -174,6 +203,23 @@ fn internet_sockets() -> Rules {
             }
         }
     }
+    rules
+}
+
+/// ICMP echo without raw sockets: the kernel lets the groups of net.ipv4.ping_group_range.
+fn ping_sockets() -> Rules {
+    let of = |family: i32, protocol: i32| {
+        rule(&[is(0, family as u64), masked(1, SOCKET_TYPE, libc::SOCK_DGRAM as u64), is(2, protocol as u64)])
+    };
+    vec![of(libc::AF_INET, libc::IPPROTO_ICMP), of(libc::AF_INET6, libc::IPPROTO_ICMPV6)]
+}
+
+/// The way to its server, to its management socket, and the kernel's routes, which it looks at.
+fn sockets_of_openvpn() -> Rules {
+    let mut rules = tcp_and_udp();
+    rules.push(rule(&[is(0, libc::AF_UNIX as u64), masked(1, SOCKET_TYPE, libc::SOCK_STREAM as u64)]));
+    let routes = is(2, libc::NETLINK_ROUTE as u64);
+    rules.push(rule(&[is(0, libc::AF_NETLINK as u64), masked(1, SOCKET_TYPE, libc::SOCK_RAW as u64), routes]));
     rules
 }
 
@@ -189,7 +235,7 @@ fn answered(spec: &RoleSpec) -> Vec<(i32, Calls)> {
         (libc::ENOSYS, Calls::from([(libc::SYS_clone3, Vec::new())])),
         (libc::EINVAL, Calls::from([(libc::SYS_prctl, vec![other_prctl])])),
     ];
-    if spec.network {
+    if spec.network && spec.program.is_none() {
         let other_ioctl = rule(&[is_not(1, FIONBIO), is_not(1, FIONREAD), is_not(1, TIOCOUTQ)]);
         let executable = || vec![rule(&[masked(2, libc::PROT_EXEC as u64, libc::PROT_EXEC as u64)])];
         answers.extend([

@@ -50,13 +50,16 @@ fn open(rule: &PathRule, spec: &RoleSpec, data: &Path) -> Result<Option<File>, J
     }
 }
 
-/// Never: execute, devices, sockets, links to elsewhere.
+/// Never: making devices, sockets, links to elsewhere; execution and devices where the table says so.
 fn rights(access: Access, place: &File) -> BitFlags<AccessFs> {
     let rights = match access {
         Access::Read => make_bitflags!(AccessFs::{ReadFile | ReadDir}),
         Access::Write => {
             make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer})
         }
+        Access::Device => make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev}),
+        Access::Connect => AccessFs::ResolveUnix.into(),
+        Access::Execute => make_bitflags!(AccessFs::{ReadFile | Execute}),
     };
     let directory = place.metadata().is_ok_and(|meta| meta.is_dir());
     if directory { rights } else { rights & AccessFs::from_file(HANDLED) }

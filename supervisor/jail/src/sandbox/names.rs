@@ -59,13 +59,15 @@ const EVERYWHERE: &[(&str, i64)] = everywhere! {
     SYS_bind SYS_listen SYS_accept SYS_accept4 SYS_getsockname SYS_getpeername SYS_setsockopt SYS_getsockopt
     SYS_shutdown SYS_ioctl SYS_eventfd2 SYS_timerfd_create SYS_timerfd_settime SYS_timerfd_gettime SYS_socketpair
     SYS_pipe2 SYS_dup SYS_dup3 SYS_sysinfo SYS_prlimit64 SYS_get_mempolicy SYS_membarrier SYS_memfd_create SYS_umask
-    SYS_gettimeofday SYS_times SYS_getrusage
+    SYS_gettimeofday SYS_times SYS_getrusage SYS_execve SYS_execveat SYS_set_tid_address SYS_capget SYS_mlock
+    SYS_mlock2 SYS_munlock SYS_pselect6
 };
 
 /// Only on machines as old as x86-64.
 const OLD: &[(&str, Option<i64>)] = old! {
     SYS_open SYS_stat SYS_lstat SYS_unlink SYS_rename SYS_mkdir SYS_rmdir SYS_access SYS_readlink SYS_poll SYS_select
     SYS_epoll_wait SYS_epoll_create SYS_dup2 SYS_pipe SYS_eventfd SYS_getdents SYS_time SYS_chmod SYS_chown
+    SYS_arch_prctl
 };
 
 #[cfg(test)]

@@ -37,7 +37,9 @@ impl Place {
         let data = root.join("data");
         make_directory(&root, 0o700);
         make_directory(&data, 0o711);
-        for (name, mode) in [("ring", 0o750), ("cursors", 0o700), ("common", 0o777)] {
+        for (name, mode) in
+            [("ring", 0o750), ("cursors", 0o700), ("vpn", 0o700), ("run", 0o755), ("run/vpn", 0o711), ("common", 0o777)]
+        {
             make_directory(&data.join(name), mode);
         }
         fs::write(data.join("ring/segment"), "blocks").unwrap();
@@ -48,6 +50,7 @@ impl Place {
             give(&data.join("ring"), Role::Store);
             give(&data.join("ring/segment"), Role::Store);
             give(&data.join("cursors"), Role::Uplink);
+            give(&data.join("vpn"), Role::Vpn);
         }
         let program = root.join("program");
         fs::copy(env::current_exe().unwrap(), &program).unwrap();

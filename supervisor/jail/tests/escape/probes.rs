@@ -57,9 +57,9 @@ pub struct Probe {
     pub run: Attempt,
 }
 
-/// A refusal by Landlock, by file modes or by seccomp with an errno.
+/// A refusal by Landlock, by file modes or by seccomp with an errno; `ENOSYS` is what programs that are not ours get.
 pub fn is_refusal(probe: &Probe, errno: i32) -> bool {
-    [libc::EPERM, libc::EACCES].contains(&errno) || probe.refusals.contains(&errno)
+    [libc::EPERM, libc::EACCES, libc::ENOSYS].contains(&errno) || probe.refusals.contains(&errno)
 }
 
 /// All probes, in a fixed order.
@@ -81,8 +81,26 @@ fn no_network(spec: &RoleSpec) -> bool {
     !spec.network
 }
 
-fn network_only(spec: &RoleSpec) -> bool {
-    spec.network
+/// openvpn attaches to a TUN device, comes to its management socket, and looks at links and routes.
+fn all_but_programs(spec: &RoleSpec) -> bool {
+    spec.program.is_none()
+}
+
+fn may(spec: &RoleSpec, wanted: &str) -> bool {
+    spec.syscalls.iter().any(|call| call == wanted)
+}
+
+/// On the listener of openvpn's management alone is something to be accepted.
+fn no_accept(spec: &RoleSpec) -> bool {
+    !may(spec, "accept4")
+}
+
+fn resolves(spec: &RoleSpec) -> bool {
+    spec.network && spec.paths.iter().any(|rule| rule.path == "/etc/hosts")
+}
+
+fn pairs(spec: &RoleSpec) -> bool {
+    may(spec, "socketpair")
 }
 
 fn reads(spec: &RoleSpec) -> bool {
@@ -298,10 +316,12 @@ fn kernel() -> Vec<Probe> {
             request[..2].copy_from_slice(b"lo");
             sys!(libc::SYS_ioctl, passed.udp.as_raw_fd(), 0x8913, request.as_mut_ptr())
         })
+        .only(all_but_programs)
         .refused_by(&[libc::ENOTTY]),
         escape("open the place of TUN devices", |_, _| {
             OpenOptions::new().read(true).write(true).open("/dev/net/tun").map(drop)
         })
+        .only(all_but_programs)
         .unsure_outside(),
         escape("one more seccomp filter", |_, _| sys!(libc::SYS_seccomp, 1, 0, ptr::null::<c_void>())),
     ]
@@ -355,13 +375,14 @@ fn network() -> Vec<Probe> {
         escape("sendmmsg from a passed UDP socket", |order, passed| send_message(libc::SYS_sendmmsg, order, passed))
             .only(no_network),
         escape("listen on a passed socket", |_, passed| sys!(libc::SYS_listen, passed.udp.as_raw_fd(), 1)),
-        escape("accept on a passed socket", |_, passed| sys!(libc::SYS_accept4, passed.udp.as_raw_fd(), 0, 0, 0)),
+        escape("accept on a passed socket", |_, passed| sys!(libc::SYS_accept4, passed.udp.as_raw_fd(), 0, 0, 0))
+            .only(no_accept),
         escape("a pair of unix datagram sockets", |_, _| {
             sys!(libc::SYS_socketpair, libc::AF_UNIX, libc::SOCK_DGRAM, 0, [0_i32; 2].as_mut_ptr())
         }),
-        socket("unix stream socket", libc::AF_UNIX, libc::SOCK_STREAM, 0).refused_by(FAMILY),
+        socket("unix stream socket", libc::AF_UNIX, libc::SOCK_STREAM, 0).refused_by(FAMILY).only(all_but_programs),
         socket("packet socket", libc::AF_PACKET, libc::SOCK_RAW, 0).refused_by(FAMILY),
-        socket("netlink socket", libc::AF_NETLINK, libc::SOCK_RAW, 0).refused_by(FAMILY),
+        socket("netlink socket", libc::AF_NETLINK, libc::SOCK_RAW, 0).refused_by(FAMILY).only(all_but_programs),
         socket("raw IPv4 socket", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
         socket("raw IPv6 socket", libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6),
         socket("ping socket", libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP).unsure_outside(),
@@ -442,11 +463,11 @@ fn abilities() -> Vec<Probe> {
                 Err(io::Error::from_raw_os_error(libc::EIO))
             }
         }),
-        ability("connect over TCP to a name", network_only, |order, _| {
+        ability("connect over TCP to a name", resolves, |order, _| {
             TcpStream::connect(("localhost", order.tcp.port())).map(drop)
         }),
-        ability("read /etc/hosts", network_only, |_, _| fs::read("/etc/hosts").map(drop)),
-        ability("a pair of unix stream sockets", network_only, |_, _| std::os::unix::net::UnixStream::pair().map(drop)),
+        ability("read /etc/hosts", resolves, |_, _| fs::read("/etc/hosts").map(drop)),
+        ability("a pair of unix stream sockets", pairs, |_, _| std::os::unix::net::UnixStream::pair().map(drop)),
     ]
 }
 

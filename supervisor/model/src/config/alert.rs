@@ -40,7 +40,7 @@ pub struct Tuning {
     pub clear: Option<Span>,
     /// `lag`: age of the oldest record that is not acknowledged.
     pub above: Option<Span>,
-    /// `time_to_full`: time that is left.
+    /// `time_to_full`, `certificate_expiring`: time that is left.
     pub below: Option<Span>,
     /// `role_restarting`: so many starts within `within`.
     pub count: Option<u32>,
@@ -118,6 +118,11 @@ impl Alert {
         self.tuning(Rule::TimeToFull).below.map_or(Duration::from_hours(24), |span| span.0)
     }
 
+    /// `alert.certificate_expiring.below`.
+    pub fn expiring_below(&self) -> Duration {
+        self.tuning(Rule::CertificateExpiring).below.map_or(Duration::from_hours(14 * 24), |span| span.0)
+    }
+
     /// `alert.role_restarting.count` and `within`.
     pub fn restarts(&self) -> (u32, Duration) {
         let tuning = self.tuning(Rule::RoleRestarting);
@@ -163,6 +168,8 @@ const fn defaults(rule: Rule) -> (Severity, Duration, Duration) {
         Rule::DiskHealth => (Severity::Warning, NOW, Duration::from_hours(2)),
         Rule::DestinationRefused => (Severity::Critical, Duration::from_secs(30), ONE),
         Rule::DestinationDown => (Severity::Warning, Duration::from_mins(5), ONE),
+        Rule::TunnelDown => (Severity::Warning, Duration::from_secs(30), Duration::from_secs(10)),
+        Rule::CertificateExpiring => (Severity::Warning, NOW, ONE),
         Rule::Lag => (Severity::Warning, ONE, ONE),
         Rule::RingFilling => (Severity::Notice, NOW, ONE),
         Rule::TimeToFull => (Severity::Warning, TEN, TEN),

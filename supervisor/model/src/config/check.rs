@@ -30,6 +30,11 @@ impl Config {
         flaws.extend(self.alert.flaws());
         flaws.extend(buffer(&self.buffer));
         flaws.extend(self.uplink.iter().flat_map(|(name, destination)| uplink(name, destination)));
+        let lost = self.uplink.iter().filter(|(_, to)| to.via.is_some() && self.vpn.order.is_empty());
+        flaws.extend(lost.map(|(name, _)| {
+            let message = "`via` is a tunnel and `vpn.order` names none".to_owned();
+            Flaw::new(&["uplink", name, "via"], message, "a profile in `vpn.order`, or no `via`")
+        }));
         if flaws.is_empty() { Ok(()) } else { Err(flaws) }
     }
 }

@@ -4,7 +4,9 @@
 //! The types in `config.rs` decide what a value may be; a test holds the keys here against theirs.
 
 use super::error::{Flaw, key_text};
-use super::{AckClass, Address, Backfill, BodyForm, Compression, Dhcp, Disk, Format, Kind, Listen, Mac, Rate, Secret};
+use super::{
+    AckClass, Address, Backfill, BodyForm, Compression, Dhcp, Disk, Format, Kind, Listen, Mac, Rate, Secret, Via,
+};
 use crate::alert::Severity;
 use crate::prefix::Prefix;
 use crate::tunnel::TunnelName;
@@ -76,6 +78,7 @@ pub(super) const DESTINATION: Shape = Shape::Table(&[
         ),
     ),
     ("to", text::<String>("`\"host:port\"`, or `\"http://host:port/path\"` for HTTP and OTLP")),
+    ("via", choice::<Via>("`\"vpn\"`, or no `via`", &["vpn"])),
     ("streams", Shape::List(&STREAM)),
     ("ack", choice::<AckClass>("`\"accepted\"` or `\"durable\"`", &["accepted", "durable"])),
     ("compression", choice::<Compression>("`\"none\"`, `\"gzip\"` or `\"zstd\"`", &["none", "gzip", "zstd"])),
@@ -188,6 +191,8 @@ const ALERT: Shape = Shape::Table(&[
     ("drops", COUNTED),
     ("destination_refused", RULE),
     ("destination_down", RULE),
+    ("tunnel_down", RULE),
+    ("certificate_expiring", Shape::Table(&[ENABLED, SEVERITY, CLEAR, ("below", SPAN)])),
     ("lag", Shape::Table(&[ENABLED, SEVERITY, AFTER, CLEAR, ("above", SPAN)])),
     ("dead_letters", COUNTED),
     ("ring_filling", Shape::Table(&[ENABLED, AFTER, CLEAR])),
@@ -233,8 +238,7 @@ const VPN: Shape = Shape::Table(&[
     ("profile", Shape::Each(&PROFILE)),
 ]);
 
-const PROFILE: Shape =
-    Shape::Table(&[("version", NUMBER), ("probe", ADDRESS), ("links", Shape::List(&TEXT))]);
+const PROFILE: Shape = Shape::Table(&[("version", NUMBER), ("probe", ADDRESS), ("links", Shape::List(&TEXT))]);
 
 const KEYS: Shape = Shape::Table(&[("ssh_keys", Shape::List(&TEXT))]);
 
@@ -486,11 +490,14 @@ mod tests {
         collect.flow.sampling.insert("noc".to_owned(), 100);
         let text = "mac = '02:00:5e:10:00:01'\nvlan = 2\nparent = 'eth0'\ndhcp = 'none'\nmtu = 1500";
         config.network.link.insert("noc".to_owned(), toml::from_str(text).expect("valid"));
-        config.vpn.profile.insert("noc".parse().expect("valid"), toml::from_str("version = 1\nprobe = '::1'").expect("valid"));
+        config
+            .vpn
+            .profile
+            .insert("noc".parse().expect("valid"), toml::from_str("version = 1\nprobe = '::1'").expect("valid"));
         let text = "kind = 'relp'\nto = 'noc:2514'\nack_timeout = '5s'\npace = '9records/s'";
         let mut noc: Destination = toml::from_str(text).expect("valid");
         (noc.ca, noc.certificate, noc.key, noc.credentials) = (secret(), secret(), secret(), secret());
-        noc.compression = Some(Compression::Zstd);
+        (noc.compression, noc.via) = (Some(Compression::Zstd), Some(Via::Vpn));
         noc.server_name = Some("noc.example".to_owned());
         (noc.proxy, noc.proxy_credentials) = (Some("http://proxy:3128".to_owned()), secret());
         (noc.community, noc.user) = (secret(), secret());
@@ -509,6 +516,7 @@ mod tests {
                 let tuning = match rule {
                     Rule::Lag => Tuning { above: span, ..all.clone() },
                     Rule::TimeToFull => Tuning { below: span, ..all.clone() },
+                    Rule::CertificateExpiring => Tuning { below: span, ..counted.clone() },
                     Rule::RingFilling => Tuning { severity: None, ..all.clone() },
                     Rule::DiskHealth => Tuning { severity: None, after: None, ..all.clone() },
                     Rule::RoleRestarting => Tuning { count: Some(1), within: span, ..counted.clone() },
@@ -519,7 +527,7 @@ mod tests {
                         sources: Some(BTreeMap::from([("noc".to_owned(), Span::default())])),
                         ..all.clone()
                     },
-                    Rule::Storing | Rule::DestinationRefused | Rule::DestinationDown => all.clone(),
+                    Rule::Storing | Rule::DestinationRefused | Rule::DestinationDown | Rule::TunnelDown => all.clone(),
                     _ => counted.clone(),
                 };
                 (rule, tuning)

@@ -1,0 +1,357 @@
+//! The role `vpn`: profiles, what openvpn reports, and whether anything gets through. It holds no capability, and takes
+//! every byte that it reads for hostile: profiles come by e-mail, and openvpn reports what a server sent it.
+//!
+//! * [`store`] keeps profiles, [`desk`] is what operators say about them.
+//! * [`openvpn`] is one tunnel as a state machine, [`management`] and [`pushed`] are what openvpn says, [`causes`] what its
+//!   words mean, [`health`] whether anything gets through; [`tunnel`] is the task that lives all that, with [`ping`].
+//! * [`choice`] says which tunnels are on, and which carries.
+//!
+//! It has `ravend` start openvpn, and the `net` role change the kernel: nothing of what a server says reaches either but as
+//! checked values.
+
+pub mod causes;
+pub mod choice;
+mod desk;
+pub mod hall;
+pub mod health;
+pub mod management;
+pub mod openvpn;
+pub mod ping;
+pub mod pushed;
+pub mod store;
+pub mod tunnel;
+
+use crate::{NetError, hear};
+use choice::Choice;
+use desk::Desk;
+use hall::{Hall, Shown, now_seconds};
+use openvpn::Word;
+use raven_jail::channel::Channel;
+use raven_model::config::{Config, VpnProfile};
+use raven_model::control::{Fd, FromWorker, Start, ToWorker};
+use raven_model::report::{VpnReport, VpnTunnel};
+use raven_model::tunnel::{FromNet, TunnelName, TunnelOrder};
+use serde_json::value::to_raw_value;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use store::Store;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::task::{JoinHandle, LocalSet};
+use tunnel::{Told, Tunnel};
+
+/// How often it says that it lives, and looks whether another tunnel should carry.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What a tunnel that looks a name up may be told meanwhile.
+const INBOX: usize = 256;
+
+/// The role.
+pub struct Vpn {
+    runtime: Runtime,
+    hall: Rc<Hall>,
+    told: tokio::net::UnixStream,
+    net: Option<tokio::net::UnixStream>,
+    state: State,
+    turned: Receiver<(TunnelName, bool)>,
+}
+
+/// What is known.
+struct State {
+    hall: Rc<Hall>,
+    store: Store,
+    config: Rc<Config>,
+    choice: Choice,
+    running: BTreeMap<TunnelName, Running>,
+    turns: Sender<(TunnelName, bool)>,
+    /// Turned off by hand.
+    off: Vec<TunnelName>,
+    carrier: Option<TunnelName>,
+}
+
+/// A tunnel's task, as it was started.
+struct Running {
+    config: VpnProfile,
+    inbox: Sender<Told>,
+    task: JoinHandle<()>,
+    wanted: bool,
+}
+
+impl Running {
+    /// Ends it and all that belongs to it; false.
+    fn end(&self, name: &TunnelName, hall: &Hall) -> bool {
+        self.task.abort();
+        hall.end(name.clone());
+        if let Err(why) = hall.order(TunnelOrder::Close { tunnel: name.clone() }) {
+            eprintln!("raven-worker vpn: {name}: {why}");
+        }
+        hall.tunnels.borrow_mut().remove(name);
+        false
+    }
+
+    /// A tunnel that takes no more has been told enough: its own times end what it waits for.
+    fn tell(&self, told: Told) {
+        if let Err(error) = self.inbox.try_send(told) {
+            eprintln!("raven-worker vpn: a tunnel does not listen: {error}");
+        }
+    }
+}
+
+impl Vpn {
+    /// Opens what it needs; comes before the jail.
+    pub fn new(start: &Start, fds: Vec<OwnedFd>, channel: Channel) -> Result<Self, NetError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| NetError::Io("event loop", error))?;
+        let net = start.fds.iter().zip(fds).find_map(|(name, fd)| (*name == Fd::Tunnels).then_some(fd));
+        let net = net.map(Channel::from_fd);
+        let entered = runtime.enter();
+        let told = crate::listening(&channel)?;
+        let net_told = net.as_ref().map(crate::listening).transpose()?;
+        drop(entered);
+        let hall = Rc::new(Hall::new(channel, net));
+        let store = Store::new(start.data.join("vpn"));
+        let config = Rc::new(start.config.as_deref().cloned().unwrap_or_default());
+        let choice = Choice::new(&config.vpn.order, None);
+        let (turns, turned) = mpsc::channel(INBOX);
+        let state = State {
+            hall: hall.clone(),
+            store,
+            config,
+            choice,
+            running: BTreeMap::new(),
+            turns,
+            off: Vec::new(),
+            carrier: None,
+        };
+        Ok(Self { runtime, hall, told, net: net_told, state, turned })
+    }
+
+    /// Says that the jail is closed and the work begins.
+    pub fn ready(self, missing: Vec<String>) -> Result<Self, NetError> {
+        self.hall.tell(&FromWorker::Ready { missing })?;
+        Ok(self)
+    }
+
+    /// Works until `ravend` says stop or is gone.
+    pub fn run(self) -> Result<(), NetError> {
+        let Self { runtime, hall, told, net, mut state, mut turned } = self;
+        // The last good one is on the disk, which is reached from within the jail alone.
+        state.choice = Choice::new(&state.config.vpn.order, state.store.last_good());
+        let tasks = LocalSet::new();
+        let work = async {
+            let mut beat = tokio::time::interval(HEARTBEAT);
+            state.configure();
+            state.carry(None);
+            loop {
+                tokio::select! {
+                    told = hear(hall.ravend(), &told) => match told? {
+                        None | Some((ToWorker::Stop, _)) => return Ok(()),
+                        Some((message, fds)) => state.told(message, fds),
+                    },
+                    told = hear_net(&hall, net.as_ref()) => match told? {
+                        // ravend holds the other end too: this one is broken for good.
+                        None => return Err(NetError::Deaf),
+                        Some(told) => state.net(told),
+                    },
+                    Some((name, on)) = turned.recv() => state.turn(name, on),
+                    () = hall.changed.notified() => {}
+                    _ = beat.tick() => {
+                        let report = to_raw_value(&state.report()).map_err(|error| NetError::Io("report", error.into()))?;
+                        hall.tell(&FromWorker::Heartbeat { report })?;
+                    }
+                }
+                state.decide();
+            }
+        };
+        runtime.block_on(tasks.run_until(work))
+    }
+}
+
+/// The next message of the `net` role.
+async fn hear_net(hall: &Hall, net: Option<&tokio::net::UnixStream>) -> Result<Option<FromNet>, NetError> {
+    match hall.net().zip(net) {
+        Some((channel, net)) => Ok(hear(channel, net).await?.map(|(told, _)| told)),
+        None => std::future::pending().await,
+    }
+}
+
+impl State {
+    fn told(&mut self, message: ToWorker, mut fds: Vec<OwnedFd>) {
+        match message {
+            ToWorker::Configure(config) => {
+                self.config = Rc::new(*config);
+                self.off.clear();
+                self.configure();
+            }
+            ToWorker::Openvpn { tunnel, started } => {
+                let started = started.and_then(|()| fds.pop().ok_or_else(|| "no management socket came".to_owned()));
+                self.tell(&tunnel, Told::Started(started));
+            }
+            ToWorker::OpenvpnEnded { tunnel, how } => self.tell(&tunnel, Told::Ended(format!("openvpn ended: {how}"))),
+            ToWorker::VpnClient { rights } => {
+                if let Some(fd) = fds.pop() {
+                    desk::serve(self.desk(), fd, rights);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn net(&mut self, told: FromNet) {
+        match told {
+            FromNet::Began => {
+                for running in self.running.values() {
+                    running.tell(Told::NetBegan);
+                }
+                self.prefer();
+            }
+            // Whose order it was, each of them knows.
+            FromNet::Answer { id: Some(id), answer } => {
+                for running in self.running.values() {
+                    running.tell(Told::Answer(id, answer.clone()));
+                }
+            }
+            FromNet::Answer { id: None, answer } => {
+                if let Err(why) = answer {
+                    eprintln!("raven-worker vpn: the net role could not read an order: {why}");
+                }
+            }
+        }
+    }
+
+    fn tell(&self, tunnel: &TunnelName, told: Told) {
+        if let Some(running) = self.running.get(tunnel) {
+            running.tell(told);
+        }
+    }
+
+    fn desk(&self) -> Desk {
+        Desk {
+            store: self.store.clone(),
+            hall: self.hall.clone(),
+            config: self.config.clone(),
+            venue: Vec::new(),
+            turns: self.turns.clone(),
+        }
+    }
+
+    /// By hand, until the configuration changes.
+    fn turn(&mut self, name: TunnelName, on: bool) {
+        self.off.retain(|off| *off != name);
+        if on {
+            self.tell(&name, Told::Want(false));
+            if let Some(running) = self.running.get_mut(&name) {
+                running.wanted = false;
+            }
+        } else {
+            self.off.push(name);
+        }
+    }
+
+    /// Ends the tasks of tunnels that are not wanted any more, or otherwise, and starts those that are new.
+    fn configure(&mut self) {
+        let vpn = &self.config.vpn;
+        let stays = |name: &TunnelName, running: &Running| {
+            vpn.order.contains(name) && vpn.profile.get(name).is_some_and(|config| *config == running.config)
+        };
+        // Ended here and not by itself: a successor of the same name must come after that.
+        self.running.retain(|name, running| stays(name, running) || running.end(name, &self.hall));
+        self.choice.reorder(&vpn.order);
+        for name in vpn.order.clone() {
+            if self.running.contains_key(&name) {
+                continue;
+            }
+            match self.start(&name) {
+                Ok(running) => drop(self.running.insert(name, running)),
+                Err(why) => {
+                    let shown = Shown { word: Word::Down, cause: why, ..Shown::off(Instant::now()) };
+                    self.hall.show(&name, shown);
+                }
+            }
+        }
+        let known = |name: &TunnelName| vpn.order.contains(name);
+        self.hall.tunnels.borrow_mut().retain(|name, _| known(name));
+    }
+
+    fn start(&self, name: &TunnelName) -> Result<Running, String> {
+        let config = self.config.vpn.profile.get(name).ok_or("the configuration has no such profile")?.clone();
+        let loaded = self.store.load(name, config.version, now_seconds()).map_err(|error| error.to_string())?;
+        let (inbox, outbox) = mpsc::channel(INBOX);
+        let tunnel = Tunnel::new(name.clone(), config.clone(), loaded, self.hall.clone(), outbox)
+            .ok_or("WireGuard is not brought up by this version of Raven")?;
+        let task = tokio::task::spawn_local(tunnel.run());
+        Ok(Running { config, inbox, task, wanted: false })
+    }
+
+    /// Which are on, and which carries.
+    fn decide(&mut self) {
+        let now = Instant::now();
+        for (name, shown) in self.hall.tunnels.borrow().iter() {
+            self.choice.tell(name, shown.word.carries(), now);
+        }
+        self.choice.decide(now);
+        let wanted = self.choice.wanted(now);
+        for (name, running) in &mut self.running {
+            let on = wanted.contains(name) && !self.off.contains(name);
+            if on != running.wanted {
+                running.wanted = on;
+                running.tell(Told::Want(on));
+            }
+        }
+        let carrier = self.choice.current().cloned();
+        if carrier != self.carrier {
+            self.carry(carrier);
+        }
+    }
+
+    fn carry(&mut self, carrier: Option<TunnelName>) {
+        self.carrier = carrier;
+        self.prefer();
+        if let Err(error) = self.hall.tell(&FromWorker::Carrier(self.carrier.clone())) {
+            eprintln!("raven-worker vpn: ravend cannot be told which tunnel carries: {error}");
+        }
+        if let Some(name) = &self.carrier
+            && let Err(error) = self.store.note_good(name)
+        {
+            eprintln!("raven-worker vpn: {error}");
+        }
+    }
+
+    fn prefer(&self) {
+        let order = TunnelOrder::Prefer { tunnel: self.carrier.clone() };
+        if let Err(why) = self.hall.order(order)
+            && !self.running.is_empty()
+        {
+            eprintln!("raven-worker vpn: {why}");
+        }
+    }
+
+    fn report(&self) -> VpnReport {
+        let now = Instant::now();
+        let tunnels = self.hall.tunnels.borrow();
+        let shown = self.config.vpn.order.iter().filter_map(|name| Some((name, tunnels.get(name)?)));
+        VpnReport { tunnels: shown.map(|(name, shown)| self.tunnel(name, shown, now)).collect() }
+    }
+
+    fn tunnel(&self, name: &TunnelName, shown: &Shown, now: Instant) -> VpnTunnel {
+        VpnTunnel {
+            name: name.clone(),
+            state: shown.word.name().to_owned(),
+            cause: shown.cause.clone(),
+            since_s: now.duration_since(shown.since).as_secs(),
+            carries: self.carrier.as_ref() == Some(name),
+            addresses: shown.addresses.clone(),
+            server: shown.server,
+            probe: shown.probe,
+            loss: shown.loss,
+            rtt_ms: shown.rtt_ms,
+            received: shown.received,
+            sent: shown.sent,
+            dns: shown.dns.clone(),
+            expires_s: shown.expires.map(|at| at - now_seconds()),
+            refused: shown.refused.iter().map(|refusal| format!("{}: {}", refusal.what, refusal.why)).collect(),
+        }
+    }
+}

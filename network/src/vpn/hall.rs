@@ -1,0 +1,200 @@
+//! What the tasks of the role share: the ways to `ravend` and to the `net` role, and what is known of each tunnel.
+
+use super::health::Pings;
+use super::openvpn::Word;
+use raven_jail::channel::{Channel, ChannelError};
+use raven_jail::memory::memfd_of;
+use raven_model::control::{FromWorker, OpenvpnOrder};
+use raven_model::tunnel::{Refusal, ToNet, TunnelName, TunnelOrder};
+use raven_model::units::UnixNanos;
+use raven_model::vpn::VpnEvent;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Events that are remembered.
+const EVENTS: usize = 512;
+
+/// One tunnel, as it is shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// In a word.
+    pub word: Word,
+    /// Why.
+    pub cause: String,
+    /// Since when the word is this one.
+    pub since: Instant,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// The server's address outside.
+    pub server: Option<IpAddr>,
+    /// Whom it pings.
+    pub probe: Option<IpAddr>,
+    /// Percent of pings that were not answered.
+    pub loss: Option<u32>,
+    /// Median time of answers, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Of the connection to the server.
+    pub received: u64,
+    /// The same, sent.
+    pub sent: u64,
+    /// Name servers that the server gave; nothing is done with them.
+    pub dns: Vec<IpAddr>,
+    /// What the server asked for and did not get.
+    pub refused: Vec<Refusal>,
+    /// When the first of its certificates expires, seconds since 1970.
+    pub expires: Option<i64>,
+}
+
+impl Shown {
+    /// One that is off.
+    pub fn off(now: Instant) -> Self {
+        Self {
+            word: Word::Off,
+            cause: String::new(),
+            since: now,
+            addresses: Vec::new(),
+            server: None,
+            probe: None,
+            loss: None,
+            rtt_ms: None,
+            received: 0,
+            sent: 0,
+            dns: Vec::new(),
+            refused: Vec::new(),
+            expires: None,
+        }
+    }
+
+    /// Takes over what pings say.
+    pub fn take(&mut self, pings: Option<&Pings>, now: Instant) {
+        self.loss = pings.and_then(|pings| pings.loss(now));
+        self.rtt_ms = pings.and_then(Pings::median).map(|median| median.as_secs_f64() * 1000.0);
+    }
+}
+
+/// Shared by all tasks of the one thread.
+#[derive(Debug)]
+pub struct Hall {
+    ravend: Channel,
+    net: Option<Channel>,
+    last_order: Cell<u64>,
+    /// By their names.
+    pub tunnels: RefCell<BTreeMap<TunnelName, Shown>>,
+    events: RefCell<VecDeque<VpnEvent>>,
+    /// A word changed since the choice was made.
+    pub changed: tokio::sync::Notify,
+}
+
+impl Hall {
+    /// With these ways out.
+    pub fn new(ravend: Channel, net: Option<Channel>) -> Self {
+        Self {
+            ravend,
+            net,
+            // An answer to a predecessor's order must not be taken for one to ours.
+            last_order: Cell::new(RandomState::new().hash_one(0) >> 1),
+            tunnels: RefCell::default(),
+            events: RefCell::default(),
+            changed: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// The way to `ravend`.
+    pub const fn ravend(&self) -> &Channel {
+        &self.ravend
+    }
+
+    /// The way to the `net` role.
+    pub const fn net(&self) -> Option<&Channel> {
+        self.net.as_ref()
+    }
+
+    /// Tells `ravend`. What cannot be told is logged: it is read as soon as it has time.
+    pub fn tell(&self, message: &FromWorker) -> Result<(), ChannelError> {
+        self.ravend.send_json(message, &[])
+    }
+
+    /// Has openvpn started with this profile.
+    pub fn start(&self, tunnel: TunnelName, link: Option<String>, profile: &str) -> io::Result<()> {
+        let memory = memfd_of("raven-profile", profile.as_bytes())?;
+        let order = FromWorker::Openvpn(OpenvpnOrder::Start { tunnel, link });
+        self.ravend.send_json(&order, &[memory.as_fd()]).map_err(io::Error::other)
+    }
+
+    /// Has it ended.
+    pub fn end(&self, tunnel: TunnelName) {
+        if let Err(error) = self.tell(&FromWorker::Openvpn(OpenvpnOrder::End { tunnel })) {
+            eprintln!("raven-worker vpn: ravend cannot be told: {error}");
+        }
+    }
+
+    /// Orders something of the `net` role; the number of the answer.
+    pub fn order(&self, order: TunnelOrder) -> Result<u64, String> {
+        let net = self.net.as_ref().ok_or("there is no way to the net role")?;
+        let id = self.last_order.get() + 1;
+        self.last_order.set(id);
+        net.try_send_json(&ToNet { id, order }, &[])
+            .map_err(|error| format!("the net role takes no order: {error}"))?;
+        Ok(id)
+    }
+
+    /// Shows how a tunnel is; a word or cause that is new is an event.
+    pub fn show(&self, name: &TunnelName, mut shown: Shown) {
+        let mut tunnels = self.tunnels.borrow_mut();
+        let before = tunnels.get(name).map(|before| (before.word, before.since, steady(&before.cause).to_owned()));
+        match before {
+            Some((word, since, cause)) if word == shown.word => {
+                shown.since = since;
+                if cause != steady(&shown.cause) {
+                    self.note(name, &shown);
+                }
+            }
+            _ => {
+                self.note(name, &shown);
+                self.changed.notify_one();
+            }
+        }
+        tunnels.insert(name.clone(), shown);
+    }
+
+    fn note(&self, tunnel: &TunnelName, shown: &Shown) {
+        let event = VpnEvent {
+            time_ns: now_ns(),
+            tunnel: tunnel.clone(),
+            state: shown.word.name().to_owned(),
+            cause: steady(&shown.cause).to_owned(),
+        };
+        eprintln!("raven-worker vpn: {tunnel}: {} {}", event.state, event.cause);
+        let mut events = self.events.borrow_mut();
+        if events.len() == EVENTS {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+
+    /// What happened lately, the oldest first.
+    pub fn events(&self) -> Vec<VpnEvent> {
+        self.events.borrow().iter().cloned().collect()
+    }
+}
+
+/// A cause without what counts on: `no route; next attempt in 7 s`, `sent, nothing back for 6 s`, `12 % loss`.
+fn steady(cause: &str) -> &str {
+    let cause = cause.split("; next attempt").next().unwrap_or(cause);
+    let cause = cause.split(" for ").next().unwrap_or(cause);
+    if cause.ends_with("% loss") { "loss" } else { cause }
+}
+
+fn now_ns() -> UnixNanos {
+    UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
+}
+
+/// Seconds since 1970.
+pub fn now_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+}

@@ -1,0 +1,679 @@
+//! One tunnel by OpenVPN, as a state machine: what happened goes in, what is to be done comes out. It owns no socket, no
+//! process and no clock.
+//!
+//! openvpn is kept on hold (`management-hold`): each of its attempts begins when [`OpenVpn`] says so, so the pauses
+//! between attempts are ours, and grow.
+
+use super::causes;
+use super::health::{Pings, Through};
+use super::management::{self, Ask, Message, Order, Secret, Stage, StageName};
+use super::pushed::{Pushed, Variables};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// openvpn must have come to its management socket by then.
+const START: Duration = Duration::from_secs(5);
+/// A connection must stand by then.
+const CONNECT: Duration = Duration::from_secs(20);
+/// Pauses between attempts: the first, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The longest where the server refuses us: accounts are locked by programs that do not stop trying.
+const REFUSED: Duration = Duration::from_mins(5);
+/// A tunnel that was up for so long begins with short pauses again.
+const GOOD: Duration = Duration::from_secs(30);
+/// openvpn was told to begin anew because nothing got through: it says so by then, or hangs and is ended.
+const RESTART: Duration = Duration::from_secs(2);
+
+/// How openvpn tells of what a server pushed and nobody wants.
+const FILTERED: &str = "Pushed option removed by filter: '";
+/// So many of those are told.
+const FILTERED_MAX: usize = 16;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// openvpn came to its management socket.
+    Connected,
+    /// It said something.
+    Said(Message),
+    /// It is gone, or could not be started.
+    Ended(String),
+    /// The `net` role put addresses into force, or says why not.
+    Applied(Result<(), String>),
+    /// An answer to one of our pings.
+    Pong(u16),
+    /// Time went by.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start openvpn.
+    Start,
+    /// Kill it.
+    Kill,
+    /// Tell it something.
+    Say(Zeroizing<String>),
+    /// Have this put into force.
+    Up(Pushed),
+    /// Send a ping of this number.
+    Ping(u16),
+}
+
+/// The state of a tunnel as operators see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It is not wanted.
+    Off,
+    /// It is on its way.
+    Connecting,
+    /// Everything gets through, as far as can be said.
+    Up,
+    /// Much is lost.
+    Degraded,
+    /// What is sent is not answered.
+    HalfOpen,
+    /// It cannot be brought up.
+    Down,
+}
+
+impl Word {
+    /// As shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Connecting => "connecting",
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::HalfOpen => "half-open",
+            Self::Down => "down",
+        }
+    }
+
+    /// True when records can be sent through it.
+    pub const fn carries(self) -> bool {
+        matches!(self, Self::Up | Self::Degraded)
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What openvpn may ask for.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// By what they are for: user and password.
+    pub known: BTreeMap<Secret, (String, Zeroizing<String>)>,
+}
+
+/// Where the process is.
+#[derive(Debug)]
+enum Phase {
+    /// Not wanted.
+    Off,
+    /// To be started then.
+    Pausing { until: Instant },
+    /// Started, and not yet at its management socket.
+    Starting { since: Instant },
+    /// On its way to the server.
+    Connecting { since: Instant, release: Option<Instant> },
+    /// Connected.
+    Connected { since: Instant, pings: Pings, restarted: Option<Instant> },
+}
+
+/// The tunnel.
+#[derive(Debug)]
+pub struct OpenVpn {
+    phase: Phase,
+    credentials: Credentials,
+    /// Attempts since it was well.
+    failures: u32,
+    cause: Option<&'static str>,
+    words: String,
+    variables: Option<Variables>,
+    pushed: Option<Pushed>,
+    refused: Option<String>,
+    /// Somebody at the far end has answered a ping since it was turned on.
+    answers: bool,
+    /// What the server pushed and openvpn threw away, as it said.
+    filtered: BTreeSet<String>,
+    /// For jitter: a different number for each box and attempt.
+    seed: u64,
+    /// Bytes of the connection to the server.
+    pub received: u64,
+    /// The same, sent.
+    pub sent: u64,
+}
+
+impl OpenVpn {
+    /// One that is off.
+    pub fn new(credentials: Credentials, seed: u64) -> Self {
+        Self {
+            phase: Phase::Off,
+            credentials,
+            failures: 0,
+            cause: None,
+            words: String::new(),
+            variables: None,
+            pushed: None,
+            refused: None,
+            answers: false,
+            filtered: BTreeSet::new(),
+            seed,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Turns it on or off.
+    pub fn want(&mut self, on: bool, now: Instant) -> Vec<Action> {
+        match (&self.phase, on) {
+            (Phase::Off, true) => {
+                (self.failures, self.cause, self.answers) = (0, None, false);
+                self.start(now)
+            }
+            (Phase::Off, false) | (_, true) => Vec::new(),
+            (_, false) => {
+                self.phase = Phase::Off;
+                vec![Action::Kill]
+            }
+        }
+    }
+
+    /// What the server gave it, while it is connected.
+    pub fn pushed(&self) -> Option<&Pushed> {
+        self.pushed.as_ref().filter(|_| matches!(self.phase, Phase::Connected { .. }))
+    }
+
+    /// What the server pushed beside that and nobody wants.
+    pub const fn filtered(&self) -> &BTreeSet<String> {
+        &self.filtered
+    }
+
+    /// The pings, while it is connected.
+    pub fn pings(&self) -> Option<&Pings> {
+        if let Phase::Connected { pings, .. } = &self.phase { Some(pings) } else { None }
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        match &self.phase {
+            Phase::Off => None,
+            Phase::Pausing { until } => Some(*until),
+            Phase::Starting { since } => Some(*since + START),
+            Phase::Connecting { since, release } => Some(release.unwrap_or(*since + CONNECT)),
+            Phase::Connected { pings, .. } => Some(pings.look(now)),
+        }
+    }
+
+    /// Its state and why.
+    pub fn state(&self, now: Instant) -> (Word, String) {
+        let cause = self.cause.map(str::to_owned).unwrap_or_default();
+        match &self.phase {
+            Phase::Off => (Word::Off, String::new()),
+            Phase::Pausing { until } => {
+                let seconds = until.saturating_duration_since(now).as_secs() + 1;
+                let why = if cause.is_empty() { self.words.clone() } else { cause };
+                (Word::Down, format!("{why}; next attempt in {seconds} s"))
+            }
+            Phase::Starting { .. } => (Word::Connecting, "openvpn is started".to_owned()),
+            Phase::Connecting { .. } if !cause.is_empty() => (Word::Down, cause),
+            Phase::Connecting { .. } => (Word::Connecting, self.words.clone()),
+            Phase::Connected { pings, .. } => self.connected(pings, now),
+        }
+    }
+
+    fn connected(&self, pings: &Pings, now: Instant) -> (Word, String) {
+        if let Some(why) = &self.refused {
+            return (Word::Down, why.clone());
+        }
+        match pings.through(now) {
+            Through::Nothing { since } => (Word::HalfOpen, format!("sent, nothing back for {} s", since.as_secs())),
+            Through::Lossy { loss } => (Word::Degraded, format!("{loss} % loss")),
+            Through::Unanswered => (Word::Up, "nobody answers pings in it".to_owned()),
+            Through::Both | Through::Unknown => (Word::Up, String::new()),
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        if matches!(self.phase, Phase::Off) {
+            return Vec::new();
+        }
+        match event {
+            Event::Connected => {
+                self.phase = Phase::Connecting { since: now, release: None };
+                vec![say(Order::Tell)]
+            }
+            Event::Said(message) => self.said(message, now),
+            Event::Ended(how) => {
+                self.words = how;
+                self.pause(now);
+                Vec::new()
+            }
+            Event::Applied(result) => {
+                self.refused = result.err();
+                Vec::new()
+            }
+            Event::Pong(sequence) => {
+                if let Phase::Connected { pings, .. } = &mut self.phase {
+                    self.answers |= pings.answer(sequence, now);
+                }
+                Vec::new()
+            }
+            Event::Tick => self.tick(now),
+        }
+    }
+
+    fn start(&mut self, now: Instant) -> Vec<Action> {
+        self.phase = Phase::Starting { since: now };
+        vec![Action::Start]
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let until = now + self.next_pause();
+        (self.phase, self.pushed) = (Phase::Pausing { until }, None);
+    }
+
+    /// Doubles from attempt to attempt, up to its longest, and differs by a fifth from box to box: when a server comes
+    /// back, not all of its clients come at once.
+    fn next_pause(&mut self) -> Duration {
+        let longest = if self.cause.is_some_and(causes::is_refusal) { REFUSED } else { PAUSE.1 };
+        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(16)).min(longest);
+        self.failures = self.failures.saturating_add(1);
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let jitter = (self.seed >> 33) % 400;
+        pause * (800 + jitter as u32) / 1000
+    }
+
+    fn said(&mut self, message: Message, now: Instant) -> Vec<Action> {
+        match message {
+            Message::Hold { .. } => self.held(now),
+            Message::State(stage) => self.stage(&stage, now),
+            Message::Bytes { received, sent } => {
+                (self.received, self.sent) = (received, sent);
+                Vec::new()
+            }
+            Message::Ask(ask) => self.answer(&ask),
+            Message::Rejected { what, challenge } => {
+                self.blame(match (what, challenge) {
+                    (Secret::Auth, Some(_)) => "auth refused: the server asks for a one-time code",
+                    (Secret::PrivateKey, _) => "the password of the private key is wrong",
+                    (Secret::HttpProxy | Secret::SocksProxy, _) => "auth refused by the proxy",
+                    (Secret::Auth, None) => "auth refused",
+                });
+                Vec::new()
+            }
+            Message::UpDown { .. } => {
+                self.variables = Some(Variables::default());
+                Vec::new()
+            }
+            Message::Variable { name, value } => {
+                if let Some(variables) = &mut self.variables {
+                    variables.push(name, value);
+                }
+                Vec::new()
+            }
+            Message::VariablesEnd => self.variables_end(),
+            Message::Log(line) if line.starts_with(FILTERED) => {
+                let option = line.trim_start_matches(FILTERED).trim_end_matches('\'');
+                if self.filtered.len() < FILTERED_MAX {
+                    self.filtered.insert(option.chars().take(80).collect());
+                }
+                Vec::new()
+            }
+            Message::Log(line) | Message::Fatal(line) | Message::Error(line) => {
+                if let Some(cause) = causes::of(&line) {
+                    self.blame(cause);
+                }
+                Vec::new()
+            }
+            Message::Success(_) | Message::Other => Vec::new(),
+        }
+    }
+
+    /// The weightiest of what was told of one attempt.
+    fn blame(&mut self, cause: &'static str) {
+        if self.cause.is_none_or(|before| causes::weight(cause) >= causes::weight(before)) {
+            self.cause = Some(cause);
+        }
+    }
+
+    /// An attempt is about to begin: the first at once, later ones after our own pause.
+    fn held(&mut self, now: Instant) -> Vec<Action> {
+        if self.failures == 0 {
+            self.failures = 1;
+            return vec![say(Order::Release)];
+        }
+        let release = now + self.next_pause();
+        self.phase = Phase::Connecting { since: now, release: Some(release) };
+        Vec::new()
+    }
+
+    fn stage(&mut self, stage: &Stage, now: Instant) -> Vec<Action> {
+        match stage.name {
+            StageName::Connected => {
+                self.cause = None;
+                self.phase = Phase::Connected { since: now, pings: Pings::new(now, self.answers), restarted: None };
+                self.pushed.clone().map(Action::Up).into_iter().collect()
+            }
+            StageName::Reconnecting | StageName::Exiting => {
+                self.lost(&stage.detail, now);
+                Vec::new()
+            }
+            name => {
+                words(name).clone_into(&mut self.words);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The connection is gone. What held for long begins anew without a pause.
+    fn lost(&mut self, detail: &str, now: Instant) {
+        self.filtered.clear();
+        if let Phase::Connected { since, .. } = self.phase {
+            self.failures = if now.duration_since(since) >= GOOD { 0 } else { self.failures };
+            self.phase = Phase::Connecting { since: now, release: None };
+        }
+        if let Some(cause) = causes::of_detail(detail) {
+            self.blame(cause);
+        }
+        detail.clone_into(&mut self.words);
+    }
+
+    fn answer(&mut self, ask: &Ask) -> Vec<Action> {
+        let Some((user, password)) = self.credentials.known.get(&ask.what) else {
+            self.blame("auth refused: the profile has no credentials, and the server asks for them");
+            return vec![Action::Kill];
+        };
+        if let Ok(text) = management::credentials(ask.what, ask.user.then_some(user), password) {
+            return vec![Action::Say(text)];
+        }
+        self.blame("auth refused: the credentials hold a line break");
+        vec![Action::Kill]
+    }
+
+    fn variables_end(&mut self) -> Vec<Action> {
+        let Some(variables) = self.variables.take() else { return Vec::new() };
+        let pushed = variables.read();
+        if pushed.addresses.is_empty() {
+            return Vec::new();
+        }
+        self.pushed = Some(pushed.clone());
+        vec![Action::Up(pushed)]
+    }
+
+    fn tick(&mut self, now: Instant) -> Vec<Action> {
+        match &mut self.phase {
+            Phase::Pausing { until } if *until <= now => self.start(now),
+            Phase::Starting { since } if *since + START <= now => {
+                "openvpn did not come to its management socket".clone_into(&mut self.words);
+                self.pause(now);
+                vec![Action::Kill]
+            }
+            Phase::Connecting { release, .. } if release.is_some_and(|at| at <= now) => {
+                self.phase = Phase::Connecting { since: now, release: None };
+                self.cause = None;
+                vec![say(Order::Release)]
+            }
+            Phase::Connecting { since, release: None } if *since + CONNECT <= now => {
+                self.blame("the server does not answer");
+                self.pause(now);
+                vec![Action::Kill]
+            }
+            Phase::Connected { pings, restarted, .. } => {
+                let is_dead = matches!(pings.through(now), Through::Nothing { .. });
+                match (is_dead, *restarted) {
+                    (true, None) => {
+                        *restarted = Some(now);
+                        self.blame("nothing came back through it");
+                        return vec![say(Order::Restart)];
+                    }
+                    (true, Some(told)) if told + RESTART <= now => {
+                        "openvpn hangs".clone_into(&mut self.words);
+                        (self.cause, self.failures) = (None, 0);
+                        self.pause(now);
+                        return vec![Action::Kill];
+                    }
+                    (true, Some(_)) => {}
+                    (false, _) => *restarted = None,
+                }
+                if pings.due(now) <= now { vec![Action::Ping(pings.send(now))] } else { Vec::new() }
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn say(order: Order) -> Action {
+    Action::Say(Zeroizing::new(order.text().to_owned()))
+}
+
+const fn words(name: StageName) -> &'static str {
+    match name {
+        StageName::Resolve => "looks the server's name up",
+        StageName::TcpConnect => "connects to the server by TCP",
+        StageName::Connecting | StageName::Wait => "waits for the server's first answer",
+        StageName::Auth => "keys and certificates are exchanged",
+        StageName::AuthPending => "the server wants a second factor",
+        StageName::GetConfig => "asks the server for addresses",
+        StageName::AssignIp | StageName::AddRoutes | StageName::Connected => "addresses are put into force",
+        StageName::Reconnecting | StageName::Exiting => "the connection ended",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    /// A tunnel and its clock.
+    struct Rig {
+        tunnel: OpenVpn,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let mut credentials = Credentials::default();
+            let password = Zeroizing::new("pass\"word".to_owned());
+            credentials.known.insert(Secret::Auth, ("venue7".to_owned(), password));
+            Self { tunnel: OpenVpn::new(credentials, 7), now: Instant::now() }
+        }
+
+        fn said(&mut self, line: &str) -> Vec<Action> {
+            self.tunnel.step(Event::Said(Message::parse(line.as_bytes())), self.now)
+        }
+
+        fn word(&self) -> (&'static str, String) {
+            let (word, cause) = self.tunnel.state(self.now);
+            (word.name(), cause)
+        }
+
+        /// Goes on to the next thing that is due.
+        fn wait(&mut self) -> Vec<Action> {
+            self.now = self.tunnel.due(self.now).unwrap().max(self.now);
+            self.tunnel.step(Event::Tick, self.now)
+        }
+
+        fn connect(&mut self) {
+            for line in [
+                ">UPDOWN:UP",
+                ">UPDOWN:ENV,ifconfig_local=10.8.77.2",
+                ">UPDOWN:ENV,ifconfig_netmask=255.255.255.0",
+                ">UPDOWN:ENV,END",
+                ">STATE:1,CONNECTED,SUCCESS,10.8.77.2,192.0.2.1,1194,,",
+            ] {
+                self.said(line);
+            }
+        }
+
+        /// Wanted, started, connected.
+        fn up() -> Self {
+            let mut rig = Self::new();
+            assert_eq!(rig.tunnel.want(true, rig.now), [Action::Start]);
+            assert_eq!(rig.tunnel.step(Event::Connected, rig.now), [say(Order::Tell)]);
+            assert_eq!(rig.said(">HOLD:Waiting for hold release:0"), [say(Order::Release)]);
+            rig.connect();
+            rig.tunnel.step(Event::Applied(Ok(())), rig.now);
+            rig
+        }
+
+        /// Answers each ping for so long.
+        fn live(&mut self, span: Duration) {
+            let end = self.now + span;
+            while self.now < end {
+                for action in self.wait() {
+                    let Action::Ping(n) = action else { panic!("{action:?}") };
+                    self.now += Duration::from_millis(20);
+                    self.tunnel.step(Event::Pong(n), self.now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tunnel_comes_up_and_its_addresses_with_it() {
+        let mut rig = Rig::new();
+        rig.tunnel.want(true, rig.now);
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">HOLD:Waiting for hold release:0");
+        rig.said(">STATE:1,WAIT,,,,,,");
+        assert_eq!(rig.word(), ("connecting", "waits for the server's first answer".to_owned()));
+        rig.said(">UPDOWN:UP");
+        rig.said(">UPDOWN:ENV,ifconfig_local=10.8.77.2");
+        let actions = rig.said(">UPDOWN:ENV,END");
+        assert!(matches!(&actions[..], [Action::Up(pushed)] if pushed.addresses[0].to_string() == "10.8.77.2/32"));
+        // As connected it says once more what is to be in force: after a reconnect openvpn may not repeat it.
+        assert!(matches!(&rig.said(">STATE:1,CONNECTED,SUCCESS,10.8.77.2,,,,")[..], [Action::Up(_)]));
+        assert_eq!(rig.word(), ("up", String::new()));
+        rig.tunnel.step(Event::Applied(Err("vpn-noc is taken by somebody else".to_owned())), rig.now);
+        assert_eq!(rig.word(), ("down", "vpn-noc is taken by somebody else".to_owned()));
+    }
+
+    #[test]
+    fn credentials_are_told_once_they_are_asked_for() {
+        let mut rig = Rig::new();
+        rig.tunnel.want(true, rig.now);
+        rig.tunnel.step(Event::Connected, rig.now);
+        let actions = rig.said(">PASSWORD:Need 'Auth' username/password");
+        let [Action::Say(text)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(**text, "username \"Auth\" \"venue7\"\npassword \"Auth\" \"pass\\\"word\"\n");
+        assert_eq!(rig.said(">PASSWORD:Need 'Private Key' password"), [Action::Kill]);
+    }
+
+    #[test]
+    fn a_server_that_refuses_us_is_asked_ever_more_seldom() {
+        let mut rig = Rig::new();
+        rig.tunnel.want(true, rig.now);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            rig.tunnel.step(Event::Connected, rig.now);
+            rig.said(">HOLD:Waiting for hold release:0");
+            rig.said(">PASSWORD:Verification Failed: 'Auth'");
+            rig.said(">STATE:1,EXITING,auth-failure,,,,,");
+            rig.tunnel.step(Event::Ended("exit 1".to_owned()), rig.now);
+            assert_eq!(rig.word().0, "down");
+            assert!(rig.word().1.starts_with("auth refused; next attempt in "), "{:?}", rig.word());
+            let before = rig.now;
+            assert_eq!(rig.wait(), [Action::Start]);
+            pauses.push(rig.now - before);
+        }
+        assert!(pauses[0] < S * 2 && pauses[11] > S * 230 && pauses[11] <= S * 360, "{pauses:?}");
+    }
+
+    #[test]
+    fn nothing_back_is_half_open_and_begun_anew_without_a_pause() {
+        let mut rig = Rig::up();
+        rig.live(60 * S);
+        assert_eq!(rig.word(), ("up", String::new()));
+        let died = rig.now;
+        let restart = loop {
+            let actions = rig.wait();
+            if actions == [say(Order::Restart)] {
+                break rig.now - died;
+            }
+        };
+        assert!(restart <= 3 * S, "{restart:?}");
+        assert_eq!(rig.word(), ("half-open", "sent, nothing back for 2 s".to_owned()));
+        rig.said(">STATE:1,RECONNECTING,SIGUSR1,,,,,");
+        assert_eq!(rig.word(), ("down", "nothing came back through it".to_owned()));
+        assert_eq!(rig.said(">HOLD:Waiting for hold release:1"), [say(Order::Release)]);
+        rig.connect();
+        assert_eq!(rig.word(), ("up", String::new()));
+    }
+
+    #[test]
+    fn an_openvpn_that_hangs_is_ended_and_another_started_at_once() {
+        let mut rig = Rig::up();
+        rig.live(5 * S);
+        while rig.wait() != [say(Order::Restart)] {}
+        let told = rig.now;
+        while rig.wait() != [Action::Kill] {}
+        assert!(rig.now - told <= 3 * S);
+        assert!(rig.word().1.starts_with("openvpn hangs; next attempt in "), "{:?}", rig.word());
+        assert_eq!(rig.wait(), [Action::Start]);
+        assert!(rig.now - told <= 4 * S);
+    }
+
+    #[test]
+    fn attempts_that_fail_come_after_growing_pauses() {
+        let mut rig = Rig::new();
+        rig.tunnel.want(true, rig.now);
+        rig.tunnel.step(Event::Connected, rig.now);
+        assert_eq!(rig.said(">HOLD:Waiting for hold release:0"), [say(Order::Release)]);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            rig.said(">LOG:1,W,write UDPv4: Network is unreachable (code=101)");
+            rig.said(">STATE:1,RECONNECTING,tls-error,,,,,");
+            assert_eq!(rig.said(">HOLD:Waiting for hold release:5"), []);
+            assert_eq!(rig.word(), ("down", "no route".to_owned()));
+            let before = rig.now;
+            assert_eq!(rig.wait(), [say(Order::Release)]);
+            pauses.push(rig.now - before);
+        }
+        assert!(pauses[0] <= S * 2 && pauses[9] >= S * 24 && pauses[9] <= S * 36, "{pauses:?}");
+    }
+
+    #[test]
+    fn an_openvpn_that_does_nothing_is_ended() {
+        let mut rig = Rig::new();
+        rig.tunnel.want(true, rig.now);
+        assert_eq!(rig.wait(), [Action::Kill]);
+        assert!(rig.word().1.starts_with("openvpn did not come to its management socket; next"), "{:?}", rig.word());
+        assert_eq!(rig.wait(), [Action::Start]);
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">HOLD:Waiting for hold release:0");
+        while rig.wait() != [Action::Kill] {}
+        assert!(rig.word().1.starts_with("the server does not answer"), "{:?}", rig.word());
+    }
+
+    #[test]
+    fn what_a_server_pushes_and_nobody_wants_is_remembered_and_no_more_of_it_than_can_be_read() {
+        let mut rig = Rig::up();
+        for n in 0..1000 {
+            rig.said(&format!(">LOG:1,,Pushed option removed by filter: 'setenv X {n}'"));
+        }
+        assert_eq!(rig.tunnel.filtered().len(), FILTERED_MAX);
+        assert!(rig.tunnel.filtered().contains("setenv X 0"));
+        rig.said(">STATE:1,RECONNECTING,ping-restart,,,,,");
+        assert!(rig.tunnel.filtered().is_empty());
+    }
+
+    #[test]
+    fn turned_off_it_does_nothing_more() {
+        let mut rig = Rig::up();
+        assert_eq!(rig.tunnel.want(false, rig.now), [Action::Kill]);
+        assert_eq!(rig.said(">HOLD:Waiting for hold release:0"), []);
+        assert_eq!((rig.word().0, rig.tunnel.due(rig.now)), ("off", None));
+        assert_eq!(rig.tunnel.want(true, rig.now), [Action::Start]);
+    }
+}

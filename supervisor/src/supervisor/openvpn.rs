@@ -1,0 +1,48 @@
+//! What the `vpn` role orders, and what is told about it.
+
+use super::{Supervisor, Token, event};
+use crate::configure;
+use crate::openvpn::Place;
+use anyhow::Context;
+use raven_model::control::{OpenvpnOrder, ToWorker};
+use raven_model::table::Role;
+use raven_model::tunnel::TunnelName;
+use std::os::fd::{AsFd, OwnedFd};
+
+impl Supervisor {
+    pub(super) fn order_openvpn(&mut self, order: &OpenvpnOrder, fds: Vec<OwnedFd>) {
+        match order {
+            OpenvpnOrder::End { tunnel } => self.openvpns.end(tunnel),
+            OpenvpnOrder::Start { tunnel, link } => {
+                let (started, socket) = match self.start_openvpn(tunnel, link.as_deref(), fds) {
+                    Ok(socket) => (Ok(()), vec![socket]),
+                    Err(error) => (Err(format!("{error:#}")), Vec::new()),
+                };
+                self.tell(Role::Vpn, &ToWorker::Openvpn { tunnel: tunnel.clone(), started }, socket);
+            }
+        }
+    }
+
+    fn start_openvpn(&mut self, tunnel: &TunnelName, link: Option<&str>, fds: Vec<OwnedFd>) -> anyhow::Result<OwnedFd> {
+        let profile = fds.into_iter().next().context("the vpn role passed no profile")?;
+        let start = configure::start_once(Role::Openvpn, &self.config.site.name);
+        let place = Place { program: self.program.as_fd(), data: &self.dirs.data, start };
+        let (number, socket) = self.openvpns.start(place, &self.config.vpn, (tunnel, link), profile.as_fd())?;
+        if let Some(process) = self.openvpns.process(number) {
+            self.epoll.add(process, event(Token::Openvpn(number)))?;
+        }
+        Ok(socket)
+    }
+
+    pub(super) fn reap_openvpn(&mut self, number: u32) {
+        if let Some((tunnel, how)) = self.openvpns.reap(number) {
+            tracing::info!(%tunnel, "openvpn ended: {how}");
+            self.tell(Role::Vpn, &ToWorker::OpenvpnEnded { tunnel, how }, Vec::new());
+        }
+    }
+
+    pub(super) fn tell_carrier(&mut self, tunnel: Option<TunnelName>) {
+        self.carrier = tunnel;
+        self.tell(Role::Uplink, &ToWorker::Carrier(self.carrier.clone()), Vec::new());
+    }
+}
