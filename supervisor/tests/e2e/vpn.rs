@@ -14,6 +14,7 @@ use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 use tempfile::TempDir;
 
 /// An address of the operations centre that lies behind the tunnel.
@@ -284,17 +285,22 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
     // The server dies. Records wait; nothing of them is seen on the cable in clear.
     let mut venue = venue;
     venue.server.kill();
+    let killed = Instant::now();
     eventually("its loss is noticed", || venue.tunnel("noc")["carries"] == false);
+    println!("the server was killed: noticed after {:.1} s", killed.elapsed().as_secs_f64());
     for n in 0..20 {
         venue.send(&format!("while-it-is-down-{n}"));
     }
     pause(3000);
     assert!(!venue.noc.received().contains("while-it-is-down"), "by which way?");
     venue.server.start();
+    let back = Instant::now();
     venue.until("noc", "up");
+    println!("the server is back: up after {:.1} s", back.elapsed().as_secs_f64());
     for n in 0..20 {
         venue.arrives(&format!("while-it-is-down-{n}"));
     }
+    println!("all of it arrived after {:.1} s", back.elapsed().as_secs_f64());
     // A new version of a profile in use takes its place; what is received meanwhile waits.
     venue.import("noc", "proto udp\nremote 192.0.2.2 1194\nverb 4");
     assert!(fs::read_to_string(venue.raven.plan.config()).unwrap().contains("version = 2"));
@@ -302,6 +308,48 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
     venue.arrives("by-the-second-version");
     let seen = capture.end();
     assert_eq!(seen, "", "outside of the tunnel");
+}
+
+/// Has the far end of the cable drop the tunnel's packets.
+fn drop_packets(venue: &Venue, directions: &[&str]) {
+    let nft = |line: &str| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &venue.cable.names[1], "nft"]).args(line.split(' '));
+        assert!(command.status().unwrap().success(), "nft {line}");
+    };
+    nft("add table inet lossy");
+    nft("delete table inet lossy");
+    for direction in directions {
+        let (hook, port) = if *direction == "to the server" { ("input", "dport") } else { ("output", "sport") };
+        nft("add table inet lossy");
+        nft(&format!("add chain inet lossy {hook} {{ type filter hook {hook} priority 0 ; }}"));
+        nft(&format!("add rule inet lossy {hook} udp {port} 1194 drop"));
+    }
+}
+
+#[test]
+fn a_way_that_is_dead_in_one_direction_or_both_is_noticed_and_used_again_when_it_lives() {
+    root_only!();
+    if !is_possible() {
+        return;
+    }
+    let venue = Venue::new("vpnloss", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
+    for (n, dead) in
+        [&["to the server"][..], &["from the server"], &["to the server", "from the server"]].iter().enumerate()
+    {
+        venue.until("noc", "up");
+        eventually("a ping is answered", || venue.tunnel("noc")["rtt_ms"].is_number());
+        drop_packets(&venue, dead);
+        let began = Instant::now();
+        eventually("the loss is noticed", || venue.tunnel("noc")["carries"] == false);
+        println!("dropped {}: noticed after {:.1} s", dead.join(" and "), began.elapsed().as_secs_f64());
+        venue.send(&format!("while-it-is-dead-{n}"));
+        pause(1000);
+        drop_packets(&venue, &[]);
+        let healed = Instant::now();
+        venue.arrives(&format!("while-it-is-dead-{n}"));
+        println!("healed: delivered after {:.1} s", healed.elapsed().as_secs_f64());
+    }
 }
 
 #[test]
@@ -385,7 +433,9 @@ fn the_next_profile_carries_when_one_dies_and_the_first_again_later() {
     venue.until("noc", "up");
     assert_eq!(venue.tunnel("backup")["state"], "off");
     venue.server.kill();
+    let killed = Instant::now();
     eventually("the backup carries", || venue.tunnel("backup")["carries"] == true);
+    println!("the first server was killed: the second carries after {:.1} s", killed.elapsed().as_secs_f64());
     venue.send("by-the-backup");
     venue.arrives("by-the-backup");
     venue.server.start();
