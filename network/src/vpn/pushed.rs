@@ -4,7 +4,7 @@
 use raven_model::config::Address;
 use raven_model::prefix::Prefix;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most variables that are kept; openvpn itself sends some thirty beside those for routes, which take four each.
 const VARIABLES: usize = 4096;
@@ -56,6 +56,8 @@ impl Variables {
         pushed.addresses.extend(self.address_v6());
         pushed.peer = self.value("ifconfig_remote").filter(|peer: &IpAddr| !peer.is_unspecified());
         pushed.gateway = self.value("route_vpn_gateway").or_else(|| self.value("ifconfig_ipv6_remote"));
+        // Told only where routes were pushed too.
+        pushed.gateway = pushed.gateway.or(pushed.peer).or_else(|| first(pushed.addresses.first()?));
         pushed.mtu = self.value("tun_mtu").filter(|mtu| (576..=9000).contains(mtu));
         pushed.server = self.value("trusted_ip").or_else(|| self.value("trusted_ip6"));
         for (name, value) in &self.all {
@@ -114,6 +116,16 @@ fn address(addr: IpAddr, len: u8) -> Option<Address> {
     format!("{addr}/{len}").parse().ok()
 }
 
+/// The first address of the network that an address is in: where servers are by custom, and where one that answers no
+/// pings does no harm.
+fn first(of: &Address) -> Option<IpAddr> {
+    match raven_model::prefix::cut(of.addr, of.len) {
+        IpAddr::V4(net) if of.len < 31 => Some(Ipv4Addr::from_bits(net.to_bits() + 1).into()),
+        IpAddr::V6(net) if of.len < 127 => Some(Ipv6Addr::from_bits(net.to_bits() + 1).into()),
+        _ => None,
+    }
+}
+
 /// Of a netmask whose ones all stand in front.
 fn prefix_len(mask: Ipv4Addr) -> Option<u8> {
     let (bits, ones) = (mask.to_bits(), mask.to_bits().leading_ones());
@@ -169,6 +181,15 @@ mod tests {
             read(&[("ifconfig_local", "10.8.0.6"), ("ifconfig_remote", "10.8.0.5"), ("route_vpn_gateway", "10.8.0.5")]);
         assert_eq!(pushed.addresses[0].to_string(), "10.8.0.6/32");
         assert_eq!(pushed.peer, "10.8.0.5".parse().ok());
+    }
+
+    #[test]
+    fn without_routes_the_first_address_of_the_network_stands_for_the_gateway() {
+        let pushed = read(&[("ifconfig_local", "10.8.77.9"), ("ifconfig_netmask", "255.255.255.0")]);
+        assert_eq!(pushed.gateway, "10.8.77.1".parse().ok());
+        let pushed = read(&[("ifconfig_ipv6_local", "fd00:8::1000"), ("ifconfig_ipv6_netbits", "64")]);
+        assert_eq!(pushed.gateway, "fd00:8::1".parse().ok());
+        assert_eq!(read(&[("ifconfig_local", "10.8.77.9")]).gateway, None);
     }
 
     #[test]
