@@ -25,6 +25,7 @@ mod scan;
 mod scenarios;
 mod serial;
 mod stick;
+mod tunnel;
 mod updates;
 mod variants;
 mod venue;

@@ -19,8 +19,12 @@ use std::time::{Duration, Instant};
 /// The venue's end of the cable, and its devices' addresses.
 const VENUE: [&str; 7] =
     ["10.77.0.1/24", "10.77.0.11/24", "10.77.0.12/24", "10.77.0.13/24", "10.77.0.14/24", "fd77::1/64", "fd77::11/64"];
+/// Of these, the far end of the box's cable, and a switch.
+pub const GATEWAY: &str = VENUE[0];
+/// One of its devices.
+pub const SWITCH: &str = VENUE[1];
 /// The box.
-const BOX: [&str; 2] = ["10.77.0.2", "fd77::2"];
+pub const BOX: [&str; 2] = ["10.77.0.2", "fd77::2"];
 const PASSWORD: &str = "correct horse";
 
 /// All of it.
@@ -63,7 +67,7 @@ pub fn day(lab: &mut Lab) -> Result<()> {
 }
 
 /// The wizard, answer by answer, with static addresses.
-fn set_up(machine: &mut Machine, key: &str) -> Result<()> {
+pub fn set_up(machine: &mut Machine, key: &str) -> Result<()> {
     machine.shows("Enter: set up this box")?;
     let noc = format!("10.77.0.1:{}\r", noc::PORT);
     let key = format!("{key}\r");
@@ -93,20 +97,20 @@ fn set_up(machine: &mut Machine, key: &str) -> Result<()> {
 }
 
 /// The box from afar: an administrator with an SSH key.
-struct Remote {
+pub struct Remote {
     key: PathBuf,
     network: std::rc::Rc<Network>,
 }
 
 impl Remote {
-    fn new(lab: &Lab) -> Result<Self> {
+    pub fn new(lab: &Lab) -> Result<Self> {
         let key = lab.work().join("admin");
         let mut make = Command::new("ssh-keygen");
         ran(make.args(["-q", "-t", "ed25519", "-N", "", "-C", "venue", "-f"]).arg(&key))?;
         Ok(Self { key, network: lab.network().context("the box is plugged in nowhere")? })
     }
 
-    fn public_key(&self) -> Result<String> {
+    pub fn public_key(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.key.with_added_extension("pub"))?.trim().to_owned())
     }
 
@@ -121,7 +125,7 @@ impl Remote {
     }
 
     /// What it answers to a line, which gets `input`.
-    fn once(&self, words: &str, input: &str) -> Result<String> {
+    pub fn once(&self, words: &str, input: &str) -> Result<String> {
         let mut ssh =
             self.command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         ssh.stdin.take().context("no input")?.write_all(input.as_bytes())?;
@@ -132,16 +136,16 @@ impl Remote {
     }
 
     /// The same, again until it works.
-    fn says(&self, words: &str) -> Result<String> {
+    pub fn says(&self, words: &str) -> Result<String> {
         eventually(words, || self.once(words, ""))
     }
 
-    fn status(&self) -> Result<Value> {
+    pub fn status(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.says("status --json")?)?)
     }
 
     /// The configuration in force, as it is written.
-    fn config(&self) -> Result<String> {
+    pub fn config(&self) -> Result<String> {
         let history: Value = serde_json::from_str(&self.says("config history --json")?)?;
         let newest = history["versions"].as_array().into_iter().flatten().find(|version| version["current"] == true);
         let newest = newest.and_then(|version| version["number"].as_u64());
@@ -150,7 +154,7 @@ impl Remote {
 }
 
 /// Tries until it works.
-fn eventually<T>(what: &str, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn eventually<T>(what: &str, mut work: impl FnMut() -> Result<T>) -> Result<T> {
     let began = Instant::now();
     loop {
         match work() {
@@ -281,7 +285,7 @@ fn garbage(machine: &mut Machine) -> Result<()> {
     machine.answers(&[("\r", "it is not shown"), (&format!("{PASSWORD}\r"), "Ctrl-C: log out")])
 }
 
-fn ran(command: &mut Command) -> Result<()> {
+pub fn ran(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -17,6 +17,8 @@ const IMRELP: Need = Need { what: "imrelp.so", package: "rsyslog-relp" };
 const IP: Need = Need { what: "ip", package: "iproute2" };
 const SNMPTRAP: Need = Need { what: "snmptrap", package: "snmp" };
 const CURL: Need = Need { what: "curl", package: "curl" };
+const OPENVPN: Need = Need { what: "openvpn", package: "openvpn" };
+const OPENSSL: Need = Need { what: "openssl", package: "openssl" };
 const CPIO: Need = Need { what: "cpio", package: "cpio" };
 
 /// nfcapd: reference for NetFlow.
@@ -39,7 +41,7 @@ pub const TESTS: [Need; 32] = [
     Need { what: "nats-server", package: "nats-server" },
     Need { what: "prometheus", package: "prometheus" },
     Need { what: "protoc", package: "protobuf-compiler" },
-    Need { what: "openssl", package: "openssl" },
+    OPENSSL,
     CURL,
     NFCAPD,
     SFCAPD,
@@ -50,7 +52,7 @@ pub const TESTS: [Need; 32] = [
     Need { what: "pmacctd", package: "pmacct" },
     IMRELP,
     Need { what: "tinyproxy", package: "tinyproxy" },
-    Need { what: "openvpn", package: "openvpn" },
+    OPENVPN,
     Need { what: "sysctl", package: "procps" },
     IP,
     Need { what: "nft", package: "nftables" },
@@ -83,13 +85,15 @@ pub const IMAGE: [Need; 11] = [
 ];
 
 /// What starting an image takes.
-pub const QEMU: [Need; 12] = [
+pub const QEMU: [Need; 14] = [
     Need { what: "busybox", package: "busybox-static" },
     CPIO,
     RSYSLOG,
     IMRELP,
     IP,
     Need { what: "ssh-keygen", package: "openssh-client" },
+    OPENVPN,
+    OPENSSL,
     SNMPTRAP,
     CURL,
     Need { what: "e2fsck", package: "e2fsprogs" },
