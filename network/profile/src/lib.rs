@@ -15,7 +15,6 @@ mod certificate;
 mod key;
 pub mod openvpn;
 mod pem;
-mod prefix;
 mod report;
 mod secret;
 mod summary;
@@ -25,16 +24,15 @@ pub use address::{Endpoint, Host};
 pub use certificate::{Certificate, Crl, Validity};
 pub use key::PrivateKey;
 pub use openvpn::OpenVpn;
-pub use prefix::Prefix;
 pub use report::{Finding, Remedy, Report, Verdict};
 pub use secret::Secret;
 pub use summary::Summary;
 pub use wireguard::WireGuard;
 
+use raven_model::prefix::Prefix;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 
 /// Bytes of the largest profile that is looked at (as OpenVPN 3 has it), and of the largest that is written.
 pub const PROFILE_MAX: usize = 256 * 1024;
@@ -113,7 +111,7 @@ pub struct Options {
     /// Files that the profile names, by their names as they stand there.
     pub files: BTreeMap<String, Secret<Vec<u8>>>,
     /// Networks of the venue, with which those of the tunnel must not overlap.
-    pub venue: Vec<(IpAddr, u8)>,
+    pub venue: Vec<Prefix>,
 }
 
 impl Options {
@@ -124,10 +122,6 @@ impl Options {
 
     fn allows(&self, what: Allow) -> bool {
         self.allow.contains(&what)
-    }
-
-    fn venue(&self) -> impl Iterator<Item = Prefix> {
-        self.venue.iter().filter_map(|(address, length)| Prefix::new(*address, *length))
     }
 }
 

@@ -16,9 +16,9 @@ use crate::Options;
 use crate::address::Host;
 use crate::certificate::{Certificate, Crl};
 use crate::key::PrivateKey;
-use crate::prefix::Prefix;
 use crate::report::Report;
 use crate::secret::Secret;
+use raven_model::prefix::Prefix;
 use std::net::IpAddr;
 
 /// A client's profile. What stands in it can be written as a configuration that OpenVPN 2.6 takes.

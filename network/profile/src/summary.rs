@@ -3,8 +3,8 @@
 use crate::address::{Endpoint, Host};
 use crate::certificate::{Certificate, day};
 use crate::openvpn::{Cipher, Control, Credentials, Digest, Identity, OpenVpn, ServerUsage};
-use crate::prefix::Prefix;
 use crate::wireguard::WireGuard;
+use raven_model::prefix::Prefix;
 use serde::Serialize;
 use std::net::IpAddr;
 

@@ -9,8 +9,8 @@ mod write;
 pub(crate) use read::read;
 
 use crate::address::Endpoint;
-use crate::prefix::Prefix;
 use crate::secret::Secret;
+use raven_model::prefix::Prefix;
 use std::fmt;
 use std::net::IpAddr;
 

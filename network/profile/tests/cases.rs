@@ -167,7 +167,7 @@ fn keys_and_credentials_are_those_of_the_profile() {
 fn wishes_are_kept_and_not_written() {
     let profile = open_vpn("wishes");
     let routes: Vec<String> = profile.wishes.routes.iter().map(ToString::to_string).collect();
-    assert_eq!(routes, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
+    assert_eq!(routes, ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]);
     assert!(profile.wishes.all_ipv4 && profile.wishes.all_ipv6);
     assert_eq!((profile.wishes.dns.len(), profile.wishes.domains.len()), (1, 1));
     let config = profile.to_config();

@@ -2,7 +2,7 @@
 //! "Environmental Variables"). All of it is a wish; the `net` role decides what of it comes into force.
 
 use raven_model::config::Address;
-use raven_model::prefix::Prefix;
+use raven_model::prefix::{Prefix, cut, netmask_len};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -78,7 +78,7 @@ impl Variables {
     /// With topology `subnet` the netmask of the tunnel; else there is a peer, and the address is alone.
     fn address_v4(&self) -> Option<Address> {
         let addr: Ipv4Addr = self.value("ifconfig_local")?;
-        let len = self.value("ifconfig_netmask").and_then(prefix_len).unwrap_or(32);
+        let len = self.value("ifconfig_netmask").and_then(netmask_len).unwrap_or(32);
         address(addr.into(), len)
     }
 
@@ -89,7 +89,7 @@ impl Variables {
     /// A variable that ends with a number, as far as it is one of those that matter.
     fn numbered(&self, name: &str, value: &str) -> Option<Result<Numbered, ()>> {
         if let Some(n) = number(name, "route_network_") {
-            let mask = self.value(&format!("route_netmask_{n}")).and_then(prefix_len);
+            let mask = self.value(&format!("route_netmask_{n}")).and_then(netmask_len);
             let route = value.parse().ok().and_then(|network| Prefix::new(network, mask?));
             return Some(route.map(Numbered::Route).ok_or(()));
         }
@@ -119,17 +119,11 @@ fn address(addr: IpAddr, len: u8) -> Option<Address> {
 /// The first address of the network that an address is in: where servers are by custom, and where one that answers no
 /// pings does no harm.
 fn first(of: &Address) -> Option<IpAddr> {
-    match raven_model::prefix::cut(of.addr, of.len) {
+    match cut(of.addr, of.len) {
         IpAddr::V4(net) if of.len < 31 => Some(Ipv4Addr::from_bits(net.to_bits() + 1).into()),
         IpAddr::V6(net) if of.len < 127 => Some(Ipv6Addr::from_bits(net.to_bits() + 1).into()),
         _ => None,
     }
-}
-
-/// Of a netmask whose ones all stand in front.
-fn prefix_len(mask: Ipv4Addr) -> Option<u8> {
-    let (bits, ones) = (mask.to_bits(), mask.to_bits().leading_ones());
-    (bits.checked_shl(ones).unwrap_or(0) == 0).then_some(ones as u8)
 }
 
 #[cfg(test)]

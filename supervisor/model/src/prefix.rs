@@ -77,6 +77,12 @@ pub fn cut(addr: IpAddr, len: u8) -> IpAddr {
     }
 }
 
+/// Length of a netmask such as 255.255.255.0; `None` when its bits have gaps.
+pub const fn netmask_len(mask: Ipv4Addr) -> Option<u8> {
+    let (bits, ones) = (mask.to_bits(), mask.to_bits().leading_ones());
+    if bits.count_ones() == ones { Some(ones as u8) } else { None }
+}
+
 impl FromStr for Prefix {
     type Err = String;
 
@@ -129,6 +135,25 @@ mod tests {
             assert!(!read.holds(outside.parse().unwrap()), "{prefix} {outside}");
             assert_eq!(read.to_string().parse::<Prefix>().unwrap(), read);
         }
+    }
+
+    #[test]
+    fn prefixes_overlap_when_one_holds_the_other() {
+        for (a, b, overlap) in [
+            ("10.0.0.0/8", "10.20.0.0/16", true),
+            ("10.20.0.0/16", "10.0.0.0/8", true),
+            ("10.0.0.0/9", "10.128.0.0/9", false),
+            ("0.0.0.0/0", "::/0", false),
+        ] {
+            assert_eq!(a.parse::<Prefix>().unwrap().overlaps(&b.parse().unwrap()), overlap, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_netmask_has_no_gaps() {
+        assert_eq!(netmask_len([255, 255, 240, 0].into()), Some(20));
+        assert_eq!(netmask_len([0, 0, 0, 0].into()), Some(0));
+        assert_eq!(netmask_len([255, 0, 255, 0].into()), None);
     }
 
     #[test]

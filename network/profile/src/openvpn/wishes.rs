@@ -3,9 +3,9 @@
 use super::draft::{Draft, Problem};
 use super::lines::Line;
 use crate::address::number;
-use crate::prefix::{self, Prefix};
 use crate::report::{Remedy, Verdict};
 use crate::{Allow, Options};
+use raven_model::prefix::{self, Prefix};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Of each kind.
@@ -50,7 +50,7 @@ pub(super) fn route(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
     let length = match word(line, 2) {
         "" | "default" => 32,
         netmask => {
-            let netmask = netmask.parse().ok().and_then(prefix::length_of);
+            let netmask = netmask.parse().ok().and_then(prefix::netmask_len);
             netmask.ok_or_else(|| expected(2, "a netmask such as 255.255.255.0"))?
         }
     };
@@ -76,9 +76,9 @@ pub(super) fn route_ipv6(draft: &mut Draft<'_>, line: &Line<'_>) -> Taken {
 
 /// A route to everything, also in its two halves, is a wish for all traffic; others must not overlap with the venue's.
 fn wish(draft: &mut Draft<'_>, line: &Line<'_>, rule: &'static str, prefix: Prefix) -> Taken {
-    if prefix.length() <= 1 {
-        draft.wishes.all_ipv4 |= prefix.address().is_ipv4();
-        draft.wishes.all_ipv6 |= prefix.address().is_ipv6();
+    if prefix.len() <= 1 {
+        draft.wishes.all_ipv4 |= prefix.addr().is_ipv4();
+        draft.wishes.all_ipv6 |= prefix.addr().is_ipv6();
         let warning = Problem::dropped(0, ALL_TRAFFIC);
         draft.note(line, rule, Problem { verdict: Verdict::Warning, ..warning });
         return Ok(());
@@ -96,7 +96,7 @@ fn wish(draft: &mut Draft<'_>, line: &Line<'_>, rule: &'static str, prefix: Pref
 
 /// Names a network of the venue that overlaps with `prefix`, unless that is allowed.
 pub(crate) fn overlap(prefix: Prefix, options: &Options) -> Option<String> {
-    let clash = options.venue().find(|venue| venue.overlaps(&prefix))?;
+    let clash = options.venue.iter().find(|venue| venue.overlaps(&prefix))?;
     let allowed = options.allows(Allow::VenueOverlap);
     (!allowed)
         .then(|| format!("{prefix} overlaps with the venue's {clash}; nobody could say which of the two is meant"))

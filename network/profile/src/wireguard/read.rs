@@ -7,10 +7,10 @@ use super::table::Section::{self, Interface, Peer as P};
 use super::table::{RULES, unknown};
 use super::{Address, Peer, PublicKey, WireGuard};
 use crate::address::Endpoint;
-use crate::prefix::Prefix;
 use crate::report::{Finding, Remedy, Report, Verdict};
 use crate::secret::Secret;
 use crate::{BOM, Options};
+use raven_model::prefix::Prefix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -6,9 +6,9 @@ use crate::Allow;
 use crate::address::{Endpoint, Host, number, port};
 use crate::openvpn::overlap;
 use crate::pem::unwrap_base64;
-use crate::prefix::Prefix;
 use crate::report::{Remedy, Verdict};
 use crate::secret::Secret;
+use raven_model::prefix::Prefix;
 use std::net::IpAddr;
 
 const ALL_TRAFFIC: &str =
@@ -63,7 +63,7 @@ pub(super) fn address(draft: &mut Draft<'_>, value: &str) -> Result<(), Problem>
         let all_bits = if own.address.is_ipv4() { 32 } else { 128 };
         let host = Prefix::new(own.address, all_bits);
         let clash =
-            host.and_then(|host| draft.options.venue().find(|venue| venue.length() > 0 && venue.overlaps(&host)));
+            host.and_then(|host| draft.options.venue.iter().find(|venue| !venue.is_empty() && venue.overlaps(&host)));
         if let Some(venue) = clash {
             return Err(refused(format!("{} lies in the venue's {venue}", own.address)));
         }
@@ -119,12 +119,12 @@ pub(super) fn allowed_ips(draft: &mut Draft<'_>, value: &str) -> Result<(), Prob
         }
         let Address { address, length } = with_length(text)?;
         let Some(prefix) = Prefix::new(address, length) else { continue };
-        if prefix.length() <= 1 {
+        if prefix.len() <= 1 {
             milder_problem = Some(milder(Verdict::Warning, ALL_TRAFFIC));
         } else if let Some(reason) = overlap(prefix, draft.options) {
             return Err(Problem { remedy: Some(Remedy::Allow(Allow::VenueOverlap)), ..refused(reason) });
         }
-        if prefix.address() != address {
+        if prefix.addr() != address {
             let reason = format!("{address}/{length} is taken as the network {prefix}");
             milder_problem.get_or_insert(milder(Verdict::Warning, reason));
         }

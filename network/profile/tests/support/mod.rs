@@ -49,8 +49,7 @@ impl Case {
             "without" => self.options.without.extend(rest.split(' ').map(|line| line.parse::<u32>().unwrap())),
             "allow" => self.options.allow.extend([rest.parse::<raven_profile::Allow>().unwrap()]),
             "venue" => {
-                let (address, length) = rest.split_once('/').unwrap();
-                self.options.venue.push((address.parse().unwrap(), length.parse().unwrap()));
+                self.options.venue.push(rest.parse().unwrap());
             }
             "file" => {
                 let (name, file) = rest.split_once('=').unwrap();
