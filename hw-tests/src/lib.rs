@@ -17,6 +17,7 @@ mod machine;
 mod monitor;
 mod network;
 mod noc;
+mod pki;
 mod qemu;
 mod relp;
 mod rescue;

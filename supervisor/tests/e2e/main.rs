@@ -26,6 +26,8 @@ mod machine;
 mod marks;
 mod metrics;
 mod neighbours;
+#[path = "../../../hw-tests/src/pki.rs"]
+mod pki;
 mod receive;
 mod rsyslog;
 #[path = "../../../hw-tests/src/scan.rs"]

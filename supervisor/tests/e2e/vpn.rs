@@ -3,12 +3,12 @@
 
 use crate::appliance::{Appliance, Plan, find, proc_text, said, sections};
 use crate::machine::{Cable, ip};
+use crate::pki::Pki;
 use crate::rsyslog::{self, Rsyslog};
 use crate::{eventually, pause, root_only};
 use raven_model::table::{Role, table};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -34,46 +34,10 @@ fn is_possible() -> bool {
     openvpn && tun.is_ok() && rsyslog::is_installed()
 }
 
-/// Keys and certificates of a server and of a client.
-struct Pki(TempDir);
-
-impl Pki {
-    fn new() -> Self {
-        let pki = Self(tempfile::Builder::new().prefix("raven-pki-").tempdir().unwrap());
-        pki.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 3650 -subj /CN=ca");
-        for (name, usage) in [("server", "serverAuth"), ("client", "clientAuth")] {
-            fs::write(
-                pki.path("ext"),
-                format!("basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage={usage}\n"),
-            )
-            .unwrap();
-            pki.openssl(&format!("req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-            pki.openssl(&format!("x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -extfile ext -out {name}.crt"));
-        }
-        let made = Command::new("openvpn").args(["--genkey", "secret"]).arg(pki.path("crypt.key")).status().unwrap();
-        assert!(made.success());
-        pki
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn openssl(&self, line: &str) {
-        let done = Command::new("openssl").args(line.split(' ')).current_dir(self.0.path()).output().unwrap();
-        assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    /// A client's profile, as an engineer gets it by e-mail.
-    fn profile(&self, lines: &str) -> String {
-        let mut text = format!("client\ndev tun\nremote-cert-tls server\nnobind\n{lines}\n");
-        for (tag, file) in [("ca", "ca.crt"), ("cert", "client.crt"), ("key", "client.key"), ("tls-crypt", "crypt.key")]
-        {
-            let content = fs::read_to_string(self.path(file)).unwrap();
-            let _ = write!(text, "<{tag}>\n{content}</{tag}>\n");
-        }
-        text
-    }
+fn pki() -> (TempDir, Pki) {
+    let folder = tempfile::Builder::new().prefix("raven-pki-").tempdir().unwrap();
+    let pki = Pki::new(folder.path()).unwrap();
+    (folder, pki)
 }
 
 /// A real server at the far end of the cable.
@@ -88,19 +52,7 @@ struct Server {
 impl Server {
     /// Listens at `port`; the tunnel is 10.8.`net`.0/24.
     fn new(cable: &Cable, pki: &Pki, device: &'static str, proto: &str, port: u16, net: u8, more: &[&str]) -> Self {
-        let line = format!(
-            "--dev {device} --dev-type tun --mode server --tls-server --topology subnet --ifconfig 10.8.{net}.1 255.255.255.0 \
-             --ifconfig-pool 10.8.{net}.2 10.8.{net}.100 --keepalive 1 4 --dh none --proto {proto} --port {port} --disable-dco --verb 3"
-        );
-        let mut arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        for (option, file) in
-            [("--ca", "ca.crt"), ("--cert", "server.crt"), ("--key", "server.key"), ("--tls-crypt", "crypt.key")]
-        {
-            arguments.extend([option.to_owned(), pki.path(file).display().to_string()]);
-        }
-        for push in ["topology subnet", &format!("route-gateway 10.8.{net}.1"), "route 10.20.0.0 255.255.0.0"] {
-            arguments.extend(["--push".to_owned(), push.to_owned()]);
-        }
+        let mut arguments = pki.server(device, proto, port, net);
         arguments.extend(more.iter().map(|word| (*word).to_owned()));
         let log = pki.path(&format!("{device}.log"));
         let mut server = Self { name: cable.names[1].clone(), device, arguments, log, child: None };
@@ -142,11 +94,12 @@ struct Venue {
     server: Server,
     pki: Pki,
     cable: Cable,
+    _keys: TempDir,
 }
 
 impl Venue {
     fn new(test: &str, proto: &str, more: &[&str], profile: &str) -> Self {
-        let (cable, pki) = (Cable::new(test), Pki::new());
+        let (cable, (keys, pki)) = (Cable::new(test), pki());
         ip(&format!("-n {} addr add {CENTRE}/32 dev lo", cable.names[1]));
         // As the image has it.
         let sysctl = "net.ipv4.ping_group_range=61001 61999";
@@ -157,7 +110,7 @@ impl Venue {
         let mut noc = Rsyslog::new();
         noc.start_in(&cable.names[1]);
         let raven = cable.start(Plan { others: sections(&[]), ..Plan::new() });
-        let venue = Self { raven, noc, server, pki, cable };
+        let venue = Self { raven, noc, server, pki, cable, _keys: keys };
         venue.import("noc", profile);
         let told = venue.raven.raven(&["vpn", "enable", "noc"]);
         assert!(told.status.success(), "{}", said(&told));
@@ -167,7 +120,7 @@ impl Venue {
 
     fn import(&self, name: &str, lines: &str) {
         let file = self.pki.path("client.ovpn");
-        fs::write(&file, self.pki.profile(lines)).unwrap();
+        fs::write(&file, self.pki.profile(lines).unwrap()).unwrap();
         let told = self.raven.raven(&["vpn", "import", name, &file.display().to_string()]);
         assert!(told.status.success(), "{}", said(&told));
     }
@@ -443,7 +396,7 @@ fn the_next_profile_carries_when_one_dies_and_the_first_again_later() {
     venue.send("by-the-first");
     venue.arrives("by-the-first");
     let events = said(&venue.raven.raven(&["vpn", "events"]));
-    assert!(events.contains("backup") && events.contains("half-open") || events.contains("down"), "{events}");
+    assert!(events.contains("backup") && (events.contains("half-open") || events.contains("down")), "{events}");
 }
 
 #[test]
@@ -452,11 +405,11 @@ fn a_profile_that_runs_programs_is_refused_with_its_line() {
     if !is_possible() {
         return;
     }
-    let (raven, pki) = (Appliance::start(), Pki::new());
+    let (raven, (_keys, pki)) = (Appliance::start(), pki());
     let file = pki.path("evil.ovpn");
     let marker = pki.path("ran");
     let line = format!("script-security 2\nup \"/usr/bin/touch {}\"", marker.display());
-    fs::write(&file, pki.profile(&format!("proto udp\nremote 192.0.2.2 1194\n{line}"))).unwrap();
+    fs::write(&file, pki.profile(&format!("proto udp\nremote 192.0.2.2 1194\n{line}")).unwrap()).unwrap();
     let file = file.display().to_string();
     for command in [vec!["vpn", "check", &file], vec!["vpn", "import", "evil", &file]] {
         let told = raven.raven(&command);
