@@ -232,7 +232,6 @@ impl State {
             store: self.store.clone(),
             hall: self.hall.clone(),
             config: self.config.clone(),
-            venue: Vec::new(),
             turns: self.turns.clone(),
         }
     }
@@ -266,8 +265,7 @@ impl State {
             match self.start(&name) {
                 Ok(running) => drop(self.running.insert(name, running)),
                 Err(why) => {
-                    let shown = Shown { word: Word::Down, cause: why, ..Shown::off(Instant::now()) };
-                    self.hall.show(&name, shown);
+                    self.hall.show(&name, Shown::new(&name, Word::Down, why, Instant::now()));
                 }
             }
         }
@@ -337,21 +335,10 @@ impl State {
 
     fn tunnel(&self, name: &TunnelName, shown: &Shown, now: Instant) -> VpnTunnel {
         VpnTunnel {
-            name: name.clone(),
-            state: shown.word.name().to_owned(),
-            cause: shown.cause.clone(),
             since_s: now.duration_since(shown.since).as_secs(),
             carries: self.carrier.as_ref() == Some(name),
-            addresses: shown.addresses.clone(),
-            server: shown.server,
-            probe: shown.probe,
-            loss: shown.loss,
-            rtt_ms: shown.rtt_ms,
-            received: shown.received,
-            sent: shown.sent,
-            dns: shown.dns.clone(),
             expires_s: shown.expires.map(|at| at - now_seconds()),
-            refused: shown.refused.iter().map(|refusal| format!("{}: {}", refusal.what, refusal.why)).collect(),
+            ..shown.told.clone()
         }
     }
 }

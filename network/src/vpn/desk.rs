@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use raven_model::config::Config;
 use raven_model::control::VpnRights;
+use raven_model::prefix::Prefix;
 use raven_model::query::Reply;
 use raven_model::tunnel::TunnelName;
 use raven_model::vpn::{Brought, Exported, Kept, ORDER_MAX, Verdict, VpnOrder, Which};
@@ -37,8 +38,6 @@ pub struct Desk {
     pub hall: Rc<Hall>,
     /// In force.
     pub config: Rc<Config>,
-    /// Networks of the box's own links.
-    pub venue: Vec<(std::net::IpAddr, u8)>,
     /// Tunnels to be turned on or off by hand.
     pub turns: Sender<(TunnelName, bool)>,
 }
@@ -122,14 +121,21 @@ impl Desk {
         for word in &brought.allow {
             options.allow.insert(word.parse::<Allow>().map_err(|expected| format!("`{word}`: {expected}"))?);
         }
-        options.venue.clone_from(&self.venue);
-        options.venue.extend(self.config.vpn.never.iter().map(|net| (net.addr(), net.len())));
+        options.venue = self.venue();
         let mut reading = read(&text, &options);
         if let (Some(Profile::OpenVpn(profile)), Some(login)) = (&mut reading.profile, &brought.login) {
             let password = Some(Secret::new(login.password.clone()));
             profile.credentials = Credentials::Given { user: Secret::new(login.user.clone()), password };
         }
         Ok(reading)
+    }
+
+    /// Networks that are the venue's, as far as the configuration has them; `net` knows those of DHCP too, and takes no route
+    /// over any.
+    fn venue(&self) -> Vec<Prefix> {
+        let addresses = self.config.network.link.values().flat_map(|link| &link.addresses);
+        let links = addresses.filter_map(|address| Prefix::new(address.addr, address.len));
+        links.chain(self.config.vpn.never.iter().copied()).collect()
     }
 
     fn import(&self, name: &TunnelName, brought: &Brought) -> Result<Verdict, String> {

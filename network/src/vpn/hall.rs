@@ -1,18 +1,17 @@
 //! What the tasks of the role share: the ways to `ravend` and to the `net` role, and what is known of each tunnel.
 
-use super::health::Pings;
 use super::openvpn::Word;
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::memory::memfd_of;
 use raven_model::control::{FromWorker, OpenvpnOrder};
-use raven_model::tunnel::{Refusal, ToNet, TunnelName, TunnelOrder};
+use raven_model::report::VpnTunnel;
+use raven_model::tunnel::{ToNet, TunnelName, TunnelOrder};
 use raven_model::units::UnixNanos;
 use raven_model::vpn::VpnEvent;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,56 +23,19 @@ const EVENTS: usize = 512;
 pub struct Shown {
     /// In a word.
     pub word: Word,
-    /// Why.
-    pub cause: String,
     /// Since when the word is this one.
     pub since: Instant,
-    /// Its addresses.
-    pub addresses: Vec<String>,
-    /// The server's address outside.
-    pub server: Option<IpAddr>,
-    /// Whom it pings.
-    pub probe: Option<IpAddr>,
-    /// Percent of pings that were not answered.
-    pub loss: Option<u32>,
-    /// Median time of answers, milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// Of the connection to the server.
-    pub received: u64,
-    /// The same, sent.
-    pub sent: u64,
-    /// Name servers that the server gave; nothing is done with them.
-    pub dns: Vec<IpAddr>,
-    /// What the server asked for and did not get.
-    pub refused: Vec<Refusal>,
     /// When the first of its certificates expires, seconds since 1970.
     pub expires: Option<i64>,
+    /// As it is reported, but for what time changes and for whether it carries.
+    pub told: VpnTunnel,
 }
 
 impl Shown {
-    /// One that is off.
-    pub fn off(now: Instant) -> Self {
-        Self {
-            word: Word::Off,
-            cause: String::new(),
-            since: now,
-            addresses: Vec::new(),
-            server: None,
-            probe: None,
-            loss: None,
-            rtt_ms: None,
-            received: 0,
-            sent: 0,
-            dns: Vec::new(),
-            refused: Vec::new(),
-            expires: None,
-        }
-    }
-
-    /// Takes over what pings say.
-    pub fn take(&mut self, pings: Option<&Pings>, now: Instant) {
-        self.loss = pings.and_then(|pings| pings.loss(now));
-        self.rtt_ms = pings.and_then(Pings::median).map(|median| median.as_secs_f64() * 1000.0);
+    /// A tunnel in this state since now, and nothing more that is known.
+    pub fn new(name: &TunnelName, word: Word, cause: String, now: Instant) -> Self {
+        let told = VpnTunnel { cause, ..VpnTunnel::new(name.clone(), word.name().to_owned()) };
+        Self { word, since: now, expires: None, told }
     }
 }
 
@@ -146,11 +108,11 @@ impl Hall {
     /// Shows how a tunnel is; a word or cause that is new is an event.
     pub fn show(&self, name: &TunnelName, mut shown: Shown) {
         let mut tunnels = self.tunnels.borrow_mut();
-        let before = tunnels.get(name).map(|before| (before.word, before.since, steady(&before.cause).to_owned()));
+        let before = tunnels.get(name).map(|before| (before.word, before.since, steady(&before.told.cause).to_owned()));
         match before {
             Some((word, since, cause)) if word == shown.word => {
                 shown.since = since;
-                if cause != steady(&shown.cause) {
+                if cause != steady(&shown.told.cause) {
                     self.note(name, &shown);
                 }
             }
@@ -167,7 +129,7 @@ impl Hall {
             time_ns: now_ns(),
             tunnel: tunnel.clone(),
             state: shown.word.name().to_owned(),
-            cause: steady(&shown.cause).to_owned(),
+            cause: steady(&shown.told.cause).to_owned(),
         };
         eprintln!("raven-worker vpn: {tunnel}: {} {}", event.state, event.cause);
         let mut events = self.events.borrow_mut();

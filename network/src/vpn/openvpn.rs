@@ -252,6 +252,8 @@ impl OpenVpn {
                 vec![say(Order::Tell)]
             }
             Event::Said(message) => self.said(message, now),
+            // It was told to end: what follows is decided already.
+            Event::Ended(_) if matches!(self.phase, Phase::Pausing { .. }) => Vec::new(),
             Event::Ended(how) => {
                 self.words = how;
                 self.pause(now);
@@ -619,6 +621,8 @@ mod tests {
         let told = rig.now;
         while rig.wait() != [Action::Kill] {}
         assert!(rig.now - told <= 3 * S);
+        // That its end is told does not make the pause longer.
+        rig.tunnel.step(Event::Ended("SIGKILL".to_owned()), rig.now + S / 10);
         assert!(rig.word().1.starts_with("openvpn hangs; next attempt in "), "{:?}", rig.word());
         assert_eq!(rig.wait(), [Action::Start]);
         assert!(rig.now - told <= 4 * S);

@@ -2,7 +2,7 @@
 
 use super::hall::{Hall, Shown};
 use super::management::{self, LINE, Message};
-use super::openvpn::{Action, Credentials, Event, OpenVpn, Word};
+use super::openvpn::{Action, Credentials, Event, OpenVpn};
 use super::ping::Pinger;
 use super::pushed::Pushed;
 use super::store::Loaded;
@@ -289,19 +289,21 @@ impl Tunnel {
     fn publish(&self) {
         let now = Instant::now();
         let (word, cause) = self.machine.state(now);
-        let mut shown = Shown { word, cause, expires: self.expires, ..Shown::off(now) };
-        shown.take(self.machine.pings(), now);
-        (shown.received, shown.sent) = (self.machine.received, self.machine.sent);
-        if let Some(pushed) = self.machine.pushed() {
-            shown.addresses = pushed.addresses.iter().map(ToString::to_string).collect();
-            (shown.server, shown.dns) = (pushed.server, pushed.dns.clone());
-            shown.probe = self.pinger.as_ref().map(Pinger::target);
-            let why = "a server does not decide that here".to_owned();
-            let filtered = self.machine.filtered().iter().map(|what| Refusal { what: what.clone(), why: why.clone() });
-            shown.refused = self.refused.iter().cloned().chain(filtered).collect();
+        let mut shown = Shown { expires: self.expires, ..Shown::new(&self.name, word, cause, now) };
+        let told = &mut shown.told;
+        (told.received, told.sent) = (self.machine.received, self.machine.sent);
+        if let Some(pings) = self.machine.pings() {
+            told.loss = pings.loss(now);
+            told.rtt_ms = pings.median().map(|median| median.as_secs_f64() * 1000.0);
         }
-        if word == Word::Off {
-            shown.refused.clear();
+        if let Some(pushed) = self.machine.pushed() {
+            told.addresses = pushed.addresses.iter().map(ToString::to_string).collect();
+            (told.server, told.dns) = (pushed.server, pushed.dns.clone());
+            told.probe = self.pinger.as_ref().map(Pinger::target);
+            let refused = self.refused.iter().map(|refusal| format!("{}: {}", refusal.what, refusal.why));
+            let filtered = self.machine.filtered().iter();
+            let filtered = filtered.map(|what| format!("{what}: a server does not decide that here"));
+            told.refused = refused.chain(filtered).collect();
         }
         self.hall.show(&self.name, shown);
     }

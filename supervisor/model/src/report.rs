@@ -162,6 +162,29 @@ pub struct VpnTunnel {
     pub expires_s: Option<i64>,
 }
 
+impl VpnTunnel {
+    /// Of which nothing is known but its state.
+    pub const fn new(name: TunnelName, state: String) -> Self {
+        Self {
+            name,
+            state,
+            cause: String::new(),
+            since_s: 0,
+            carries: false,
+            addresses: Vec::new(),
+            server: None,
+            probe: None,
+            loss: None,
+            rtt_ms: None,
+            received: 0,
+            sent: 0,
+            dns: Vec::new(),
+            refused: Vec::new(),
+            expires_s: None,
+        }
+    }
+}
+
 /// One link: an interface of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkStatus {
