@@ -121,21 +121,13 @@ impl Desk {
         for word in &brought.allow {
             options.allow.insert(word.parse::<Allow>().map_err(|expected| format!("`{word}`: {expected}"))?);
         }
-        options.venue = self.venue();
+        options.venue = venue(&self.config);
         let mut reading = read(&text, &options);
         if let (Some(Profile::OpenVpn(profile)), Some(login)) = (&mut reading.profile, &brought.login) {
             let password = Some(Secret::new(login.password.clone()));
             profile.credentials = Credentials::Given { user: Secret::new(login.user.clone()), password };
         }
         Ok(reading)
-    }
-
-    /// Networks that are the venue's, as far as the configuration has them; `net` knows those of DHCP too, and takes no route
-    /// over any.
-    fn venue(&self) -> Vec<Prefix> {
-        let addresses = self.config.network.link.values().flat_map(|link| &link.addresses);
-        let links = addresses.filter_map(|address| Prefix::new(address.addr, address.len));
-        links.chain(self.config.vpn.never.iter().copied()).collect()
     }
 
     fn import(&self, name: &TunnelName, brought: &Brought) -> Result<Verdict, String> {
@@ -193,6 +185,14 @@ fn value<T: Serialize>(of: &T) -> Result<Value, String> {
     serde_json::to_value(of).map_err(|error| error.to_string())
 }
 
+/// Networks that are the venue's, as far as the configuration has them; `net` knows those of DHCP too, and takes no route
+/// over any.
+fn venue(config: &Config) -> Vec<Prefix> {
+    let addresses = config.network.link.values().flat_map(|link| &link.addresses);
+    let links = addresses.filter_map(|address| Prefix::new(address.addr, address.len));
+    links.chain(config.vpn.never.iter().copied()).collect()
+}
+
 #[allow(clippy::needless_pass_by_value)] // for map_err
 fn words(error: StoreError) -> String {
     error.to_string()
@@ -221,5 +221,22 @@ fn described(base: Kept, summary: &Summary) -> Kept {
             endpoints: profile.peers.iter().filter_map(|peer| Some(peer.endpoint.as_ref()?.to_string())).collect(),
             ..base
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use raven_model::config::Link;
+
+    #[test]
+    fn networks_of_configured_links_are_the_venues() {
+        let mut config = Config::default();
+        config.vpn.never = vec!["10.9.0.0/24".parse().unwrap()];
+        let addresses = vec!["192.0.2.7/24".parse().unwrap(), "2001:db8::7/64".parse().unwrap()];
+        config.network.link.insert("eth0".to_owned(), Link { addresses, ..Link::default() });
+        let venue: Vec<String> = venue(&config).iter().map(ToString::to_string).collect();
+        assert_eq!(venue, ["192.0.2.0/24", "2001:db8::/64", "10.9.0.0/24"]);
     }
 }
