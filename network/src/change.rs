@@ -1,15 +1,17 @@
 //! What is changed in the kernel: devices of tunnels, rules and routes. What is so already is left alone.
 
 use crate::kernel::Link;
+use crate::tunnels;
 use crate::ways::{Route, Rule, Ways, Which};
 use futures_util::{StreamExt, TryStreamExt};
+use raven_model::tunnel::NO_WIREGUARD;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkWireguard};
 use std::io;
 use std::net::IpAddr;
 
@@ -102,12 +104,30 @@ async fn set(handle: &Handle, message: LinkMessageBuilder<LinkUnspec>) -> Result
     handle.link().set(message.build()).execute().await
 }
 
-/// A new device makes no address by itself: what is not ordered is not there.
+/// What devices of WireGuard are called beside their name, so that they are known for ours.
+pub const ALIAS: &str = "raven";
+
+/// A new device makes no address by itself: what is not ordered is not there. And it says whose it is.
 pub async fn quiet(handle: &Handle, name: &str) -> Result<(), Error> {
     let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     let index = index(handle, name).await?;
-    let message = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]));
+    let message = LinkUnspec::new_with_index(index)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]))
+        .append_extra_attribute(LinkAttribute::IfAlias(ALIAS.to_owned()));
     set(handle, message).await
+}
+
+/// Makes a device of the kernel's WireGuard.
+///
+/// # Errors
+/// As it is said to operators; [`NO_WIREGUARD`] by a kernel that has none.
+pub async fn make_wireguard(handle: &Handle, name: &str) -> Result<(), String> {
+    let made = handle.link().add(LinkWireguard::new(name).build()).execute().await;
+    made.map_err(|error| match errno(&error) {
+        Some(EEXIST) => tunnels::taken(name),
+        Some(EOPNOTSUPP) => NO_WIREGUARD.to_owned(),
+        errno => format!("device {name} cannot be made: {}", said(&error, errno)),
+    })
 }
 
 async fn index(handle: &Handle, name: &str) -> Result<u32, Error> {
@@ -178,7 +198,9 @@ fn said_route(route: &Route) -> String {
 }
 
 /// Of what was to be made: EEXIST. It is so.
-const MADE: &[i32] = &[17];
+const MADE: &[i32] = &[EEXIST];
+const EEXIST: i32 = 17;
+const EOPNOTSUPP: i32 = 95;
 /// Of what was to be removed: ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL. It is so.
 const REMOVED: &[i32] = &[2, 3, 19, 99];
 

@@ -58,6 +58,10 @@ pub struct Link {
     pub gateways: Vec<Gateway>,
     /// It is a TUN device, made so.
     pub tun: Option<Tun>,
+    /// It is one of the kernel's WireGuard.
+    pub is_wireguard: bool,
+    /// What it is called beside its name.
+    pub alias: String,
     /// What went through it.
     pub traffic: Traffic,
 }
@@ -159,7 +163,11 @@ fn link(message: &LinkMessage) -> Option<(u32, Link)> {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::LinkInfo(info) => link.tun = tun(info),
+            LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+            LinkAttribute::LinkInfo(info) => {
+                link.tun = tun(info);
+                link.is_wireguard = info.contains(&LinkInfo::Kind(InfoKind::Wireguard));
+            }
             LinkAttribute::Stats64(sums) => {
                 link.traffic = Traffic {
                     rx_bytes: sums.rx_bytes,

@@ -4,7 +4,7 @@
 //! It alone of the workers holds a capability, CAP_NET_ADMIN: it makes the devices of tunnels, and sees to it that
 //! `vpn.networks` goes through the one that is preferred and nothing else does. The `vpn` role, which parses what comes from
 //! the far end, asks for that by typed orders ([`orders`]). [`policy`] is what is taken of them, [`ways`] which rules and
-//! routes follow, [`tunnels`] what is wanted, [`change`] how the kernel comes to be so.
+//! routes follow, [`tunnels`] what is wanted, [`change`] how the kernel comes to be so, [`wireguard`] keys and far ends of WireGuard.
 //!
 //! [`kernel`] is one look at everything, `lldp` who is at the other ends of the cables, [`state`] what it means. A look
 //! follows each message of the kernel, a few times a second at most: the kernel is not polled but for what went through
@@ -19,8 +19,10 @@ pub mod state;
 pub mod tunnels;
 pub mod vpn;
 pub mod ways;
+pub mod wireguard;
 
 use futures_util::{FutureExt, Stream, StreamExt};
+use genetlink::GenetlinkHandle;
 use kernel::Link;
 use lldp::Neighbours;
 use orders::{Heard, Orders};
@@ -30,7 +32,7 @@ use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::neighbour::Neighbour;
 use raven_model::report::NetReport;
-use raven_model::tunnel::{FromNet, ToNet, TunnelAnswer, TunnelOrder};
+use raven_model::tunnel::{Carried, FromNet, ToNet, TunnelAnswer, TunnelOrder};
 use rtnetlink::Handle;
 use serde::de::DeserializeOwned;
 use serde_json::value::to_raw_value;
@@ -83,6 +85,8 @@ pub struct Net {
 /// What is known.
 struct Watch {
     handle: Handle,
+    /// To the kernel's WireGuard.
+    wireguard: GenetlinkHandle,
     config: Box<Config>,
     /// None where nothing is done about them.
     tunnels: Option<Tunnels>,
@@ -167,9 +171,14 @@ impl Watch {
         self.seen = kernel::look(&self.handle).await?;
         match tunnels.take(&asked.order, &self.seen) {
             Err(why) => Ok(Ok(answer(asked.id, Err(why)))),
-            Ok(Outcome::Make { device, owner }) => {
+            Ok(Outcome::Make { device, by: Carried::Program(owner) }) => {
                 Ok(Err(Making { asked, device, owner, until: tokio::time::Instant::now() + PATIENCE }))
             }
+            Ok(Outcome::Make { device, by: Carried::Wireguard }) => {
+                let made = change::make_wireguard(&self.handle, &device).await;
+                Ok(Ok(self.made(&asked, &device, made).await?))
+            }
+            Ok(Outcome::Wireguard(index)) => Ok(Ok(answer(asked.id, self.wireguard(index, &asked.order).await))),
             Ok(Outcome::Remove(index)) => {
                 let gone = self.handle.link().del(index).execute().await;
                 if let (Ok(()), TunnelOrder::Close { tunnel }) = (&gone, &asked.order) {
@@ -191,15 +200,30 @@ impl Watch {
                 _ => format!("device {device} cannot be made: {error}"),
             })
         });
+        self.made(&asked, &device, made).await
+    }
+
+    /// The device of an order was made, or could not be.
+    async fn made(&mut self, asked: &ToNet, device: &str, made: Result<(), String>) -> Result<FromNet, NetError> {
         if let Err(why) = made {
             return Ok(answer(asked.id, Err(why)));
         }
-        let quiet = change::quiet(&self.handle, &device).await;
+        let quiet = change::quiet(&self.handle, device).await;
         let quiet = quiet.map_err(|error| format!("{device} would give itself addresses: {error}"));
-        if let (TunnelOrder::Open { tunnel, endpoints, .. }, Some(tunnels)) = (&asked.order, &mut self.tunnels) {
-            tunnels.open(tunnel, owner, endpoints);
+        if let (TunnelOrder::Open { tunnel, by, endpoints }, Some(tunnels)) = (&asked.order, &mut self.tunnels) {
+            tunnels.open(tunnel, *by, endpoints);
         }
-        self.settled(&asked, quiet.map(|()| vec![format!("device {device} made")])).await
+        self.settled(asked, quiet.map(|()| vec![format!("device {device} made")])).await
+    }
+
+    /// Gives a device of WireGuard its keys, or looks how its far ends are.
+    async fn wireguard(&mut self, index: u32, order: &TunnelOrder) -> Result<TunnelAnswer, String> {
+        if let TunnelOrder::Peers { private_key, port, peers, .. } = order {
+            let refused = wireguard::set(&mut self.wireguard, index, private_key, *port, peers).await?;
+            return Ok(TunnelAnswer { refused, ..TunnelAnswer::default() });
+        }
+        let peers = wireguard::look(&mut self.wireguard, index).await?;
+        Ok(TunnelAnswer { peers, ..TunnelAnswer::default() })
     }
 
     async fn settled(&mut self, asked: &ToNet, done: Result<Vec<String>, String>) -> Result<FromNet, NetError> {
@@ -240,6 +264,9 @@ impl Net {
         let (connection, handle, messages) =
             rtnetlink::new_multicast_connection(&kernel::GROUPS).map_err(|error| NetError::Io("rtnetlink", error))?;
         runtime.spawn(connection);
+        let (connection, wireguard, _) =
+            genetlink::new_connection().map_err(|error| NetError::Io("generic netlink", error))?;
+        runtime.spawn(connection);
         let told = listening(&channel)?;
         let pair = start.fds.iter().zip(fds).find(|(name, _)| **name == Fd::Tunnels);
         let orders = pair.map(|(_, fd)| Orders::new(fd)).transpose()?;
@@ -247,6 +274,7 @@ impl Net {
         let held = caps::effective().is_ok_and(|held| held.iter().any(|name| name == CAPABILITY));
         let watch = Watch {
             handle,
+            wireguard,
             config: start.config.clone().unwrap_or_default(),
             tunnels: (held && orders.is_some()).then(Tunnels::default),
             seen: kernel::Seen::default(),

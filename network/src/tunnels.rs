@@ -12,7 +12,8 @@ use raven_model::config::{Address, Config};
 use raven_model::prefix::Prefix;
 use raven_model::report::WaysStatus;
 use raven_model::tunnel::{
-    DEVICE, Refusal, SHOWN_REFUSALS, SHOWN_ROUTES, TunnelAnswer, TunnelName, TunnelOrder, TunnelState, TunnelStatus,
+    Carried, DEVICE, Refusal, SHOWN_REFUSALS, SHOWN_ROUTES, TunnelAnswer, TunnelName, TunnelOrder, TunnelState,
+    TunnelStatus,
 };
 use rtnetlink::Handle;
 use std::collections::BTreeMap;
@@ -33,12 +34,12 @@ pub struct Tunnels {
 }
 
 /// One that was opened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Tunnel {
     /// Its own table.
     table: u32,
-    /// Who may attach to its device.
-    owner: u32,
+    /// What carries its packets.
+    by: Carried,
     endpoints: Vec<IpAddr>,
     up: Option<Up>,
     /// The number of its device, when that is there and is ours.
@@ -73,9 +74,11 @@ pub enum Outcome {
     Make {
         /// Of this name.
         device: String,
-        /// For this user.
-        owner: u32,
+        /// Of this kind.
+        by: Carried,
     },
+    /// The device of WireGuard of that number is to be given its keys, or asked how its far ends are.
+    Wireguard(u32),
     /// It is to be removed first.
     Remove(u32),
 }
@@ -88,13 +91,15 @@ impl Tunnels {
             let Some(Ok(name)) = device.strip_prefix(DEVICE).map(str::parse::<TunnelName>) else { continue };
             let found = seen.links.iter().find(|(_, link)| link.name == device);
             let owner = found.and_then(|(_, link)| link.tun).and_then(|tun| tun.owner).unwrap_or_default();
+            let is_wireguard = found.is_some_and(|(_, link)| link.is_wireguard);
+            let by = if is_wireguard { Carried::Wireguard } else { Carried::Program(owner) };
             let routes = seen.ways.routes_of(table);
             let up = found.zip(routes).map(|((_, link), routes)| Up::of(link, routes));
             if found.map(|(index, _)| *index).is_some_and(|index| seen.ways.carrier() == Some(index)) {
                 tunnels.preferred = Some(name.clone());
             }
-            let tunnel = Tunnel { table, owner, endpoints: seen.ways.endpoints(table), up, ..Tunnel::default() };
-            tunnels.open.insert(name, tunnel);
+            let endpoints = seen.ways.endpoints(table);
+            tunnels.open.insert(name, Tunnel { endpoints, up, ..Tunnel::new(table, by) });
         }
         tunnels
     }
@@ -105,14 +110,24 @@ impl Tunnels {
     /// It cannot be: nothing has changed.
     pub fn take(&mut self, order: &TunnelOrder, seen: &Seen) -> Result<Outcome, String> {
         match order {
-            TunnelOrder::Open { tunnel, owner, endpoints } => self.take_open(tunnel, *owner, endpoints, seen),
+            TunnelOrder::Open { tunnel, by, endpoints } => self.take_open(tunnel, *by, endpoints, seen),
+            TunnelOrder::Peers { tunnel, .. } | TunnelOrder::Look { tunnel } => {
+                let wanted = self.known(tunnel)?;
+                let found = seen.links.iter().find(|(_, link)| link.name == tunnel.device());
+                let (index, link) = found.ok_or_else(|| format!("{} is not there: open it again", tunnel.device()))?;
+                if wanted.by != Carried::Wireguard {
+                    return Err(format!("{} is not one of WireGuard", tunnel.device()));
+                }
+                ours(tunnel, wanted.by, link)?;
+                Ok(Outcome::Wireguard(*index))
+            }
             TunnelOrder::Up { tunnel, addresses, peer, mtu, routes, endpoints } => {
                 let up = Up { addresses: addresses.clone(), peer: *peer, mtu: *mtu, routes: routes.clone() };
                 let wanted = self.known(tunnel)?;
                 let Some(link) = link_of(tunnel, seen) else {
                     return Err(format!("{} is not there: open it again", tunnel.device()));
                 };
-                ours(tunnel, wanted.owner, link)?;
+                ours(tunnel, wanted.by, link)?;
                 (wanted.endpoints, wanted.refused) = policy::endpoints(endpoints);
                 wanted.up = Some(up);
                 Ok(Outcome::Wanted)
@@ -124,7 +139,7 @@ impl Tunnels {
             TunnelOrder::Close { tunnel } => {
                 let Some(wanted) = self.open.get(tunnel) else { return Ok(Outcome::Wanted) };
                 let device = seen.links.iter().find(|(_, link)| link.name == tunnel.device());
-                let device = device.filter(|(_, link)| ours(tunnel, wanted.owner, link).is_ok());
+                let device = device.filter(|(_, link)| ours(tunnel, wanted.by, link).is_ok());
                 let Some((index, _)) = device else {
                     self.forget(tunnel);
                     return Ok(Outcome::Wanted);
@@ -144,30 +159,30 @@ impl Tunnels {
     fn take_open(
         &mut self,
         tunnel: &TunnelName,
-        owner: u32,
+        by: Carried,
         endpoints: &[IpAddr],
         seen: &Seen,
     ) -> Result<Outcome, String> {
-        if owner == 0 {
+        if by == Carried::Program(0) {
             return Err("a tunnel's device is for a user of its own, not for root".to_owned());
         }
         if !self.open.contains_key(tunnel) && self.free_table().is_none() {
             return Err(format!("{} tunnels are open, and no more can be: close one", self.open.len()));
         }
         let Some(link) = link_of(tunnel, seen) else {
-            return Ok(Outcome::Make { device: tunnel.device(), owner });
+            return Ok(Outcome::Make { device: tunnel.device(), by });
         };
-        ours(tunnel, owner, link)?;
-        self.open(tunnel, owner, endpoints);
+        ours(tunnel, by, link)?;
+        self.open(tunnel, by, endpoints);
         Ok(Outcome::Wanted)
     }
 
     /// Its device is there.
-    pub fn open(&mut self, tunnel: &TunnelName, owner: u32, endpoints: &[IpAddr]) {
+    pub fn open(&mut self, tunnel: &TunnelName, by: Carried, endpoints: &[IpAddr]) {
         let table = self.open.get(tunnel).map(|tunnel| tunnel.table).or_else(|| self.free_table());
         let Some(table) = table else { return };
-        let wanted = self.open.entry(tunnel.clone()).or_default();
-        (wanted.table, wanted.owner) = (table, owner);
+        let wanted = self.open.entry(tunnel.clone()).or_insert_with(|| Tunnel::new(table, by));
+        (wanted.table, wanted.by) = (table, by);
         if !endpoints.is_empty() {
             (wanted.endpoints, wanted.refused) = policy::endpoints(endpoints);
         }
@@ -189,7 +204,7 @@ impl Tunnels {
 
     /// The devices of tunnels, which are no links of the venue.
     pub fn is_tunnel(&self, link: &Link) -> bool {
-        self.open.iter().any(|(name, tunnel)| link.name == name.device() && ours(name, tunnel.owner, link).is_ok())
+        self.open.iter().any(|(name, tunnel)| link.name == name.device() && ours(name, tunnel.by, link).is_ok())
     }
 
     /// Makes the kernel as is wanted. Returns what was seen at the end, and what was changed.
@@ -259,7 +274,7 @@ impl Tunnels {
             }
             _ => Vec::new(),
         };
-        Ok(TunnelAnswer { applied, refused })
+        Ok(TunnelAnswer { applied, refused, peers: Vec::new() })
     }
 
     /// For the report.
@@ -297,11 +312,16 @@ impl Tunnels {
 }
 
 impl Tunnel {
+    fn new(table: u32, by: Carried) -> Self {
+        let taken = Taken::default();
+        Self { table, by, endpoints: Vec::new(), up: None, index: None, taken, refused: Vec::new() }
+    }
+
     /// Its device, when it is there and is ours.
     fn find(&mut self, name: &TunnelName, seen: &Seen, troubles: &mut Vec<String>) {
         let found = seen.links.iter().find(|(_, link)| link.name == name.device());
         self.index = None;
-        match found.map(|(index, link)| (index, ours(name, self.owner, link))) {
+        match found.map(|(index, link)| (index, ours(name, self.by, link))) {
             Some((index, Ok(()))) => self.index = Some(*index),
             Some((_, Err(why))) => troubles.push(why),
             None => {}
@@ -345,6 +365,8 @@ const fn about(order: &TunnelOrder) -> Option<&TunnelName> {
         TunnelOrder::Open { tunnel, .. }
         | TunnelOrder::Up { tunnel, .. }
         | TunnelOrder::Down { tunnel }
+        | TunnelOrder::Peers { tunnel, .. }
+        | TunnelOrder::Look { tunnel }
         | TunnelOrder::Close { tunnel } => Some(tunnel),
         TunnelOrder::Prefer { tunnel } => tunnel.as_ref(),
     }
@@ -359,10 +381,13 @@ fn link_of<'a>(tunnel: &TunnelName, seen: &'a Seen) -> Option<&'a Link> {
     seen.links.values().find(|link| link.name == tunnel.device())
 }
 
-/// Whether the device of this name is one that we made for `owner`.
-fn ours(tunnel: &TunnelName, owner: u32, link: &Link) -> Result<(), String> {
-    let made = Tun { owner: Some(owner), stays: true, is_tap: false };
-    if link.tun == Some(made) { Ok(()) } else { Err(taken(&tunnel.device())) }
+/// Whether the device of this name is one that we made so.
+fn ours(tunnel: &TunnelName, by: Carried, link: &Link) -> Result<(), String> {
+    let is_ours = match by {
+        Carried::Program(owner) => link.tun == Some(Tun { owner: Some(owner), stays: true, is_tap: false }),
+        Carried::Wireguard => link.is_wireguard && link.alias == change::ALIAS,
+    };
+    if is_ours { Ok(()) } else { Err(taken(&tunnel.device())) }
 }
 
 /// What is said of a device that is not ours.

@@ -4,6 +4,7 @@
 //! * [`store`] keeps profiles, [`desk`] is what operators say about them.
 //! * [`openvpn`] is one tunnel as a state machine, [`management`] and [`pushed`] are what openvpn says, [`causes`] what its
 //!   words mean, [`health`] whether anything gets through; [`tunnel`] is the task that lives all that, with [`ping`].
+//! * [`wireguard`], [`uapi`] and [`device`] are the same for WireGuard.
 //! * [`choice`] says which tunnels are on, and which carries.
 //!
 //! It has `ravend` start openvpn, and the `net` role change the kernel: nothing of what a server says reaches either but as
@@ -12,6 +13,7 @@
 pub mod causes;
 pub mod choice;
 mod desk;
+pub mod device;
 pub mod hall;
 pub mod health;
 pub mod management;
@@ -20,10 +22,13 @@ pub mod ping;
 pub mod pushed;
 pub mod store;
 pub mod tunnel;
+pub mod uapi;
+pub mod wireguard;
 
 use crate::{NetError, hear};
 use choice::Choice;
 use desk::Desk;
+use device::Device;
 use hall::{Hall, Shown, now_seconds};
 use openvpn::Word;
 use raven_jail::channel::Channel;
@@ -31,6 +36,7 @@ use raven_model::config::{Config, VpnProfile};
 use raven_model::control::{Fd, FromWorker, Start, ToWorker};
 use raven_model::report::{VpnReport, VpnTunnel};
 use raven_model::tunnel::{FromNet, TunnelName, TunnelOrder};
+use raven_profile::Profile;
 use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -189,7 +195,7 @@ impl State {
                 let started = started.and_then(|()| fds.pop().ok_or_else(|| "no management socket came".to_owned()));
                 self.tell(&tunnel, Told::Started(started));
             }
-            ToWorker::OpenvpnEnded { tunnel, how } => self.tell(&tunnel, Told::Ended(format!("openvpn ended: {how}"))),
+            ToWorker::OpenvpnEnded { tunnel, how } => self.tell(&tunnel, Told::Ended(how)),
             ToWorker::VpnClient { rights } => {
                 if let Some(fd) = fds.pop() {
                     desk::serve(self.desk(), fd, rights);
@@ -277,9 +283,16 @@ impl State {
         let config = self.config.vpn.profile.get(name).ok_or("the configuration has no such profile")?.clone();
         let loaded = self.store.load(name, config.version, now_seconds()).map_err(|error| error.to_string())?;
         let (inbox, outbox) = mpsc::channel(INBOX);
-        let tunnel = Tunnel::new(name.clone(), config.clone(), loaded, self.hall.clone(), outbox)
-            .ok_or("WireGuard is not brought up by this version of Raven")?;
-        let task = tokio::task::spawn_local(tunnel.run());
+        let (own, hall) = ((name.clone(), config.clone()), self.hall.clone());
+        let task = match loaded.profile {
+            Profile::OpenVpn(profile) => {
+                let brought = (profile, loaded.passphrase);
+                tokio::task::spawn_local(Tunnel::new(own.0, own.1, brought, hall, outbox).run())
+            }
+            Profile::WireGuard(profile) => {
+                tokio::task::spawn_local(Device::new(own.0, own.1, profile, hall, outbox).run())
+            }
+        };
         Ok(Running { config, inbox, task, wanted: false })
     }
 

@@ -1,5 +1,5 @@
-//! The openvpn processes: one for each tunnel that the `vpn` role wants. It alone decides when one is started; here they
-//! are started, ended and reaped, and what comes of them is told.
+//! The programs of tunnels, openvpn or wireguard-go: one for each that the `vpn` role wants. It alone decides when one is
+//! started; here they are started, ended and reaped, and what comes of them is told.
 
 use crate::operator;
 use anyhow::{Context, bail};
@@ -12,12 +12,18 @@ use raven_model::control::{Fd, Start, ToWorker};
 use raven_model::table::{Role, table};
 use raven_model::tunnel::TunnelName;
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long one may take to say good-bye to its server.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where programs that speak to a WireGuard look for it; it ends when its socket there goes.
+const WIREGUARD: &str = "/run/wireguard";
 
 /// One process.
 #[derive(Debug)]
@@ -59,18 +65,48 @@ impl Openvpns {
             bail!("the configuration does not let {tunnel} leave over {link}");
         }
         self.kill(tunnel)?;
-        let socket = listening(&place.data.join("run/vpn").join(tunnel.as_str()))?;
-        let (ours, theirs) = Channel::pair()?;
-        let role = table().spec(Role::Openvpn);
-        let (program, data) = (place.program, place.data);
-        let child = spawn(&SpawnSpec { role, program, control: theirs.as_fd(), data })?;
+        let socket = listening(&place.data.join("run/vpn").join(tunnel.as_str()), Role::Openvpn)?;
         let name = Fd::Profile { tunnel: tunnel.clone(), link: link.map(str::to_owned) };
+        let number = self.spawn(place, (Role::Openvpn, tunnel), name, profile)?;
+        Ok((number, socket))
+    }
+
+    /// Starts a WireGuard, after the program that this tunnel had is ended. Its number, and a socket that it reads.
+    pub fn start_wireguard(
+        &mut self,
+        place: Place<'_>,
+        vpn: &Vpn,
+        tunnel: &TunnelName,
+    ) -> anyhow::Result<(u32, OwnedFd)> {
+        vpn.profile.get(tunnel).with_context(|| format!("the configuration has no profile `{tunnel}`"))?;
+        self.kill(tunnel)?;
+        let folder = Path::new(WIREGUARD);
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).with_context(|| WIREGUARD.to_owned())?;
+        let path = folder.join(format!("{}.sock", tunnel.device()));
+        let listener = listening(&path, Role::Wireguard)?;
+        // It waits there until it is accepted.
+        let socket = UnixStream::connect(&path).with_context(|| path.display().to_string())?;
+        let name = Fd::Orders { tunnel: tunnel.clone() };
+        let number = self.spawn(place, (Role::Wireguard, tunnel), name, listener.as_fd())?;
+        Ok((number, socket.into()))
+    }
+
+    fn spawn(
+        &mut self,
+        place: Place<'_>,
+        (role, tunnel): (Role, &TunnelName),
+        name: Fd,
+        passed: BorrowedFd<'_>,
+    ) -> anyhow::Result<u32> {
+        let (ours, theirs) = Channel::pair()?;
+        let (role, program, data) = (table().spec(role), place.program, place.data);
+        let child = spawn(&SpawnSpec { role, program, control: theirs.as_fd(), data })?;
         let start = Start { data: child.data.clone(), fds: vec![name], ..place.start };
         // It reads this one message, also when our end is gone by then.
-        ours.send_json(&ToWorker::Start(Box::new(start)), &[profile])?;
+        ours.send_json(&ToWorker::Start(Box::new(start)), &[passed])?;
         self.last = self.last.wrapping_add(1);
         self.running.insert(self.last, Running { tunnel: tunnel.clone(), child, ends: None });
-        Ok((self.last, socket))
+        Ok(self.last)
     }
 
     /// Becomes readable when that process has ended.
@@ -122,16 +158,16 @@ impl Openvpns {
 
 fn signal(running: &Running, signal: i32) {
     if let Err(error) = running.child.kill(signal) {
-        tracing::error!(tunnel = %running.tunnel, "openvpn cannot be ended: {error}");
+        tracing::error!(tunnel = %running.tunnel, "its program cannot be ended: {error}");
     }
 }
 
-/// A new socket at `path` to which the user of openvpn alone can connect.
-fn listening(path: &Path) -> anyhow::Result<OwnedFd> {
+/// A new socket at `path` to which the user of `role` alone can connect.
+fn listening(path: &Path, role: Role) -> anyhow::Result<OwnedFd> {
     let context = || format!("cannot listen on {}", path.display());
     let socket = operator::listen_at(path, 0o600).with_context(context)?;
     if Uid::effective().is_root() {
-        let uid = table().spec(Role::Openvpn).uid;
+        let uid = table().spec(role).uid;
         chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid))).with_context(context)?;
     }
     Ok(socket)

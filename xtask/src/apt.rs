@@ -18,6 +18,7 @@ const IP: Need = Need { what: "ip", package: "iproute2" };
 const SNMPTRAP: Need = Need { what: "snmptrap", package: "snmp" };
 const CURL: Need = Need { what: "curl", package: "curl" };
 const OPENVPN: Need = Need { what: "openvpn", package: "openvpn" };
+const WIREGUARD_GO: Need = Need { what: "wireguard-go", package: "wireguard-go" };
 const OPENSSL: Need = Need { what: "openssl", package: "openssl" };
 const CPIO: Need = Need { what: "cpio", package: "cpio" };
 
@@ -34,7 +35,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 32] = [
+pub const TESTS: [Need; 34] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -53,6 +54,8 @@ pub const TESTS: [Need; 32] = [
     IMRELP,
     Need { what: "tinyproxy", package: "tinyproxy" },
     OPENVPN,
+    WIREGUARD_GO,
+    Need { what: "wg", package: "wireguard-tools" },
     Need { what: "sysctl", package: "procps" },
     IP,
     Need { what: "nft", package: "nftables" },

@@ -88,6 +88,13 @@ impl Hall {
         self.ravend.send_json(&order, &[memory.as_fd()]).map_err(io::Error::other)
     }
 
+    /// Has a WireGuard started for this tunnel's device.
+    pub fn start_wireguard(&self, tunnel: TunnelName) {
+        if let Err(error) = self.tell(&FromWorker::Openvpn(OpenvpnOrder::Wireguard { tunnel })) {
+            eprintln!("raven-worker vpn: ravend cannot be told: {error}");
+        }
+    }
+
     /// Has it ended.
     pub fn end(&self, tunnel: TunnelName) {
         if let Err(error) = self.tell(&FromWorker::Openvpn(OpenvpnOrder::End { tunnel })) {

@@ -5,12 +5,11 @@ use super::management::{self, LINE, Message};
 use super::openvpn::{Action, Credentials, Event, OpenVpn};
 use super::ping::Pinger;
 use super::pushed::Pushed;
-use super::store::Loaded;
 use raven_model::config::VpnProfile;
 use raven_model::table::{Role, table};
-use raven_model::tunnel::{Refusal, TunnelAnswer, TunnelName, TunnelOrder};
+use raven_model::tunnel::{Carried, Refusal, TunnelAnswer, TunnelName, TunnelOrder};
 use raven_profile::openvpn::{Credentials as Login, Remote};
-use raven_profile::{Host, Profile, Secret};
+use raven_profile::{Host, Secret};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -33,9 +32,9 @@ const ADDRESSES: usize = 16;
 pub enum Told {
     /// Turn it on or off.
     Want(bool),
-    /// openvpn runs, and comes to this socket; or why it does not.
+    /// Its program runs: openvpn comes to this socket, WireGuard is at its other end. Or why it does not.
     Started(Result<OwnedFd, String>),
-    /// openvpn is gone.
+    /// Its program is gone.
     Ended(String),
     /// The `net` role's answer to the order of that number.
     Answer(u64, Result<TunnelAnswer, String>),
@@ -67,19 +66,18 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// One that is off; `None` when the profile is not one of OpenVPN.
+    /// One that is off.
     pub fn new(
         name: TunnelName,
         config: VpnProfile,
-        loaded: Loaded,
+        (mut profile, passphrase): (Box<raven_profile::OpenVpn>, Option<Zeroizing<String>>),
         hall: Rc<Hall>,
         inbox: Receiver<Told>,
-    ) -> Option<Self> {
-        let Profile::OpenVpn(mut profile) = loaded.profile else { return None };
+    ) -> Self {
         let expires = profile.ends();
-        let credentials = credentials(&mut profile, loaded.passphrase);
+        let credentials = credentials(&mut profile, passphrase);
         let seed = RandomState::new().hash_one(name.as_str());
-        Some(Self {
+        Self {
             name,
             config,
             profile,
@@ -96,7 +94,7 @@ impl Tunnel {
             refused: Vec::new(),
             expires,
             link: 0,
-        })
+        }
     }
 
     /// Runs until it is aborted, or nobody wants to tell it anything any more.
@@ -228,7 +226,7 @@ impl Tunnel {
     fn open(&self) -> Result<u64, String> {
         let owner = table().spec(Role::Openvpn).uid;
         let (tunnel, endpoints) = (self.name.clone(), self.endpoints.clone());
-        self.hall.order(TunnelOrder::Open { tunnel, owner, endpoints })
+        self.hall.order(TunnelOrder::Open { tunnel, by: Carried::Program(owner), endpoints })
     }
 
     fn opened(&self) -> Result<(), String> {
@@ -362,7 +360,7 @@ async fn resolve(remotes: &[Remote]) -> Result<(Vec<Remote>, Vec<IpAddr>), Strin
     }
 }
 
-async fn addresses(host: &Host) -> Result<Vec<IpAddr>, String> {
+pub(super) async fn addresses(host: &Host) -> Result<Vec<IpAddr>, String> {
     let name = match host {
         Host::Address(address) => return Ok(vec![*address]),
         Host::Name(name) => name,
@@ -430,14 +428,14 @@ async fn hear(management: Option<&mut Management>) -> io::Result<Vec<Message>> {
     }
 }
 
-async fn answer(pinger: Option<&Pinger>) -> u16 {
+pub(super) async fn answer(pinger: Option<&Pinger>) -> u16 {
     match pinger {
         Some(pinger) => pinger.answer().await,
         None => std::future::pending().await,
     }
 }
 
-async fn wait(due: Option<Instant>) {
+pub(super) async fn wait(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,

@@ -7,6 +7,9 @@ use serde_json::json;
 use std::io::{Read, Write};
 use std::thread;
 
+/// Of WireGuard.
+const KEY: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+
 /// A generator of numbers that are the same in each run (xorshift64).
 struct Dice(u64);
 
@@ -70,6 +73,10 @@ pub fn orders_harm_nobody() {
             json!({ "id": 5, "order": about("close", "b") }),
             json!({ "id": 6, "order": about("down", "a") }),
             json!({ "id": 7, "order": about("prefer", "a") }),
+            json!({ "id": 9, "order": { "open": { "tunnel": "w", "by": "wireguard" } } }),
+            json!({ "id": 10, "order": { "peers": { "tunnel": "w", "private_key": KEY, "peers": [
+                { "public_key": KEY, "endpoint": "203.0.113.9:51820", "keepalive": 25, "allowed_ips": ["10.20.0.0/16"] }] } } }),
+            json!({ "id": 11, "order": about("look", "w") }),
             json!({ "id": 8, "order": { "up": { "tunnel": "a", "addresses": ["192.0.2.1/24", "0.0.0.1/1"], "mtu": 70000,
                 "peer": "192.0.2.2", "routes": ["0.0.0.0/0", "::/0", "192.0.2.0/24", "127.0.0.0/8"],
                 "endpoints": ["0.0.0.0", "255.255.255.255", "::", "ff02::1"] } } }),
@@ -102,6 +109,9 @@ pub fn orders_harm_nobody() {
             assert!(taken > 100 && refused > 1000);
         });
         assert_eq!(of_others(), before);
+        for tunnel in net.report().tunnels {
+            net.done(&about("close", tunnel.name.as_str()));
+        }
         // An empty packet, one that is too long, and one whose answers nobody reads.
         rustix::net::send(&net.far, &[], rustix::net::SendFlags::empty()).unwrap();
         assert!(matches!(net.hear(), FromNet::Answer { id: None, answer: Err(_) }));

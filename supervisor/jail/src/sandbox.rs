@@ -40,12 +40,11 @@ pub fn enter(spec: &RoleSpec, base: &Base, data: &Path) -> Result<Vec<String>, J
 }
 
 /// Becomes `program` with these arguments, in the jail that was entered. Returns only when that failed.
-pub fn become_program(program: &str, args: &[String]) -> JailError {
+pub fn become_program(program: &str, args: &[String], environment: &[&CStr]) -> JailError {
     let exec = || -> Result<std::convert::Infallible, io::Error> {
         let path = CString::new(program)?;
         let args = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
-        let none: [&CStr; 0] = [];
-        Ok(nix::unistd::execve(&path, &args, &none)?)
+        Ok(nix::unistd::execve(&path, &args, environment)?)
     };
     match exec() {
         Ok(never) => match never {},

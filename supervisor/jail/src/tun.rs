@@ -10,6 +10,7 @@ pub const PLACE: &str = "/dev/net/tun";
 
 /// From linux/if_tun.h; libcs disagree about the type of these numbers. What the `net` role may do with `ioctl`.
 pub(crate) const TUNSETIFF: u64 = 0x4004_54ca;
+pub(crate) const TUNGETIFF: u64 = 0x8004_54d2;
 pub(crate) const TUNSETPERSIST: u64 = 0x4004_54cb;
 pub(crate) const TUNSETOWNER: u64 = 0x4004_54cc;
 

@@ -76,15 +76,15 @@ pub enum ToWorker {
     Slot(Result<String, String>),
     /// For the `update` role, to [`SlotOrder::Stage`]: done, or why not.
     Staged(Result<(), String>),
-    /// For the `vpn` role: an openvpn that it ordered was started, with the socket to whose connection openvpn comes; or
-    /// why not.
+    /// For the `vpn` role: a program that it ordered was started, with the socket to whose connection openvpn comes, or
+    /// one that WireGuard reads; or why not.
     Openvpn {
         /// Of which tunnel.
         tunnel: TunnelName,
         /// Why it is not there.
         started: Result<(), String>,
     },
-    /// For the `vpn` role: an openvpn is gone.
+    /// For the `vpn` role: the program of a tunnel is gone.
     OpenvpnEnded {
         /// Of which tunnel.
         tunnel: TunnelName,
@@ -169,6 +169,11 @@ pub enum OpenvpnOrder {
         tunnel: TunnelName,
         /// The link over which its own packets leave; without it as the routes say.
         link: Option<String>,
+    },
+    /// Start a WireGuard for this tunnel, whose device is there; one that runs is ended first.
+    Wireguard {
+        /// Which.
+        tunnel: TunnelName,
     },
     /// End it.
     End {
@@ -255,6 +260,11 @@ pub enum Fd {
         tunnel: TunnelName,
         /// The link over which its own packets leave.
         link: Option<String>,
+    },
+    /// The listening socket at which a WireGuard takes orders.
+    Orders {
+        /// Of this tunnel.
+        tunnel: TunnelName,
     },
     /// What somebody typed (memfd), for the `login` role.
     Password,

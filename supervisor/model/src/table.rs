@@ -48,11 +48,13 @@ pub enum Role {
     Vpn,
     /// Becomes openvpn, one process for each tunnel.
     Openvpn,
+    /// Becomes wireguard-go, one process for each tunnel, where the kernel has no WireGuard.
+    Wireguard,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -72,6 +74,7 @@ impl Role {
         Self::Net,
         Self::Vpn,
         Self::Openvpn,
+        Self::Wireguard,
     ];
 
     /// As in the process table and on the command line.
@@ -96,6 +99,7 @@ impl Role {
             Self::Net => "net",
             Self::Vpn => "vpn",
             Self::Openvpn => "openvpn",
+            Self::Wireguard => "wireguard",
         }
     }
 
@@ -112,7 +116,7 @@ impl Role {
     /// True when there is one process of it that is started with `ravend` or for an order; of the others there are as
     /// many as are needed, and who ordered them watches them.
     pub const fn is_kept(self) -> bool {
-        !self.answers_once() && !matches!(self, Self::Openvpn)
+        !self.answers_once() && !matches!(self, Self::Openvpn | Self::Wireguard)
     }
 
     /// True when it is started for an operator's order, and ends when that is done.

@@ -8,10 +8,13 @@
 
 use crate::config::Address;
 use crate::prefix::Prefix;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use zeroize::Zeroizing;
 
 /// Most tunnels at a time.
 pub const TUNNELS_MAX: usize = 16;
@@ -19,6 +22,10 @@ pub const TUNNELS_MAX: usize = 16;
 pub const ADDRESSES_MAX: usize = 8;
 /// Most routes of a tunnel that are taken.
 pub const ROUTES_MAX: usize = 256;
+/// Most far ends of a device of WireGuard.
+pub const PEERS_MAX: usize = 16;
+/// Said of an [`TunnelOrder::Open`] by a kernel without WireGuard: a program may carry it instead.
+pub const NO_WIREGUARD: &str = "this kernel has no WireGuard";
 /// Most addresses at which its far end may be.
 pub const ENDPOINTS_MAX: usize = 64;
 
@@ -41,15 +48,32 @@ pub struct ToNet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TunnelOrder {
-    /// Make its network device (TUN). One that is there and of this owner is taken as it is.
+    /// Make its network device. One that is there and was made so is taken as it is.
     Open {
         /// Which.
         tunnel: TunnelName,
-        /// The user that may attach to the device; not root.
-        owner: u32,
+        /// What carries its packets.
+        by: Carried,
         /// Where its far end may be: packets to there never go through a tunnel. At most [`ENDPOINTS_MAX`].
         #[serde(default)]
         endpoints: Vec<IpAddr>,
+    },
+    /// Give a device of WireGuard its key and its far ends, and no others. Whatever it has of sessions begins anew.
+    Peers {
+        /// Which.
+        tunnel: TunnelName,
+        /// Its own key.
+        private_key: WireguardKey,
+        /// Its own UDP port; without it any.
+        #[serde(default)]
+        port: Option<u16>,
+        /// Its far ends, at most [`PEERS_MAX`].
+        peers: Vec<WireguardPeer>,
+    },
+    /// Say how its far ends are; for a device of WireGuard.
+    Look {
+        /// Which.
+        tunnel: TunnelName,
     },
     /// The far end was reached: give the device these addresses and no others, and turn it on.
     Up {
@@ -87,6 +111,119 @@ pub enum TunnelOrder {
     },
 }
 
+/// What carries the packets of a tunnel's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Carried {
+    /// A program of this user, not root, which attaches to a TUN device.
+    Program(u32),
+    /// The kernel's WireGuard.
+    Wireguard,
+}
+
+/// A far end of a WireGuard device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireguardPeer {
+    /// Who it is.
+    pub public_key: PublicKey,
+    /// A key beside it.
+    #[serde(default)]
+    pub preshared_key: Option<WireguardKey>,
+    /// Where it is.
+    #[serde(default)]
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between packets that say that this end is still there; 0: none.
+    #[serde(default)]
+    pub keepalive: u16,
+    /// What may come from it and is sent to it, at most [`ROUTES_MAX`].
+    pub allowed_ips: Vec<Prefix>,
+}
+
+/// How a far end of a WireGuard device is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireguardSeen {
+    /// Which.
+    pub public_key: PublicKey,
+    /// From where it was heard last, or where it is looked for.
+    pub endpoint: Option<SocketAddr>,
+    /// When keys were exchanged with it last, seconds since 1970; 0: not yet.
+    pub handshake: u64,
+    /// Bytes that came from it.
+    pub received: u64,
+    /// Bytes that were sent to it.
+    pub sent: u64,
+}
+
+/// A public key of WireGuard: 32 bytes, written in base64.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({self})")
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bytes_of(&String::deserialize(deserializer)?).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// A key that nobody else may know: 32 bytes, in base64 on the way between the roles; wiped when dropped, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WireguardKey(Zeroizing<[u8; 32]>);
+
+impl WireguardKey {
+    /// Takes a key in.
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(*key))
+    }
+
+    /// The key itself: for what it is given to, never for a message.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WireguardKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Serialize for WireguardKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(STANDARD.encode(self.expose())))
+    }
+}
+
+impl<'de> Deserialize<'de> for WireguardKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::<String>::deserialize(deserializer)?;
+        bytes_of(&text).map(|key| Self(Zeroizing::new(key))).map_err(de::Error::custom)
+    }
+}
+
+/// What is wrong with it is not said by its words, which may be a secret.
+fn bytes_of(text: &str) -> Result<[u8; 32], &'static str> {
+    let bytes = STANDARD.decode(text).map(Zeroizing::new).map_err(|_| "a key is base64")?;
+    bytes.as_slice().try_into().map_err(|_| "a key has 32 bytes")
+}
+
 /// From the `net` role to the `vpn` role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,6 +246,9 @@ pub struct TunnelAnswer {
     pub applied: Vec<String>,
     /// What was left out.
     pub refused: Vec<Refusal>,
+    /// To [`TunnelOrder::Look`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<WireguardSeen>,
 }
 
 /// Something that a tunnel asks for and does not get.
@@ -243,6 +383,26 @@ mod tests {
             text.replace("\"up\"", "\"run\""),
         ] {
             assert!(serde_json::from_str::<ToNet>(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_goes_from_role_to_role_and_is_not_shown() {
+        let text = format!(
+            r#"{{"id":7,"order":{{"peers":{{"tunnel":"noc","private_key":"{}","peers":[{{"public_key":"{}","allowed_ips":["10.20.0.0/16"]}}]}}}}}}"#,
+            STANDARD.encode([7; 32]),
+            STANDARD.encode([8; 32])
+        );
+        let read: ToNet = serde_json::from_str(&text).unwrap();
+        let TunnelOrder::Peers { private_key, peers, .. } = &read.order else { panic!() };
+        assert_eq!((private_key.expose(), peers[0].public_key), (&[7; 32], PublicKey([8; 32])));
+        assert_eq!(serde_json::from_slice::<ToNet>(&serde_json::to_vec(&read).unwrap()).unwrap(), read);
+        let shown = format!("{read:?}");
+        assert!(shown.contains("private_key: (secret)") && !shown.contains(&STANDARD.encode([7; 32])), "{shown}");
+        for wrong in ["c2hvcnQ=", "no base64 at all"] {
+            let wrong = text.replace(&STANDARD.encode([7; 32]), wrong);
+            let said = serde_json::from_str::<ToNet>(&wrong).unwrap_err().to_string();
+            assert!(said.starts_with("a key "), "{said}");
         }
     }
 

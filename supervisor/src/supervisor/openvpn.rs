@@ -14,13 +14,37 @@ impl Supervisor {
         match order {
             OpenvpnOrder::End { tunnel } => self.openvpns.end(tunnel),
             OpenvpnOrder::Start { tunnel, link } => {
-                let (started, socket) = match self.start_openvpn(tunnel, link.as_deref(), fds) {
-                    Ok(socket) => (Ok(()), vec![socket]),
-                    Err(error) => (Err(format!("{error:#}")), Vec::new()),
-                };
-                self.tell(Role::Vpn, &ToWorker::Openvpn { tunnel: tunnel.clone(), started }, socket);
+                let started = self.start_openvpn(tunnel, link.as_deref(), fds);
+                self.tell_started(tunnel, started);
+            }
+            OpenvpnOrder::Wireguard { tunnel } => {
+                let started = self.start_wireguard(tunnel);
+                self.tell_started(tunnel, started);
             }
         }
+    }
+
+    fn tell_started(&mut self, tunnel: &TunnelName, started: anyhow::Result<OwnedFd>) {
+        let (started, socket) = match started {
+            Ok(socket) => (Ok(()), vec![socket]),
+            Err(error) => (Err(format!("{error:#}")), Vec::new()),
+        };
+        self.tell(Role::Vpn, &ToWorker::Openvpn { tunnel: tunnel.clone(), started }, socket);
+    }
+
+    fn start_wireguard(&mut self, tunnel: &TunnelName) -> anyhow::Result<OwnedFd> {
+        let start = configure::start_once(Role::Wireguard, &self.config.site.name);
+        let place = Place { program: self.program.as_fd(), data: &self.dirs.data, start };
+        let (number, socket) = self.openvpns.start_wireguard(place, &self.config.vpn, tunnel)?;
+        self.watch_program(number)?;
+        Ok(socket)
+    }
+
+    fn watch_program(&self, number: u32) -> anyhow::Result<()> {
+        if let Some(process) = self.openvpns.process(number) {
+            self.epoll.add(process, event(Token::Openvpn(number)))?;
+        }
+        Ok(())
     }
 
     fn start_openvpn(&mut self, tunnel: &TunnelName, link: Option<&str>, fds: Vec<OwnedFd>) -> anyhow::Result<OwnedFd> {
@@ -28,15 +52,13 @@ impl Supervisor {
         let start = configure::start_once(Role::Openvpn, &self.config.site.name);
         let place = Place { program: self.program.as_fd(), data: &self.dirs.data, start };
         let (number, socket) = self.openvpns.start(place, &self.config.vpn, (tunnel, link), profile.as_fd())?;
-        if let Some(process) = self.openvpns.process(number) {
-            self.epoll.add(process, event(Token::Openvpn(number)))?;
-        }
+        self.watch_program(number)?;
         Ok(socket)
     }
 
     pub(super) fn reap_openvpn(&mut self, number: u32) {
         if let Some((tunnel, how)) = self.openvpns.reap(number) {
-            tracing::info!(%tunnel, "openvpn ended: {how}");
+            tracing::info!(%tunnel, "its program ended: {how}");
             self.tell(Role::Vpn, &ToWorker::OpenvpnEnded { tunnel, how }, Vec::new());
         }
     }

@@ -41,6 +41,7 @@ mod tcp;
 mod trap;
 mod update;
 mod vpn;
+mod vpn_wireguard;
 
 use std::time::{Duration, Instant};
 

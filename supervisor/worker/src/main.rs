@@ -18,6 +18,7 @@ mod store;
 mod text;
 mod top;
 mod update;
+mod wireguard;
 
 use anyhow::{Context, bail};
 use nix::sys::stat::{Mode, umask};
@@ -86,6 +87,7 @@ fn run(role: Role) -> anyhow::Result<()> {
             jail(&start, |ready| vpn.ready(ready))?.run()?;
         }
         Role::Openvpn => match openvpn::run(&start, fds)? {},
+        Role::Wireguard => match wireguard::run(&start, fds)? {},
         Role::Winevent => {
             let collector = raven_collectors::winevent::Winevent::new(&start, fds, channel, epoch())?;
             jail(&start, |ready| collector.ready(ready))?.run()?;

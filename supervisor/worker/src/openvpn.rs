@@ -51,7 +51,7 @@ pub fn run(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<Infallible> {
     nix::unistd::dup2_stdin(&profile).context("standard input")?;
     let args = arguments(tunnel, link, &start.data);
     sandbox::enter(spec, &table().base, &start.data)?;
-    Err(sandbox::become_program(program, &args).into())
+    Err(sandbox::become_program(program, &args, &[]).into())
 }
 
 fn arguments(tunnel: &TunnelName, link: Option<&str>, data: &Path) -> Vec<String> {

@@ -391,6 +391,7 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
             | Fd::Hash
             | Fd::UpdateKeys
             | Fd::Tunnels
+            | Fd::Orders { .. }
             | Fd::Profile { .. } => {}
         }
     }

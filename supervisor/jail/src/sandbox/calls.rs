@@ -3,7 +3,7 @@
 use super::names::{Call, call};
 use crate::channel::check;
 use crate::error::JailError;
-use crate::tun::{TUNSETIFF, TUNSETOWNER, TUNSETPERSIST};
+use crate::tun::{TUNGETIFF, TUNSETIFF, TUNSETOWNER, TUNSETPERSIST};
 use raven_model::table::{Base, Role, RoleSpec};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
@@ -43,6 +43,10 @@ const TIOCOUTQ: u64 = 0x5411;
 
 /// What openvpn's may do: attach to a TUN device, and look at links.
 const OPENVPN_IOCTL: [u64; 7] = [FIONBIO, FIONREAD, TUNSETIFF, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFNETMASK, SIOCGIFMTU];
+/// What wireguard-go's may do: attach to a TUN device, and look at it.
+const WIREGUARD_IOCTL: [u64; 7] = [FIONBIO, FIONREAD, TUNSETIFF, TUNGETIFF, SIOCGIFINDEX, SIOCGIFMTU, SIOCSIFMTU];
+const SIOCGIFINDEX: u64 = 0x8933;
+const SIOCSIFMTU: u64 = 0x8922;
 const SIOCGIFCONF: u64 = 0x8912;
 const SIOCGIFFLAGS: u64 = 0x8913;
 const SIOCGIFNETMASK: u64 = 0x891b;
@@ -143,6 +147,7 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
         ],
         "mprotect" if spec.program.is_some() => vec![rule(&[masked(2, libc::PROT_EXEC as u64, 0)])],
         "socket" if spec.program.is_some() => sockets_of_openvpn(),
+        "ioctl" if spec.name == Role::Wireguard => WIREGUARD_IOCTL.iter().map(|order| rule(&[is(1, *order)])).collect(),
         "ioctl" if spec.program.is_some() => OPENVPN_IOCTL.iter().map(|order| rule(&[is(1, *order)])).collect(),
         // Writable memory never becomes executable, nor any new memory.
         "mmap" | "mprotect" if !spec.network => vec![rule(&[masked(2, libc::PROT_EXEC as u64, 0)])],
@@ -166,6 +171,11 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
         "fcntl" => FCNTL.iter().map(|command| rule(&[is(1, *command as u64)])).collect(),
         // Reading one's own limits.
         "prlimit64" => vec![rule(&[is(0, 0), pointer_is_null(2)])],
+        // How Go interrupts its own threads.
+        "tgkill" if spec.name == Role::Wireguard => {
+            let own = || is(0, u64::from(std::process::id()));
+            [libc::SIGABRT, libc::SIGURG].map(|signal| rule(&[own(), is(2, signal as u64)])).into()
+        }
         // How abort() ends this process, so that it is seen to have died of SIGABRT.
         "tgkill" => vec![rule(&[is(0, u64::from(std::process::id())), is(2, libc::SIGABRT as u64)])],
         _ => Vec::new(),
@@ -235,6 +245,10 @@ fn answered(spec: &RoleSpec) -> Vec<(i32, Calls)> {
         (libc::ENOSYS, Calls::from([(libc::SYS_clone3, Vec::new())])),
         (libc::EINVAL, Calls::from([(libc::SYS_prctl, vec![other_prctl])])),
     ];
+    if spec.name == Role::Wireguard {
+        // It does not go on without having set its device's MTU, which is for the net role to do: it is told that it has.
+        answers.push((0, Calls::from([(libc::SYS_ioctl, vec![rule(&[is(1, SIOCSIFMTU)])])])));
+    }
     if spec.network && spec.program.is_none() {
         let other_ioctl = rule(&[is_not(1, FIONBIO), is_not(1, FIONREAD), is_not(1, TIOCOUTQ)]);
         let executable = || vec![rule(&[masked(2, libc::PROT_EXEC as u64, libc::PROT_EXEC as u64)])];

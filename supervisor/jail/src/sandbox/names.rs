@@ -60,7 +60,7 @@ const EVERYWHERE: &[(&str, i64)] = everywhere! {
     SYS_shutdown SYS_ioctl SYS_eventfd2 SYS_timerfd_create SYS_timerfd_settime SYS_timerfd_gettime SYS_socketpair
     SYS_pipe2 SYS_dup SYS_dup3 SYS_sysinfo SYS_prlimit64 SYS_get_mempolicy SYS_membarrier SYS_memfd_create SYS_umask
     SYS_gettimeofday SYS_times SYS_getrusage SYS_execve SYS_execveat SYS_set_tid_address SYS_capget SYS_mlock
-    SYS_mlock2 SYS_munlock SYS_pselect6
+    SYS_mlock2 SYS_munlock SYS_pselect6 SYS_getrlimit SYS_inotify_init1 SYS_inotify_add_watch SYS_inotify_rm_watch
 };
 
 /// Only on machines as old as x86-64.
