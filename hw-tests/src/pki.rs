@@ -34,9 +34,14 @@ impl Pki {
 
     /// A client's profile with these lines, as an engineer gets it by e-mail.
     pub fn profile(&self, lines: &str) -> Result<String> {
+        let crypt = ("tls-crypt", "crypt.key");
+        self.profile_of(lines, &[("ca", "ca.crt"), ("cert", "client.crt"), ("key", "client.key"), crypt])
+    }
+
+    /// The same, with these files in it, each behind its directive.
+    pub fn profile_of(&self, lines: &str, files: &[(&str, &str)]) -> Result<String> {
         let mut text = format!("client\ndev tun\nremote-cert-tls server\nnobind\n{lines}\n");
-        for (tag, file) in [("ca", "ca.crt"), ("cert", "client.crt"), ("key", "client.key"), ("tls-crypt", "crypt.key")]
-        {
+        for (tag, file) in files {
             let _ = write!(text, "<{tag}>\n{}</{tag}>\n", fs::read_to_string(self.path(file))?);
         }
         Ok(text)
@@ -44,15 +49,24 @@ impl Pki {
 
     /// A server's options: of a tunnel 10.8.`net`.0/24 at the device `device`, by `proto`, at `port`.
     pub fn server(&self, device: &str, proto: &str, port: u16, net: u8) -> Vec<String> {
+        self.server_of(device, proto, (port, net), &[("cert", "server.crt"), ("tls-crypt", "crypt.key")])
+    }
+
+    /// The same, with these files beside the authority and the key, each behind its directive.
+    pub fn server_of(
+        &self,
+        device: &str,
+        proto: &str,
+        (port, net): (u16, u8),
+        files: &[(&str, &str)],
+    ) -> Vec<String> {
         let line = format!(
             "--dev {device} --dev-type tun --mode server --tls-server --topology subnet --ifconfig 10.8.{net}.1 255.255.255.0 \
              --ifconfig-pool 10.8.{net}.2 10.8.{net}.100 --keepalive 1 4 --dh none --proto {proto} --port {port} --disable-dco --verb 3"
         );
         let mut options: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        for (option, file) in
-            [("--ca", "ca.crt"), ("--cert", "server.crt"), ("--key", "server.key"), ("--tls-crypt", "crypt.key")]
-        {
-            options.extend([option.to_owned(), self.path(file).display().to_string()]);
+        for (option, file) in [("ca", "ca.crt"), ("key", "server.key")].iter().chain(files) {
+            options.extend([format!("--{option}"), self.path(file).display().to_string()]);
         }
         let gateway = format!("route-gateway 10.8.{net}.1");
         for push in ["topology subnet", &gateway, "route 10.20.0.0 255.255.0.0"] {

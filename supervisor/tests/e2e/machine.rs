@@ -49,6 +49,11 @@ impl Cable {
         Self::at(&self.names[1], work)
     }
 
+    /// Does it at the near end, where the box is.
+    pub fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        Self::at(&self.names[0], work)
+    }
+
     fn at<R: Send>(name: &str, work: impl FnOnce() -> R + Send) -> R {
         let place = File::open(Path::new("/run/netns").join(name)).unwrap();
         std::thread::scope(|scope| {

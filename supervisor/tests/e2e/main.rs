@@ -40,7 +40,9 @@ mod systemd;
 mod tcp;
 mod trap;
 mod update;
+mod venue;
 mod vpn;
+mod vpn_kinds;
 mod vpn_wireguard;
 
 use std::time::{Duration, Instant};

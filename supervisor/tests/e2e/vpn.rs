@@ -1,209 +1,16 @@
 //! Tunnels by Debian's openvpn, between two network namespaces: the box at one end of a cable, its operations centre at
 //! the other, reached through the tunnel and in no other way.
 
-use crate::appliance::{Appliance, Plan, find, proc_text, said, sections};
-use crate::machine::{Cable, ip};
+use crate::appliance::{Appliance, proc_text, said};
 use crate::pki::Pki;
-use crate::rsyslog::{self, Rsyslog};
+use crate::venue::{Capture, Server, Venue, drop_packets, is_possible};
 use crate::{eventually, pause, root_only};
-use raven_model::table::{Role, table};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
-use std::net::UdpSocket;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::Instant;
-use tempfile::TempDir;
-
-/// An address of the operations centre that lies behind the tunnel.
-const CENTRE: &str = "10.20.0.1";
-
-/// Whether all is there.
-fn is_possible() -> bool {
-    let openvpn = Path::new("/usr/sbin/openvpn").exists();
-    if !openvpn {
-        eprintln!("not run: needs openvpn");
-    }
-    // udev makes it so where there is one.
-    let tun = fs::set_permissions("/dev/net/tun", fs::Permissions::from_mode(0o666));
-    if tun.is_err() {
-        eprintln!("not run: needs /dev/net/tun");
-    }
-    openvpn && tun.is_ok() && rsyslog::is_installed()
-}
-
-fn pki() -> (TempDir, Pki) {
-    let folder = tempfile::Builder::new().prefix("raven-pki-").tempdir().unwrap();
-    let pki = Pki::new(folder.path()).unwrap();
-    (folder, pki)
-}
-
-/// A real server at the far end of the cable.
-struct Server {
-    name: String,
-    device: &'static str,
-    arguments: Vec<String>,
-    log: PathBuf,
-    child: Option<Child>,
-}
-
-impl Server {
-    /// Listens at `port`; the tunnel is 10.8.`net`.0/24.
-    fn new(cable: &Cable, pki: &Pki, device: &'static str, proto: &str, port: u16, net: u8, more: &[&str]) -> Self {
-        let mut arguments = pki.server(device, proto, port, net);
-        arguments.extend(more.iter().map(|word| (*word).to_owned()));
-        let log = pki.path(&format!("{device}.log"));
-        let mut server = Self { name: cable.names[1].clone(), device, arguments, log, child: None };
-        server.start();
-        server
-    }
-
-    fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, "openvpn"]).args(&self.arguments);
-        let child = command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn().unwrap();
-        self.child = Some(child);
-        eventually("the server is up", || {
-            let links =
-                Command::new("ip").args(["-n", &self.name, "link", "show", self.device, "up"]).output().unwrap();
-            links.status.success() && !links.stdout.is_empty()
-        });
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// A box, a cable, a server, and a receiver behind the tunnel.
-struct Venue {
-    raven: Appliance,
-    noc: Rsyslog,
-    server: Server,
-    pki: Pki,
-    cable: Cable,
-    _keys: TempDir,
-}
-
-impl Venue {
-    fn new(test: &str, proto: &str, more: &[&str], profile: &str) -> Self {
-        let (cable, (keys, pki)) = (Cable::new(test), pki());
-        ip(&format!("-n {} addr add {CENTRE}/32 dev lo", cable.names[1]));
-        // As the image has it.
-        let sysctl = "net.ipv4.ping_group_range=61001 61999";
-        let set =
-            Command::new("ip").args(["netns", "exec", &cable.names[0], "sysctl", "-qw", sysctl]).status().unwrap();
-        assert!(set.success(), "{sysctl}");
-        let server = Server::new(&cable, &pki, "tun7", proto, 1194, 77, more);
-        let mut noc = Rsyslog::new();
-        noc.start_in(&cable.names[1]);
-        let raven = cable.start(Plan { others: sections(&[]), ..Plan::new() });
-        let venue = Self { raven, noc, server, pki, cable, _keys: keys };
-        venue.import("noc", profile);
-        let told = venue.raven.raven(&["vpn", "enable", "noc"]);
-        assert!(told.status.success(), "{}", said(&told));
-        venue.deliver();
-        venue
-    }
-
-    fn import(&self, name: &str, lines: &str) {
-        let file = self.pki.path("client.ovpn");
-        fs::write(&file, self.pki.profile(lines).unwrap()).unwrap();
-        let told = self.raven.raven(&["vpn", "import", name, &file.display().to_string()]);
-        assert!(told.status.success(), "{}", said(&told));
-    }
-
-    /// The receiver becomes a destination, by the tunnel alone.
-    fn deliver(&self) {
-        let text = fs::read_to_string(self.raven.plan.config()).unwrap();
-        let uplink = self.noc.uplink("noc").replace("127.0.0.1", CENTRE) + "via = \"vpn\"\n";
-        let said = self.raven.ask(&[serde_json::json!({ "put": { "text": text + &uplink } })]);
-        assert!(said["applied"].is_array(), "{said}");
-    }
-
-    fn tunnel(&self, name: &str) -> Value {
-        find(&self.raven.status()["vpn"], "name", name)
-    }
-
-    fn until(&self, name: &str, state: &str) {
-        eventually(&format!("{name} is {state}: {}", self.server.log.display()), || {
-            let tunnel =
-                self.raven.status()["vpn"].as_array().and_then(|all| all.iter().find(|t| t["name"] == name).cloned());
-            tunnel.is_some_and(|tunnel| tunnel["state"] == state)
-        });
-    }
-
-    /// A device sends a message from the far end of the cable.
-    fn send(&self, text: &str) {
-        let port = self.raven.plan.port;
-        self.cable.outside(|| {
-            UdpSocket::bind("0.0.0.0:0")
-                .unwrap()
-                .send_to(format!("<13>{text}").as_bytes(), ("192.0.2.1", port))
-                .unwrap();
-        });
-    }
-
-    fn arrives(&self, text: &str) {
-        eventually(&format!("{text} arrives: {}", self.tunnel("noc")), || self.noc.received().contains(text));
-    }
-
-    /// The process of the tunnel.
-    fn openvpn() -> u32 {
-        let uid = table().spec(Role::Openvpn).uid;
-        let mut found = None;
-        eventually("openvpn runs", || {
-            let pids =
-                fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-            found = pids.into_iter().find(|pid: &u32| {
-                fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid)
-                    && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"openvpn\0"))
-            });
-            found.is_some()
-        });
-        found.unwrap()
-    }
-}
-
-/// What passes at the far end of the cable and is neither the tunnel itself nor a message to the box.
-struct Capture {
-    child: Child,
-    file: PathBuf,
-}
-
-impl Capture {
-    fn new(cable: &Cable, pki: &Pki) -> Self {
-        let file = pki.path("clear.pcap");
-        let filter = format!("host {CENTRE} or net 10.8.0.0/16");
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &cable.names[1], "tshark", "-q", "-i", "eth0", "-f", &filter, "-w"]).arg(&file);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        eventually("the capture runs", || file.exists());
-        pause(500);
-        Self { child, file }
-    }
-
-    /// Packets that were seen.
-    fn end(mut self) -> String {
-        pause(500);
-        crate::appliance::send_signal(self.child.id(), Signal::INT);
-        self.child.wait().unwrap();
-        let read = Command::new("tshark").args(["-r"]).arg(&self.file).output().unwrap();
-        String::from_utf8_lossy(&read.stdout).into_owned()
-    }
-}
 
 #[test]
 fn records_leave_through_the_tunnel_and_in_no_other_way() {
@@ -211,8 +18,8 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
     if !is_possible() {
         return;
     }
-    let venue = Venue::new("vpn", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
-    let capture = Capture::new(&venue.cable, &venue.pki);
+    let (venue, mut server) = Venue::with("vpn", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
+    let capture = Capture::new(&venue, &["eth0"]);
     venue.until("noc", "up");
     let tunnel = venue.tunnel("noc");
     assert_eq!((&tunnel["carries"], &tunnel["server"]), (&Value::Bool(true), &Value::from("192.0.2.2")), "{tunnel}");
@@ -236,8 +43,7 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
     assert_eq!(fs::metadata(stored).unwrap().permissions().mode() & 0o777, 0o600);
 
     // The server dies. Records wait; nothing of them is seen on the cable in clear.
-    let mut venue = venue;
-    venue.server.kill();
+    server.kill();
     let killed = Instant::now();
     eventually("its loss is noticed", || venue.tunnel("noc")["carries"] == false);
     println!("the server was killed: noticed after {:.1} s", killed.elapsed().as_secs_f64());
@@ -246,7 +52,7 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
     }
     pause(3000);
     assert!(!venue.noc.received().contains("while-it-is-down"), "by which way?");
-    venue.server.start();
+    server.start();
     let back = Instant::now();
     venue.until("noc", "up");
     println!("the server is back: up after {:.1} s", back.elapsed().as_secs_f64());
@@ -263,42 +69,25 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
     assert_eq!(seen, "", "outside of the tunnel");
 }
 
-/// Has the far end of the cable drop the tunnel's packets.
-fn drop_packets(venue: &Venue, directions: &[&str]) {
-    let nft = |line: &str| {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &venue.cable.names[1], "nft"]).args(line.split(' '));
-        assert!(command.status().unwrap().success(), "nft {line}");
-    };
-    nft("add table inet lossy");
-    nft("delete table inet lossy");
-    for direction in directions {
-        let (hook, port) = if *direction == "to the server" { ("input", "dport") } else { ("output", "sport") };
-        nft("add table inet lossy");
-        nft(&format!("add chain inet lossy {hook} {{ type filter hook {hook} priority 0 ; }}"));
-        nft(&format!("add rule inet lossy {hook} udp {port} 1194 drop"));
-    }
-}
-
 #[test]
 fn a_way_that_is_dead_in_one_direction_or_both_is_noticed_and_used_again_when_it_lives() {
     root_only!();
     if !is_possible() {
         return;
     }
-    let venue = Venue::new("vpnloss", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
+    let (venue, _server) = Venue::with("vpnloss", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
     for (n, dead) in
         [&["to the server"][..], &["from the server"], &["to the server", "from the server"]].iter().enumerate()
     {
         venue.until("noc", "up");
         eventually("a ping is answered", || venue.tunnel("noc")["rtt_ms"].is_number());
-        drop_packets(&venue, dead);
+        drop_packets(&venue.cable, dead);
         let began = Instant::now();
         eventually("the loss is noticed", || venue.tunnel("noc")["carries"] == false);
         println!("dropped {}: noticed after {:.1} s", dead.join(" and "), began.elapsed().as_secs_f64());
         venue.send(&format!("while-it-is-dead-{n}"));
         pause(1000);
-        drop_packets(&venue, &[]);
+        drop_packets(&venue.cable, &[]);
         let healed = Instant::now();
         venue.arrives(&format!("while-it-is-dead-{n}"));
         println!("healed: delivered after {:.1} s", healed.elapsed().as_secs_f64());
@@ -311,7 +100,7 @@ fn openvpn_net_and_vpn_may_die_hang_and_come_back() {
     if !is_possible() {
         return;
     }
-    let venue = Venue::new("vpnkill", "tcp-server", &[], "proto tcp\nremote 192.0.2.2 1194");
+    let (venue, _server) = Venue::with("vpnkill", "tcp-server", &[], "proto tcp\nremote 192.0.2.2 1194");
     venue.until("noc", "up");
     eventually("a ping is answered", || venue.tunnel("noc")["rtt_ms"].is_number());
     let first = Venue::openvpn();
@@ -355,7 +144,7 @@ fn what_a_server_pushes_is_limited_and_told() {
         "--push",
         "setenv FOO bar",
     ];
-    let venue = Venue::new("vpnpush", "udp", &pushes, "proto udp\nremote 192.0.2.2 1194");
+    let (venue, _server) = Venue::with("vpnpush", "udp", &pushes, "proto udp\nremote 192.0.2.2 1194");
     venue.until("noc", "up");
     let tunnel = venue.tunnel("noc");
     let refused = tunnel["refused"].to_string();
@@ -378,20 +167,19 @@ fn the_next_profile_carries_when_one_dies_and_the_first_again_later() {
     if !is_possible() {
         return;
     }
-    let mut venue = Venue::new("vpnfail", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
-    let _second = Server::new(&venue.cable, &venue.pki, "tun8", "udp", 1195, 78, &[]);
+    let (venue, mut server) = Venue::with("vpnfail", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
+    let _second = Server::new(&venue, "tun8", "udp", 1195, 78, &[]);
     venue.import("backup", "proto udp\nremote 192.0.2.2 1195");
-    let told = venue.raven.raven(&["vpn", "enable", "backup"]);
-    assert!(told.status.success(), "{}", said(&told));
+    venue.enable("backup");
     venue.until("noc", "up");
     assert_eq!(venue.tunnel("backup")["state"], "off");
-    venue.server.kill();
+    server.kill();
     let killed = Instant::now();
     eventually("the backup carries", || venue.tunnel("backup")["carries"] == true);
     println!("the first server was killed: the second carries after {:.1} s", killed.elapsed().as_secs_f64());
     venue.send("by-the-backup");
     venue.arrives("by-the-backup");
-    venue.server.start();
+    server.start();
     eventually("the first carries again", || venue.tunnel("noc")["carries"] == true);
     venue.send("by-the-first");
     venue.arrives("by-the-first");
@@ -405,7 +193,8 @@ fn a_profile_that_runs_programs_is_refused_with_its_line() {
     if !is_possible() {
         return;
     }
-    let (raven, (_keys, pki)) = (Appliance::start(), pki());
+    let (raven, keys) = (Appliance::start(), tempfile::tempdir().unwrap());
+    let pki = Pki::new(keys.path()).unwrap();
     let file = pki.path("evil.ovpn");
     let marker = pki.path("ran");
     let line = format!("script-security 2\nup \"/usr/bin/touch {}\"", marker.display());
