@@ -2,7 +2,8 @@
 //! process and no clock.
 //!
 //! openvpn is kept on hold (`management-hold`): each of its attempts begins when [`OpenVpn`] says so, so the pauses
-//! between attempts are ours, and grow.
+//! between attempts are ours, and grow. A connection that is lost is begun anew by the same process, at once; an attempt
+//! that fails is followed by another process, since a process keeps to its link and to the addresses that it was given.
 
 use super::causes;
 use super::health::{Pings, Through};
@@ -134,6 +135,10 @@ pub struct OpenVpn {
     credentials: Credentials,
     /// Attempts since it was well.
     failures: u32,
+    /// Attempts that failed, ever: the next one takes another link or server.
+    turn: usize,
+    /// openvpn was started and has not yet tried.
+    is_fresh: bool,
     cause: Option<&'static str>,
     words: String,
     variables: Option<Variables>,
@@ -158,6 +163,8 @@ impl OpenVpn {
             phase: Phase::Off,
             credentials,
             failures: 0,
+            turn: 0,
+            is_fresh: false,
             cause: None,
             words: String::new(),
             variables: None,
@@ -184,6 +191,11 @@ impl OpenVpn {
                 vec![Action::Kill]
             }
         }
+    }
+
+    /// Changes with each attempt that fails, and stays while attempts succeed.
+    pub const fn turn(&self) -> usize {
+        self.turn
     }
 
     /// What the server gave it, while it is connected.
@@ -249,6 +261,7 @@ impl OpenVpn {
         match event {
             Event::Connected => {
                 self.phase = Phase::Connecting { since: now, release: None };
+                self.is_fresh = true;
                 vec![say(Order::Tell)]
             }
             Event::Said(message) => self.said(message, now),
@@ -278,7 +291,11 @@ impl OpenVpn {
         vec![Action::Start]
     }
 
+    /// This process has done what it can.
     fn pause(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Connected { .. }) {
+            self.turn = self.turn.wrapping_add(1);
+        }
         let until = now + self.next_pause();
         (self.phase, self.pushed) = (Phase::Pausing { until }, None);
     }
@@ -347,10 +364,13 @@ impl OpenVpn {
         }
     }
 
-    /// An attempt is about to begin: the first at once, later ones after our own pause.
+    /// An attempt is about to begin: that of a new process at once, and that after a connection that held for long.
     fn held(&mut self, now: Instant) -> Vec<Action> {
-        if self.failures == 0 {
-            self.failures = 1;
+        if !matches!(self.phase, Phase::Connecting { .. }) {
+            return Vec::new();
+        }
+        if std::mem::take(&mut self.is_fresh) || self.failures == 0 {
+            (self.failures, self.cause) = (self.failures.max(1), None);
             return vec![say(Order::Release)];
         }
         let release = now + self.next_pause();
@@ -359,6 +379,12 @@ impl OpenVpn {
     }
 
     fn stage(&mut self, stage: &Stage, now: Instant) -> Vec<Action> {
+        let is_connected = match self.phase {
+            Phase::Connecting { .. } => false,
+            Phase::Connected { .. } => true,
+            // Last words of a process that is being ended.
+            Phase::Off | Phase::Pausing { .. } | Phase::Starting { .. } => return Vec::new(),
+        };
         match stage.name {
             StageName::Connected => {
                 self.cause = None;
@@ -367,7 +393,11 @@ impl OpenVpn {
             }
             StageName::Reconnecting | StageName::Exiting => {
                 self.lost(&stage.detail, now);
-                Vec::new()
+                if is_connected {
+                    return Vec::new();
+                }
+                self.pause(now);
+                vec![Action::Kill]
             }
             name => {
                 words(name).clone_into(&mut self.words);
@@ -610,7 +640,17 @@ mod tests {
         assert_eq!(rig.word(), ("down", "nothing came back through it".to_owned()));
         assert_eq!(rig.said(">HOLD:Waiting for hold release:1"), [say(Order::Release)]);
         rig.connect();
-        assert_eq!(rig.word(), ("up", String::new()));
+        assert_eq!((rig.word(), rig.tunnel.turn()), (("up", String::new()), 0));
+    }
+
+    #[test]
+    fn a_connection_that_is_lost_and_not_had_again_is_sought_by_the_next_process() {
+        let mut rig = Rig::up();
+        rig.live(60 * S);
+        rig.said(">STATE:1,RECONNECTING,ping-restart,,,,,");
+        assert_eq!(rig.said(">HOLD:Waiting for hold release:1"), [say(Order::Release)]);
+        assert_eq!((rig.said(">STATE:1,RECONNECTING,server_poll,,,,,"), rig.tunnel.turn()), (vec![Action::Kill], 1));
+        assert_eq!(rig.wait(), [Action::Start]);
     }
 
     #[test]
@@ -629,19 +669,21 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_fail_come_after_growing_pauses() {
+    fn attempts_that_fail_come_after_growing_pauses_each_by_a_process_of_its_own() {
         let mut rig = Rig::new();
         rig.tunnel.want(true, rig.now);
-        rig.tunnel.step(Event::Connected, rig.now);
-        assert_eq!(rig.said(">HOLD:Waiting for hold release:0"), [say(Order::Release)]);
         let mut pauses = Vec::new();
-        for _ in 0..10 {
+        for n in 0..10 {
+            assert_eq!(rig.tunnel.turn(), n);
+            rig.tunnel.step(Event::Connected, rig.now);
+            assert_eq!(rig.said(">HOLD:Waiting for hold release:0"), [say(Order::Release)]);
             rig.said(">LOG:1,W,write UDPv4: Network is unreachable (code=101)");
-            rig.said(">STATE:1,RECONNECTING,tls-error,,,,,");
+            assert_eq!(rig.said(">STATE:1,RECONNECTING,tls-error,,,,,"), [Action::Kill]);
             assert_eq!(rig.said(">HOLD:Waiting for hold release:5"), []);
-            assert_eq!(rig.word(), ("down", "no route".to_owned()));
+            rig.tunnel.step(Event::Ended("exit 0".to_owned()), rig.now);
+            assert!(rig.word().1.starts_with("no route; next attempt in "), "{:?}", rig.word());
             let before = rig.now;
-            assert_eq!(rig.wait(), [say(Order::Release)]);
+            assert_eq!(rig.wait(), [Action::Start]);
             pauses.push(rig.now - before);
         }
         assert!(pauses[0] <= S * 2 && pauses[9] >= S * 24 && pauses[9] <= S * 36, "{pauses:?}");

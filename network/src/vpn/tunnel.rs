@@ -58,11 +58,11 @@ pub struct Tunnel {
     /// The order for addresses whose answer is awaited.
     asked: Option<u64>,
     pushed: Option<Pushed>,
+    /// The servers by address, as they were looked up last.
+    resolved: Vec<Remote>,
     endpoints: Vec<IpAddr>,
     refused: Vec<Refusal>,
     expires: Option<i64>,
-    /// Which of `links` its own packets leave over.
-    link: usize,
 }
 
 impl Tunnel {
@@ -90,10 +90,10 @@ impl Tunnel {
             opening: None,
             asked: None,
             pushed: None,
+            resolved: Vec::new(),
             endpoints: Vec::new(),
             refused: Vec::new(),
             expires,
-            link: 0,
         }
     }
 
@@ -141,8 +141,6 @@ impl Tunnel {
             }
             Told::Started(Err(why)) | Told::Ended(why) => {
                 (self.listener, self.management, self.pinger) = (None, None, None);
-                // The next attempt leaves over the next link.
-                self.link = self.link.wrapping_add(1);
                 vec![Event::Ended(why)]
             }
             Told::Answer(id, answer) if self.opening.as_ref().is_some_and(|(opening, _)| *opening == id) => {
@@ -218,9 +216,24 @@ impl Tunnel {
     /// Looks the servers up and has the device made; openvpn is started when it is there.
     async fn begin(&mut self) -> Result<(), String> {
         let mut profile = self.profile.clone();
-        (profile.remotes, self.endpoints) = resolve(&self.profile.remotes).await?;
+        profile.remotes = resolve(&self.profile.remotes).await.or_else(|why| self.known(why))?;
+        self.endpoints = endpoints(&profile.remotes);
+        self.resolved.clone_from(&profile.remotes);
+        // Each link has its turn with one server, then with the next.
+        let first = self.machine.turn() / self.config.links.len().max(1);
+        let remotes = profile.remotes.len().max(1);
+        profile.remotes.rotate_left(first % remotes);
         self.opening = Some((self.open()?, profile.to_config()));
         Ok(())
+    }
+
+    /// Where the servers were when they were looked up last: a name server that is away is no reason not to try.
+    fn known(&self, why: String) -> Result<Vec<Remote>, String> {
+        if self.resolved.is_empty() {
+            return Err(why);
+        }
+        eprintln!("raven-worker vpn: {}: {why}: it is tried where it was before", self.name);
+        Ok(self.resolved.clone())
     }
 
     fn open(&self) -> Result<u64, String> {
@@ -232,7 +245,7 @@ impl Tunnel {
     fn opened(&self) -> Result<(), String> {
         let Some((_, profile)) = &self.opening else { return Ok(()) };
         let links = &self.config.links;
-        let link = links.get(self.link.checked_rem(links.len()).unwrap_or(0)).cloned();
+        let link = links.get(self.machine.turn().checked_rem(links.len()).unwrap_or(0)).cloned();
         self.hall
             .start(self.name.clone(), link, profile.expose())
             .map_err(|error| format!("it cannot be started: {error}"))
@@ -329,10 +342,9 @@ fn credentials(profile: &mut raven_profile::OpenVpn, passphrase: Option<Zeroizin
     credentials
 }
 
-/// The servers by address, as openvpn gets them, and all addresses to which it will speak. A name that a proxy looks up
-/// stays one.
-async fn resolve(remotes: &[Remote]) -> Result<(Vec<Remote>, Vec<IpAddr>), String> {
-    let (mut resolved, mut endpoints, mut failed) = (Vec::new(), Vec::new(), None);
+/// The servers by address, as openvpn gets them. A name that a proxy looks up stays one.
+async fn resolve(remotes: &[Remote]) -> Result<Vec<Remote>, String> {
+    let (mut resolved, mut failed) = (Vec::new(), None);
     for remote in remotes {
         let outer = remote.proxy.as_ref().map_or(&remote.host, |proxy| &proxy.host);
         match addresses(outer).await {
@@ -344,20 +356,28 @@ async fn resolve(remotes: &[Remote]) -> Result<(Vec<Remote>, Vec<IpAddr>), Strin
                         None => one.host = Host::Address(address),
                     }
                     resolved.push(one);
-                    endpoints.push(address);
                 }
             }
             Err(why) => failed = Some(why),
         }
     }
     resolved.truncate(ADDRESSES);
+    if resolved.is_empty() {
+        return Err(failed.unwrap_or_else(|| "the profile names no server".to_owned()));
+    }
+    Ok(resolved)
+}
+
+/// All addresses to which openvpn will speak.
+fn endpoints(resolved: &[Remote]) -> Vec<IpAddr> {
+    let outer = |remote: &Remote| match remote.proxy.as_ref().map_or(&remote.host, |proxy| &proxy.host) {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    };
+    let mut endpoints: Vec<IpAddr> = resolved.iter().filter_map(outer).collect();
     endpoints.sort_unstable();
     endpoints.dedup();
-    if resolved.is_empty() {
-        Err(failed.unwrap_or_else(|| "the profile names no server".to_owned()))
-    } else {
-        Ok((resolved, endpoints))
-    }
+    endpoints
 }
 
 pub(super) async fn addresses(host: &Host) -> Result<Vec<IpAddr>, String> {
