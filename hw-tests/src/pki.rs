@@ -53,13 +53,7 @@ impl Pki {
     }
 
     /// The same, with these files beside the authority and the key, each behind its directive.
-    pub fn server_of(
-        &self,
-        device: &str,
-        proto: &str,
-        (port, net): (u16, u8),
-        files: &[(&str, &str)],
-    ) -> Vec<String> {
+    pub fn server_of(&self, device: &str, proto: &str, (port, net): (u16, u8), files: &[(&str, &str)]) -> Vec<String> {
         let line = format!(
             "--dev {device} --dev-type tun --mode server --tls-server --topology subnet --ifconfig 10.8.{net}.1 255.255.255.0 \
              --ifconfig-pool 10.8.{net}.2 10.8.{net}.100 --keepalive 1 4 --dh none --proto {proto} --port {port} --disable-dco --verb 3"

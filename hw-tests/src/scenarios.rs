@@ -41,6 +41,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     }),
     ("venue", venue::day),
     ("tunnel", tunnel::openvpn),
+    ("tunnel-wireguard", tunnel::wireguard),
     ("figures", figures::all),
     ("cuts-load", cuts::load),
     ("cuts-update", cuts::update),

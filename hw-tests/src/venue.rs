@@ -100,6 +100,7 @@ pub fn set_up(machine: &mut Machine, key: &str) -> Result<()> {
 pub struct Remote {
     key: PathBuf,
     network: std::rc::Rc<Network>,
+    address: String,
 }
 
 impl Remote {
@@ -107,7 +108,13 @@ impl Remote {
         let key = lab.work().join("admin");
         let mut make = Command::new("ssh-keygen");
         ran(make.args(["-q", "-t", "ed25519", "-N", "", "-C", "venue", "-f"]).arg(&key))?;
-        Ok(Self { key, network: lab.network().context("the box is plugged in nowhere")? })
+        let network = lab.network().context("the box is plugged in nowhere")?;
+        Ok(Self { key, network, address: BOX[0].to_owned() })
+    }
+
+    /// The same at another of the box's addresses.
+    pub fn at(&self, address: &str) -> Self {
+        Self { key: self.key.clone(), network: self.network.clone(), address: address.to_owned() }
     }
 
     pub fn public_key(&self) -> Result<String> {
@@ -120,7 +127,7 @@ impl Remote {
         ssh.args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
         // A connection that was made just before the address went would be waited for until TCP gives up.
         ssh.args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]);
-        ssh.arg(format!("admin@{}", BOX[0])).arg(words);
+        ssh.arg(format!("admin@{}", self.address)).arg(words);
         ssh
     }
 

@@ -330,9 +330,9 @@ impl Capture {
         assert!(read.status.success(), "{}", said(&read));
         let bytes = fs::read(&self.file).unwrap();
         assert!(bytes.len() > 1000, "the capture saw nothing at all");
-        let readable = ["stream=\"", "raven-mark="].into_iter().filter(|text| {
-            bytes.windows(text.len()).any(|window| window == text.as_bytes())
-        });
+        let readable = ["stream=\"", "raven-mark="]
+            .into_iter()
+            .filter(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()));
         String::from_utf8_lossy(&read.stdout).into_owned() + &readable.collect::<Vec<_>>().join(" ")
     }
 }
