@@ -569,7 +569,10 @@ impl<K: Kind> Receiver<K> {
             | ToWorker::VpnClient { .. }
             | ToWorker::Openvpn { .. }
             | ToWorker::OpenvpnEnded { .. }
-            | ToWorker::Carrier(_) => Err(CollectorError::Setup("a message that a collector does not take".to_owned())),
+            | ToWorker::Carrier(_)
+            | ToWorker::Acknowledged { .. } => {
+                Err(CollectorError::Setup("a message that a collector does not take".to_owned()))
+            }
         }
     }
 

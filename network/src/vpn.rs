@@ -35,7 +35,7 @@ use raven_jail::channel::Channel;
 use raven_model::config::{Config, VpnProfile};
 use raven_model::control::{Fd, FromWorker, Start, ToWorker};
 use raven_model::report::{VpnReport, VpnTunnel};
-use raven_model::tunnel::{FromNet, TunnelName, TunnelOrder};
+use raven_model::tunnel::{Carrier, FromNet, TunnelName, TunnelOrder};
 use raven_profile::Profile;
 use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ struct State {
     turns: Sender<(TunnelName, bool)>,
     /// Turned off by hand.
     off: Vec<TunnelName>,
-    carrier: Option<TunnelName>,
+    carrier: Carrier,
 }
 
 /// A tunnel's task, as it was started.
@@ -129,7 +129,7 @@ impl Vpn {
             running: BTreeMap::new(),
             turns,
             off: Vec::new(),
-            carrier: None,
+            carrier: Carrier::default(),
         };
         Ok(Self { runtime, hall, told, net: net_told, state, turned })
     }
@@ -149,7 +149,7 @@ impl Vpn {
         let work = async {
             let mut beat = tokio::time::interval(HEARTBEAT);
             state.configure();
-            state.carry(None);
+            state.carry(Carrier::default());
             loop {
                 tokio::select! {
                     told = hear(hall.ravend(), &told) => match told? {
@@ -196,6 +196,12 @@ impl State {
                 self.tell(&tunnel, Told::Started(started));
             }
             ToWorker::OpenvpnEnded { tunnel, how } => self.tell(&tunnel, Told::Ended(how)),
+            ToWorker::Acknowledged { tunnel, ago_ms } => {
+                let at = Instant::now().checked_sub(Duration::from_millis(ago_ms));
+                if let Some(at) = at {
+                    self.tell(&tunnel, Told::Acknowledged(at));
+                }
+            }
             ToWorker::VpnClient { rights } => {
                 if let Some(fd) = fds.pop() {
                     desk::serve(self.desk(), fd, rights);
@@ -311,19 +317,27 @@ impl State {
                 running.tell(Told::Want(on));
             }
         }
-        let carrier = self.choice.current().cloned();
+        let carrier = self.carrier();
         if carrier != self.carrier {
             self.carry(carrier);
         }
     }
 
-    fn carry(&mut self, carrier: Option<TunnelName>) {
+    /// The tunnel that works; while none does the one before, as long as it is wanted.
+    fn carrier(&self) -> Carrier {
+        let is_there = |name: &&TunnelName| self.running.contains_key(*name) && !self.off.contains(*name);
+        let works = self.choice.current();
+        let before = self.carrier.tunnel.as_ref().filter(is_there);
+        Carrier { tunnel: works.or(before).cloned(), works: works.is_some() }
+    }
+
+    fn carry(&mut self, carrier: Carrier) {
         self.carrier = carrier;
         self.prefer();
         if let Err(error) = self.hall.tell(&FromWorker::Carrier(self.carrier.clone())) {
             eprintln!("raven-worker vpn: ravend cannot be told which tunnel carries: {error}");
         }
-        if let Some(name) = &self.carrier
+        if let Some(name) = self.carrier.tunnel.as_ref().filter(|_| self.carrier.works)
             && let Err(error) = self.store.note_good(name)
         {
             eprintln!("raven-worker vpn: {error}");
@@ -331,7 +345,7 @@ impl State {
     }
 
     fn prefer(&self) {
-        let order = TunnelOrder::Prefer { tunnel: self.carrier.clone() };
+        let order = TunnelOrder::Prefer { tunnel: self.carrier.tunnel.clone() };
         if let Err(why) = self.hall.order(order)
             && !self.running.is_empty()
         {
@@ -349,7 +363,7 @@ impl State {
     fn tunnel(&self, name: &TunnelName, shown: &Shown, now: Instant) -> VpnTunnel {
         VpnTunnel {
             since_s: now.duration_since(shown.since).as_secs(),
-            carries: self.carrier.as_ref() == Some(name),
+            carries: self.choice.current() == Some(name),
             expires_s: shown.expires.map(|at| at - now_seconds()),
             ..shown.told.clone()
         }

@@ -39,7 +39,7 @@ use raven_model::config::Config;
 use raven_model::control::{ListenerId, PACKET_MAX, RawStatus, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
-use raven_model::tunnel::TunnelName;
+use raven_model::tunnel::Carrier;
 use sd_notify::NotifyState;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -152,7 +152,7 @@ pub struct Supervisor {
     /// One for each tunnel by OpenVPN.
     openvpns: Openvpns,
     /// Which tunnel carries, as the vpn role told last.
-    carrier: Option<TunnelName>,
+    carrier: Carrier,
     /// Who is logged in.
     logins: Logins,
     /// Comes back unless it is confirmed.
@@ -238,7 +238,7 @@ impl Supervisor {
             installer: Installer::default(),
             journal: Journal::default(),
             openvpns: Openvpns::default(),
-            carrier: None,
+            carrier: Carrier::default(),
             stick,
             logins,
             unconfirmed: None,

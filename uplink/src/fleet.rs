@@ -13,6 +13,7 @@ use crate::standing::{Counts, Paused, Shared, Standing, Way};
 use crate::udp;
 use raven_model::config::{Destination, Kind, Via};
 use raven_model::report::UplinkReport;
+use raven_model::tunnel::{Carrier, TunnelName};
 use raven_model::units::Seq;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 /// Destination and stream.
 pub type Route = (String, String);
@@ -95,8 +96,10 @@ pub struct Fleet<S: Source, C> {
     base: Base<S>,
     pub(crate) store: C,
     secrets: Secrets,
-    /// The device of the tunnel that carries.
-    tunnel: Option<String>,
+    /// The tunnel that carries.
+    carrier: Carrier,
+    /// The newest acknowledgement through it that was told.
+    told: Option<Instant>,
     pub(crate) running: BTreeMap<Route, Running>,
     /// What the streams of a destination share.
     boards: BTreeMap<String, Rc<RefCell<Board>>>,
@@ -113,7 +116,8 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             base,
             store,
             secrets: Secrets::default(),
-            tunnel: None,
+            carrier: Carrier::default(),
+            told: None,
             running: BTreeMap::new(),
             boards: BTreeMap::new(),
             leaving: Vec::new(),
@@ -159,21 +163,35 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         }
     }
 
-    /// Another tunnel carries, or none: destinations that are reached through it begin anew.
-    pub fn carrier(&mut self, device: Option<String>) {
-        self.tunnel = device;
+    /// Another tunnel carries, or the same one again: destinations that are reached through it begin anew, at once.
+    pub fn carrier(&mut self, carrier: Carrier) {
+        let works_again = carrier.works && !self.carrier.works;
+        self.carrier = carrier;
         for running in std::mem::take(&mut self.running).into_values() {
             let (route, to) = (running.route.clone(), running.to.clone());
-            let same = running.out == self.out(&to);
+            let same = running.out == self.out(&to) && !(works_again && to.via.is_some());
             let running = if same { running } else { self.replace(running, &to) };
             self.running.insert(route, running);
         }
     }
 
+    /// How long ago something was acknowledged through the tunnel, when that was not told yet.
+    pub fn acknowledged(&mut self) -> Option<(TunnelName, Duration)> {
+        let tunnel = self.carrier.tunnel.clone()?;
+        let through = Out::Device(tunnel.device());
+        let of_it = self.running.values().filter(|running| running.out == through);
+        let newest = of_it.filter_map(|running| running.standing.borrow().last_ack()).max()?;
+        if self.told.is_some_and(|told| told >= newest) {
+            return None;
+        }
+        self.told = Some(newest);
+        Some((tunnel, newest.elapsed()))
+    }
+
     fn out(&self, to: &Destination) -> Out {
-        match (to.via, &self.tunnel) {
+        match (to.via, &self.carrier.tunnel) {
             (None, _) => Out::Any,
-            (Some(Via::Vpn), Some(device)) => Out::Device(device.clone()),
+            (Some(Via::Vpn), Some(tunnel)) => Out::Device(tunnel.device()),
             (Some(Via::Vpn), None) => Out::Closed,
         }
     }

@@ -344,6 +344,11 @@ impl Standing {
         }
     }
 
+    /// When the far end acknowledged something last; never, where it acknowledges nothing at all.
+    pub fn last_ack(&self) -> Option<Instant> {
+        self.last_ack.filter(|_| !self.way.unacknowledged)
+    }
+
     /// Records acknowledged since start.
     pub const fn acked_count(&self) -> u64 {
         self.acked

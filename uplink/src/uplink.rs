@@ -12,7 +12,7 @@ use raven_jail::channel::{Channel, ChannelError};
 use raven_model::config::Config;
 use raven_model::control::{FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::report::UplinkReport;
-use raven_model::tunnel::TunnelName;
+use raven_model::tunnel::Carrier;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -139,7 +139,7 @@ impl Office {
                         Order::NotOurs => {}
                         Order::Configure(config) => self.configure(&config),
                         Order::Client(fd) => desk::receive(fd, desk.clone()),
-                        Order::Carrier(tunnel) => self.fleet.carrier(tunnel.map(|tunnel| tunnel.device())),
+                        Order::Carrier(carrier) => self.fleet.carrier(carrier),
                         Order::Secrets(came) => self.fleet.secrets(|secrets| secrets.take(came.into_iter())),
                         Order::Stop => return Ok(()),
                     }
@@ -150,6 +150,10 @@ impl Office {
                 _ = beat.tick() => {
                     self.tell_cursors();
                     report(control, &self.fleet.report())?;
+                    if let Some((tunnel, ago)) = self.fleet.acknowledged() {
+                        let ago_ms = ago.as_millis() as u64;
+                        say(control, &FromWorker::Acknowledged { tunnel, ago_ms })?;
+                    }
                 }
             }
         }
@@ -218,14 +222,14 @@ enum Order {
     Client(OwnedFd),
     Secrets(Vec<(String, OwnedFd)>),
     /// Another tunnel carries.
-    Carrier(Option<TunnelName>),
+    Carrier(Carrier),
     Stop,
 }
 
 fn next_order(control: &Channel, packet: &mut [u8]) -> Result<Order, UplinkError> {
     match control.try_recv_json::<ToWorker>(packet) {
         Ok(Some((ToWorker::Configure(config), _))) => Ok(Order::Configure(config)),
-        Ok(Some((ToWorker::Carrier(tunnel), _))) => Ok(Order::Carrier(tunnel)),
+        Ok(Some((ToWorker::Carrier(carrier), _))) => Ok(Order::Carrier(carrier)),
         Ok(Some((ToWorker::Client, fds))) => Ok(fds.into_iter().next().map_or(Order::NotOurs, Order::Client)),
         Ok(Some((ToWorker::Secrets(names), fds))) => Ok(Order::Secrets(names.into_iter().zip(fds).collect())),
         // The far end is gone: so is what this process was started for.
@@ -238,7 +242,12 @@ fn next_order(control: &Channel, packet: &mut [u8]) -> Result<Order, UplinkError
 
 fn report(control: &Channel, report: &UplinkReport) -> Result<(), UplinkError> {
     let report = serde_json::value::to_raw_value(report).expect("a report is plain data");
-    match control.try_send_json(&FromWorker::Heartbeat { report }, &[]) {
+    say(control, &FromWorker::Heartbeat { report })
+}
+
+/// Something that is said again each second.
+fn say(control: &Channel, message: &FromWorker) -> Result<(), UplinkError> {
+    match control.try_send_json(message, &[]) {
         // `ravend` is behind: the next second will do.
         Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         other => Ok(other?),

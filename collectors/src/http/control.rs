@@ -132,7 +132,8 @@ impl<I: Intake> Control<I> {
             | ToWorker::VpnClient { .. }
             | ToWorker::Openvpn { .. }
             | ToWorker::OpenvpnEnded { .. }
-            | ToWorker::Carrier(_) => {
+            | ToWorker::Carrier(_)
+            | ToWorker::Acknowledged { .. } => {
                 return Err(CollectorError::Setup("a message that a collector does not take".to_owned()));
             }
         }

@@ -143,6 +143,7 @@ impl Device {
                 let (_, asked) = self.asked.swap_remove(at);
                 self.answered(asked, answer)
             }
+            Told::Acknowledged(at) => Some(Event::Acknowledged(at)),
             Told::NetBegan => {
                 self.asked.clear();
                 // Devices and keys are in the kernel still; what `net` knows of them is read out of it.

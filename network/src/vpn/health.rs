@@ -57,12 +57,20 @@ pub struct Pings {
     sent: VecDeque<Ping>,
     next: u16,
     last_answer: Option<Instant>,
+    /// When records were acknowledged through the tunnel last.
+    acknowledged: Option<Instant>,
 }
 
 impl Pings {
     /// For a tunnel that is up since now. Where somebody is known to answer, silence from the beginning means something.
     pub fn new(now: Instant, is_known: bool) -> Self {
-        Self { began: now, sent: VecDeque::with_capacity(WINDOW), next: 0, last_answer: is_known.then_some(now) }
+        Self {
+            began: now,
+            sent: VecDeque::with_capacity(WINDOW),
+            next: 0,
+            last_answer: is_known.then_some(now),
+            acknowledged: None,
+        }
     }
 
     /// When the next one is due.
@@ -100,9 +108,21 @@ impl Pings {
         true
     }
 
+    /// Records were acknowledged through the tunnel at `at`: so both ways lived. True when pings that went before were not
+    /// answered all the same: whoever answered them is not there any more, and nothing can be said by pings until somebody is.
+    pub fn acknowledged(&mut self, at: Instant) -> bool {
+        let before = self.sent.iter().rev().filter(|ping| ping.sent + LATE <= at);
+        let is_over = before.clone().count() >= 2 && before.take(2).all(|ping| ping.answered.is_none());
+        self.acknowledged = Some(at);
+        if is_over {
+            self.last_answer = None;
+        }
+        is_over
+    }
+
     /// What gets through.
     pub fn through(&self, now: Instant) -> Through {
-        let Some(answered) = self.last_answer else {
+        let Some(answered) = self.last_answer.max(self.acknowledged.filter(|_| self.last_answer.is_some())) else {
             let tried = self.sent.front().map(|ping| now.duration_since(ping.sent));
             return match tried {
                 Some(tried) if tried >= 4 * SILENCE => Through::Unanswered,
@@ -225,6 +245,27 @@ mod tests {
         let mut pings = Pings::new(start, true);
         let (_, dead) = run(&mut pings, start, 5 * INTERVAL, |_| None);
         assert!(dead.is_some_and(|dead| dead <= 3 * INTERVAL), "{dead:?}");
+    }
+
+    #[test]
+    fn records_that_are_acknowledged_count_for_more_than_pings_that_are_not() {
+        let start = Instant::now();
+        let mut pings = Pings::new(start, false);
+        run(&mut pings, start, 10 * INTERVAL, |_| Some(20 * MS));
+        assert!(!pings.acknowledged(start + 10 * INTERVAL), "pings are answered");
+        // Whoever answered goes away. What was acknowledged before that says nothing of it.
+        let gone = start + 10 * INTERVAL;
+        run(&mut pings, gone, 2 * INTERVAL, |_| None);
+        assert!(!pings.acknowledged(gone + 500 * MS));
+        // Which is told a moment later, and keeps the tunnel until the next word of it.
+        let (silent, later) = (gone + 2600 * MS, gone + 2900 * MS);
+        assert_eq!((pings.through(silent), pings.through(later)), (Through::Both, Through::Both));
+        assert!(matches!(pings.through(gone + 3100 * MS), Through::Nothing { .. }));
+        assert!(pings.acknowledged(gone + 2 * INTERVAL));
+        run(&mut pings, gone + 2 * INTERVAL, 20 * INTERVAL, |_| None);
+        assert_eq!(pings.through(gone + 22 * INTERVAL), Through::Unanswered);
+        run(&mut pings, gone + 22 * INTERVAL, 2 * INTERVAL, |_| Some(20 * MS));
+        assert!(matches!(pings.through(gone + 24 * INTERVAL), Through::Both | Through::Lossy { .. }));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum Event {
     Applied(Result<(), String>),
     /// An answer to one of our pings.
     Pong(u16),
+    /// Records were acknowledged through it at that time.
+    Acknowledged(Instant),
     /// Time went by.
     Tick,
 }
@@ -279,6 +281,12 @@ impl OpenVpn {
             Event::Pong(sequence) => {
                 if let Phase::Connected { pings, .. } = &mut self.phase {
                     self.answers |= pings.answer(sequence, now);
+                }
+                Vec::new()
+            }
+            Event::Acknowledged(at) => {
+                if let Phase::Connected { pings, .. } = &mut self.phase {
+                    self.answers &= !pings.acknowledged(at);
                 }
                 Vec::new()
             }

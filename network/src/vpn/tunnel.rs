@@ -38,6 +38,8 @@ pub enum Told {
     Ended(String),
     /// The `net` role's answer to the order of that number.
     Answer(u64, Result<TunnelAnswer, String>),
+    /// Records were acknowledged through it at that time.
+    Acknowledged(Instant),
     /// The `net` role was started anew: it is to be told again.
     NetBegan,
 }
@@ -155,6 +157,7 @@ impl Tunnel {
                 vec![Event::Applied(answer.map(drop))]
             }
             Told::Answer(..) => Vec::new(),
+            Told::Acknowledged(at) => vec![Event::Acknowledged(at)],
             Told::NetBegan => {
                 if let Err(why) = self.open() {
                     eprintln!("raven-worker vpn: {}: {why}", self.name);

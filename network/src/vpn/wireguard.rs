@@ -42,6 +42,8 @@ pub enum Event {
     Moved,
     /// An answer to one of our pings.
     Pong(u16),
+    /// Records were acknowledged through it at that time.
+    Acknowledged(Instant),
     /// Time went by.
     Tick,
 }
@@ -235,6 +237,13 @@ impl WireGuard {
                     // It came through, so keys were exchanged, whether that was looked at or not.
                     session.exchanged.get_or_insert((0, now));
                     (self.answers, self.was_up) = (true, true);
+                }
+            }
+            Event::Acknowledged(at) => {
+                if let Phase::Open(session) = &mut self.phase
+                    && session.pings.acknowledged(at)
+                {
+                    self.answers = false;
                 }
             }
             Event::Tick => return self.tick(now),

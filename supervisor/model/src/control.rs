@@ -10,7 +10,7 @@ use crate::install::{Disk, Progress};
 use crate::signature::Signature;
 use crate::stream::Stream;
 use crate::table::{OperatorRole, Role};
-use crate::tunnel::TunnelName;
+use crate::tunnel::{Carrier, TunnelName};
 use crate::units::UnixNanos;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -91,8 +91,15 @@ pub enum ToWorker {
         /// `exit 1`, `SIGKILL`.
         how: String,
     },
-    /// For the uplink: which tunnel carries now. A hint, which nothing depends on.
-    Carrier(Option<TunnelName>),
+    /// For the uplink: which tunnel carries now.
+    Carrier(Carrier),
+    /// For the `vpn` role: as [`FromWorker::Acknowledged`].
+    Acknowledged {
+        /// As there.
+        tunnel: TunnelName,
+        /// As there.
+        ago_ms: u64,
+    },
     /// For the `net` role, every few seconds: a connection to systemd-networkd, with its descriptor, which does not block, to
     /// ask who is at the other ends of the cables; or why there is none.
     Networkd(Result<(), String>),
@@ -140,7 +147,15 @@ pub enum FromWorker {
     /// The `vpn` role's: a process that only root can start or end; with the profile (memfd) to start.
     Openvpn(OpenvpnOrder),
     /// The `vpn` role's, when it changes: which tunnel carries.
-    Carrier(Option<TunnelName>),
+    Carrier(Carrier),
+    /// The uplink's, once a second while it is so: a destination reached through a tunnel acknowledged records, so that both
+    /// of its ways live, whoever answers pings or not.
+    Acknowledged {
+        /// Which tunnel.
+        tunnel: TunnelName,
+        /// Milliseconds since then.
+        ago_ms: u64,
+    },
     /// The `login` role's answer when it was given no hash: that of the new password (a PHC string).
     Hashed(String),
     /// The `login` role's answer: whether it is the password.

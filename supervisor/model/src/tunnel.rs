@@ -260,6 +260,16 @@ pub struct Refusal {
     pub why: String,
 }
 
+/// The tunnel through which destinations are reached, as the `vpn` role tells the uplink. A hint: what is stored, sent and
+/// caught up follows from acknowledgements alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carrier {
+    /// The one that carries; while none does the one that carried last, since it may do so unseen.
+    pub tunnel: Option<TunnelName>,
+    /// It is known to carry: what waits for its next attempt need not wait.
+    pub works: bool,
+}
+
 /// One tunnel, as the `net` role reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelStatus {

@@ -6,7 +6,7 @@ use crate::openvpn::Place;
 use anyhow::Context;
 use raven_model::control::{OpenvpnOrder, ToWorker};
 use raven_model::table::Role;
-use raven_model::tunnel::TunnelName;
+use raven_model::tunnel::{Carrier, TunnelName};
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Supervisor {
@@ -63,8 +63,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn tell_carrier(&mut self, tunnel: Option<TunnelName>) {
-        self.carrier = tunnel;
+    pub(super) fn tell_carrier(&mut self, carrier: Carrier) {
+        self.carrier = carrier;
         self.tell(Role::Uplink, &ToWorker::Carrier(self.carrier.clone()), Vec::new());
     }
 }

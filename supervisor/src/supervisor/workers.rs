@@ -140,7 +140,10 @@ impl Supervisor {
         while let Some((message, fds)) = self.workers[n].receive(&mut packet) {
             match message {
                 FromWorker::Openvpn(order) => self.order_openvpn(&order, fds),
-                FromWorker::Carrier(tunnel) => self.tell_carrier(tunnel),
+                FromWorker::Carrier(carrier) => self.tell_carrier(carrier),
+                FromWorker::Acknowledged { tunnel, ago_ms } => {
+                    self.tell(Role::Vpn, &ToWorker::Acknowledged { tunnel, ago_ms }, Vec::new());
+                }
                 FromWorker::Ready { missing } => self.workers[n].ready(missing),
                 FromWorker::Heartbeat { report } => self.workers[n].alive(report),
                 FromWorker::Slot(order) => self.order_slot(order),

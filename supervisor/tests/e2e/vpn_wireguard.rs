@@ -280,6 +280,37 @@ fn a_far_end_that_is_deaf_mute_or_gone_is_noticed_and_used_again_when_it_lives()
 }
 
 #[test]
+fn records_go_on_when_whoever_answered_pings_goes_away() {
+    root_only!();
+    if !is_possible() {
+        return;
+    }
+    let venue = Venue::new("wgdeaf", "192.0.2.2:51820");
+    venue.until("up");
+    eventually("a ping is answered", || venue.tunnel()["rtt_ms"].is_number());
+    venue.send("before");
+    venue.arrives("before");
+    for line in [
+        "add table inet deaf",
+        "add chain inet deaf input { type filter hook input priority 0 ; }",
+        "add rule inet deaf input icmp type echo-request drop",
+    ] {
+        let mut nft = Command::new("ip");
+        nft.args(["netns", "exec", &venue.cable.names[1], "nft"]).args(line.split(' '));
+        assert!(nft.status().unwrap().success(), "{line}");
+    }
+    let began = Instant::now();
+    while began.elapsed().as_secs() < 8 {
+        venue.send("meanwhile");
+        pause(200);
+        assert_eq!(venue.tunnel()["carries"], true, "{}", venue.tunnel());
+    }
+    eventually("it is said", || venue.tunnel()["cause"] == "nobody answers pings in it");
+    venue.send("after");
+    venue.arrives("after");
+}
+
+#[test]
 fn what_carries_it_and_the_roles_may_die_and_come_back() {
     root_only!();
     if !is_possible() {
