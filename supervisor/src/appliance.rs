@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use nix::unistd::sethostname;
 use raven_model::config::Config;
 use raven_model::control::PowerAction;
+use raven_model::firewall::wants_ssh;
 use raven_model::table::{OperatorRole, Role, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -142,11 +143,6 @@ impl Appliance {
     fn is_up(&self) -> bool {
         self.run.join("systemd/private").exists()
     }
-}
-
-/// Whether anybody may come by SSH.
-fn wants_ssh(config: &Config) -> bool {
-    OperatorRole::ALL.into_iter().any(|role| !config.access.of(role).ssh_keys.is_empty())
 }
 
 /// A name of the box as the kernel and DHCP take it (RFC 952).
