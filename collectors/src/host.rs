@@ -4,7 +4,8 @@
 //! It listens to nobody: it reads `/proc` and `/sys` ([`source`]), and its records go the way of all others, through
 //! the receive memory to the store, as sent by 127.0.0.1:0. Names that others chose (interfaces, mounts, processes) are
 //! bounded text in it. Start with [`sample`] (one look), then [`step`] (what changed); the texts are taken apart by pure
-//! functions in [`processor`], [`disk`], [`network`], [`process`] and [`sensor`].
+//! functions in [`processor`], [`disk`], [`network`], [`process`] and [`sensor`]. What happened to links and tunnels the
+//! roles `net` and `vpn` know at once and better: [`told`].
 
 mod disk;
 mod firmware;
@@ -19,22 +20,23 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod text;
+mod told;
 
 use crate::CollectorError;
 use crate::speaker::{HEARTBEAT, Speaker};
 use health::Health;
 use raven_jail::channel::Channel;
 use raven_jail::memory::page_size;
-use raven_jail::receive::Blind;
 use raven_model::config::Config;
 use raven_model::control::{Start, ToWorker};
-use raven_model::host::{HostEvent, MissingFirmware};
+use raven_model::host::{Change, HostEvent, MissingFirmware};
 use raven_model::report::HostReport;
 use sample::Fixed;
 use source::{Machine, Source};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use step::{Before, step};
+use told::{Keeper, Told};
 
 /// Shortest and longest interval.
 const INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
@@ -47,6 +49,7 @@ pub struct Host<S = Machine> {
     health: Health,
     firmware: Vec<MissingFirmware>,
     before: Option<Before>,
+    told: Told,
     /// None while it is not enabled.
     interval: Option<Duration>,
     next_sample: Instant,
@@ -62,7 +65,8 @@ impl Host {
 
 impl<S: Source> Host<S> {
     fn of(source: S, start: &Start, fds: Vec<OwnedFd>, channel: Channel, epoch: u64) -> Result<Self, CollectorError> {
-        let speaker = Speaker::of(start, fds, channel, epoch, &mut Blind)?;
+        let mut known = Keeper::default();
+        let speaker = Speaker::of(start, fds, channel, epoch, &mut known)?;
         let data = start.data.to_string_lossy().into_owned();
         let fixed = Fixed { boot_id: start.boot_id.clone(), data, page: page_size() as u64 };
         let now = Instant::now();
@@ -74,6 +78,7 @@ impl<S: Source> Host<S> {
             health: Health::default(),
             firmware: Vec::new(),
             before: None,
+            told: Told::of(known),
             interval,
             next_sample: now,
             next_heartbeat: now,
@@ -101,6 +106,8 @@ impl<S: Source> Host<S> {
             self.next_heartbeat = now + HEARTBEAT;
             self.speaker.heartbeat(serde_json::value::to_raw_value(&self.report()))?;
         }
+        let clock = self.interval.map(|_| || self.source.clocks().0);
+        self.told.step(&mut self.speaker, clock);
         self.sample_when_due();
         self.speaker.hand_over();
         let sampled = self.interval.map(|_| self.next_sample);
@@ -133,7 +140,11 @@ impl<S: Source> Host<S> {
         self.firmware = firmware::missing(&self.source);
         let mut sample = sample::sample(&self.source, &self.fixed);
         sample.disk_health = self.health.look(&self.source, sample.data.as_ref(), sample.monotonic_ns);
-        let (before, events) = step(self.before.take(), sample);
+        sample.tunnels = self.told.tunnels();
+        let (before, mut events) = step(self.before.take(), sample);
+        if self.told.knows_carriers() {
+            events.retain(|event| !is_about_carriers(&event.what));
+        }
         for event in &events {
             self.speaker.keep(event.t, event_line(event), None);
         }
@@ -143,7 +154,11 @@ impl<S: Source> Host<S> {
 
     /// Listeners, connections and secrets are nothing to this role.
     fn obey(&mut self, message: &ToWorker) {
-        let ToWorker::Configure(config) = message else { return };
+        let config = match message {
+            ToWorker::Configure(config) => config,
+            ToWorker::Report { role, report } => return self.told.hear(*role, report),
+            _ => return,
+        };
         let interval = interval(config);
         if interval != self.interval {
             self.interval = interval;
@@ -158,6 +173,10 @@ impl<S: Source> Host<S> {
 fn interval(config: &Config) -> Option<Duration> {
     let host = &config.collect.host;
     host.enabled.then(|| host.interval.0.clamp(INTERVAL.0, INTERVAL.1))
+}
+
+const fn is_about_carriers(what: &Change) -> bool {
+    matches!(what, Change::CarrierUp { .. } | Change::CarrierDown { .. } | Change::CarrierFlapped { .. })
 }
 
 fn event_line(event: &HostEvent) -> Vec<u8> {

@@ -74,6 +74,12 @@ impl Speaker {
         self.waiting.push_back(Line { wall, text, context });
     }
 
+    /// Records that wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Gives what waits to the store, as far as there is room, and wakes it if it asked for that.
     pub fn hand_over(&mut self) {
         // Memory that is not given back is no reason to stop.

@@ -399,16 +399,7 @@ mod tests {
 
     #[test]
     fn firmware_that_is_missing_stands_beside_the_link_and_is_no_alert() {
-        let link = |name: &str, cause: &str| LinkStatus {
-            name: name.into(),
-            mac: None,
-            state: LinkState::Up,
-            cause: cause.into(),
-            mtu: 1500,
-            addresses: Vec::new(),
-            gateways: Vec::new(),
-            neighbour: raven_model::neighbour::Neighbour::Nobody,
-        };
+        let link = |name: &str, cause: &str| LinkStatus { cause: cause.into(), ..LinkStatus::new(name, LinkState::Up) };
         let net = NetReport {
             links: vec![link("eth0", ""), link("eth1", "no reply"), link("eth2", "")],
             ..NetReport::default()

@@ -2,7 +2,7 @@
 
 use crate::kernel::Link;
 use crate::tunnels;
-use crate::ways::{Route, Rule, Ways, Which};
+use crate::ways::{Route, Rule, Ways};
 use futures_util::{StreamExt, TryStreamExt};
 use raven_model::tunnel::NO_WIREGUARD;
 use rtnetlink::packet_core::{
@@ -184,12 +184,7 @@ async fn ask(handle: &Handle, message: RouteNetlinkMessage, flags: u16) -> Resul
 }
 
 fn said_rule(rule: &Rule) -> String {
-    let which = match &rule.which {
-        Which::Bound { device, is_v6 } => format!("bound to {device} (IPv{})", if *is_v6 { 6 } else { 4 }),
-        Which::To(net) => format!("to {net}"),
-        Which::From(addr) => format!("from {addr}"),
-    };
-    format!("rule {}: {which}, table {}", rule.priority, rule.table)
+    format!("rule {}: {}, table {}", rule.priority, rule.which, rule.table)
 }
 
 fn said_route(route: &Route) -> String {

@@ -50,6 +50,8 @@ pub struct Link {
     pub is_on: bool,
     /// Something is at the other end of its cable.
     pub has_carrier: bool,
+    /// Times that this went or came.
+    pub carrier_changes: u32,
     /// Bytes.
     pub mtu: u32,
     /// Addresses.
@@ -145,10 +147,10 @@ pub async fn look(handle: &Handle) -> Result<Seen, rtnetlink::Error> {
     Ok(Seen { links, ways })
 }
 
-/// What went through a link up to now.
-pub async fn traffic(handle: &Handle, index: u32) -> Option<Traffic> {
-    let messages: Result<Vec<_>, _> = handle.link().get().match_index(index).execute().try_collect().await;
-    messages.ok()?.first().and_then(link).map(|(_, link)| link.traffic)
+/// What went through links up to now, by their numbers. Where the kernel does not say, nothing.
+pub async fn traffic(handle: &Handle) -> BTreeMap<u32, Traffic> {
+    let messages: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.unwrap_or_default();
+    messages.iter().filter_map(link).map(|(index, link)| (index, link.traffic)).collect()
 }
 
 fn link(message: &LinkMessage) -> Option<(u32, Link)> {
@@ -163,6 +165,7 @@ fn link(message: &LinkMessage) -> Option<(u32, Link)> {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::CarrierChanges(times) => link.carrier_changes = *times,
             LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
             LinkAttribute::LinkInfo(info) => {
                 link.tun = tun(info);
@@ -174,6 +177,10 @@ fn link(message: &LinkMessage) -> Option<(u32, Link)> {
                     rx_packets: sums.rx_packets,
                     tx_bytes: sums.tx_bytes,
                     tx_packets: sums.tx_packets,
+                    rx_errors: sums.rx_errors,
+                    rx_dropped: sums.rx_dropped,
+                    tx_errors: sums.tx_errors,
+                    tx_dropped: sums.tx_dropped,
                 }
             }
             _ => {}

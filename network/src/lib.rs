@@ -8,9 +8,11 @@
 //!
 //! [`kernel`] is one look at everything, `lldp` who is at the other ends of the cables, [`state`] what it means. A look
 //! follows each message of the kernel, a few times a second at most: the kernel is not polled but for what went through
-//! tunnels, and a message that was lost costs nothing. networkd is asked about neighbours every few seconds, since it tells nobody of them by itself.
+//! links, and a message that was lost costs nothing. networkd is asked about neighbours every few seconds, since it tells
+//! nobody of them by itself. [`events`] is what changed between two reports.
 
 pub mod change;
+pub mod events;
 pub mod kernel;
 mod lldp;
 pub mod orders;
@@ -31,12 +33,14 @@ use raven_jail::{caps, tun};
 use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
 use raven_model::neighbour::Neighbour;
+use raven_model::news::News;
 use raven_model::report::NetReport;
 use raven_model::tunnel::{Carried, FromNet, ToNet, TunnelAnswer, TunnelOrder};
 use rtnetlink::Handle;
 use serde::de::DeserializeOwned;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
@@ -48,6 +52,12 @@ use tunnels::{Outcome, Tunnels};
 
 /// How often it says that it lives, with what it knows.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often it is asked what went through links, heartbeats: a question costs more than all else of one.
+const COUNTS: u32 = 5;
+/// Longest report, bytes: it has to fit into a packet with what stands around it.
+const REPORT_MAX: usize = PACKET_MAX - 4096;
+/// Events that stay in a report which is too long.
+const EVENTS_LEFT: usize = 8;
 /// Rest between two looks.
 const REST: Duration = Duration::from_millis(200);
 /// `ravend` hands out a descriptor for a device within this time, or none is made.
@@ -97,6 +107,11 @@ struct Watch {
     neighbours: Neighbours,
     /// Why it did not tell, as it was logged last.
     logged: Option<String>,
+    /// As it was when changes were looked for last; none before the first look.
+    noted: Option<NetReport>,
+    news: News,
+    /// Heartbeats until links are counted again.
+    uncounted: u32,
 }
 
 /// An order that waits for a descriptor.
@@ -122,7 +137,18 @@ impl Watch {
         for index in with_cable {
             self.cables.entry(index).or_insert(now);
         }
+        self.note();
         Ok(done)
+    }
+
+    /// Notes what changed since it did so last.
+    fn note(&mut self) {
+        let now = self.state();
+        let changes = self.noted.as_ref().map(|then| events::between(then, &now)).unwrap_or_default();
+        for change in changes {
+            self.news.add(vpn::hall::now_ns(), change);
+        }
+        self.noted = Some(now);
     }
 
     /// Those that are no tunnels' devices.
@@ -131,17 +157,22 @@ impl Watch {
         self.seen.links.iter().filter(move |(_, link)| !is_tunnel(link))
     }
 
-    /// What went through tunnels is not told by the kernel, but when it is asked.
+    /// What went through links is not told by the kernel, but when it is asked.
     async fn count(&mut self) {
-        for index in self.tunnels.as_ref().map(Tunnels::devices).unwrap_or_default() {
-            let traffic = kernel::traffic(&self.handle, index).await;
-            if let Some((link, traffic)) = self.seen.links.get_mut(&index).zip(traffic) {
+        self.uncounted = self.uncounted.saturating_sub(1);
+        if self.uncounted > 0 {
+            return;
+        }
+        self.uncounted = COUNTS;
+        for (index, traffic) in kernel::traffic(&self.handle).await {
+            if let Some(link) = self.seen.links.get_mut(&index) {
                 link.traffic = traffic;
             }
         }
     }
 
-    fn report(&self) -> NetReport {
+    /// How it is now, without what changed.
+    fn state(&self) -> NetReport {
         let cable = |index: &u32| self.cables.get(index).map_or(Duration::ZERO, Instant::elapsed);
         let neighbour = |index: &u32| self.neighbours.get(index).cloned().unwrap_or_default();
         let of = |(index, link): (&u32, &Link)| state::of(link, &self.config.network, cable(index), neighbour(index));
@@ -149,7 +180,15 @@ impl Watch {
         links.sort_by(|a, b| a.name.cmp(&b.name));
         let tunnels = self.tunnels.as_ref().map(|tunnels| tunnels.report(&self.seen.links));
         let (tunnels, ways) = tunnels.unwrap_or_default();
-        NetReport { links, tunnels, ways }
+        NetReport { links, tunnels, ways, news: News::default() }
+    }
+
+    /// For `ravend`, which passes it on unread.
+    fn report(&mut self) -> Result<Box<RawValue>, NetError> {
+        self.note();
+        let mut report = self.noted.clone().unwrap_or_default();
+        report.news = self.news.clone();
+        fitting(report).map_err(|error| NetError::Io("report", error.into()))
     }
 
     /// The first look: what is there of tunnels is taken over.
@@ -252,6 +291,7 @@ impl Watch {
         }
         self.logged = why;
         self.neighbours = neighbours;
+        self.note();
     }
 }
 
@@ -281,6 +321,9 @@ impl Net {
             cables: BTreeMap::new(),
             neighbours: Neighbours::new(),
             logged: None,
+            noted: None,
+            news: News::new(RandomState::new().hash_one(0)),
+            uncounted: 0,
         };
         Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(drop)), orders })
     }
@@ -364,13 +407,25 @@ impl Net {
                     }
                     _ = beat.tick() => {
                         watch.count().await;
-                        let report = to_raw_value(&watch.report()).map_err(|error| NetError::Io("report", error.into()))?;
+                        let report = watch.report()?;
                         channel.send_json(&FromWorker::Heartbeat { report }, &[])?;
                     }
                 }
             }
         })
     }
+}
+
+/// As JSON. Of one that would not fit into a packet the ways are left out first, then what changed but for the newest.
+fn fitting(mut report: NetReport) -> serde_json::Result<Box<RawValue>> {
+    let whole = to_raw_value(&report)?;
+    if whole.get().len() <= REPORT_MAX {
+        return Ok(whole);
+    }
+    (report.ways.held_rules, report.ways.held_routes) = Default::default();
+    let old = report.news.events.len().saturating_sub(EVENTS_LEFT);
+    report.news.events.drain(..old);
+    to_raw_value(&report)
 }
 
 /// At that time; never, without one.
@@ -418,5 +473,31 @@ async fn hear<T: DeserializeOwned>(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(ChannelError::from(error).into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use raven_model::host::Change;
+    use raven_model::report::WaysStatus;
+    use raven_model::tunnel::{HeldRule, Why};
+    use raven_model::units::UnixNanos;
+
+    #[test]
+    fn a_report_that_would_not_fit_leaves_out_what_can_be_missed() {
+        let rule = HeldRule { priority: 7700, packets: "x".repeat(2000), table: 7700, why: Why::Networks };
+        let mut news = News::new(7);
+        (1..=20).for_each(|t| news.add(UnixNanos(t), Change::OomKill { count: t }));
+        let report = |rules: usize| {
+            let ways = WaysStatus { held_rules: vec![rule.clone(); rules], ..WaysStatus::default() };
+            let fitted = fitting(NetReport { ways, news: news.clone(), ..NetReport::default() }).unwrap();
+            assert!(fitted.get().len() <= REPORT_MAX);
+            serde_json::from_str::<NetReport>(fitted.get()).unwrap()
+        };
+        let (short, long) = (report(2), report(128));
+        assert_eq!((short.ways.held_rules.len(), short.news.events.len()), (2, 20));
+        assert_eq!((long.ways.held_rules.len(), long.news.events.len(), long.news.count), (0, EVENTS_LEFT, 20));
     }
 }

@@ -1,10 +1,10 @@
 //! What a link is in, in a word, and why: a pure function of what the kernel has, what is configured, and since when
 //! there is a cable.
 
-use crate::kernel::{Gateway, Link};
+use crate::kernel::{Address, Gateway, Link};
 use raven_model::config::{Dhcp, Mac, Network};
 use raven_model::neighbour::Neighbour;
-use raven_model::report::{LinkState, LinkStatus};
+use raven_model::report::{LinkState, LinkStatus, Origin};
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,10 +23,31 @@ pub fn of(link: &Link, network: &Network, cable: Duration, neighbour: Neighbour)
         state,
         cause,
         mtu: link.mtu,
+        carrier: link.has_carrier,
+        carrier_changes: link.carrier_changes,
         addresses: addresses.iter().map(|a| format!("{}/{}", a.addr, a.len)).collect(),
+        origins: addresses.iter().map(|address| origin(address, link, network)).collect(),
         gateways: link.gateways.iter().map(|gateway| gateway.addr).collect(),
         // What was heard before the cable was pulled is not there any more.
         neighbour: if link.has_carrier { neighbour } else { Neighbour::Nobody },
+        traffic: link.traffic,
+    }
+}
+
+/// By what the kernel says of it and what is configured: it keeps no other note of who gave an address.
+fn origin(address: &Address, link: &Link, network: &Network) -> Origin {
+    let is_configured = |of: &raven_model::config::Link| of.addresses.iter().any(|own| own.addr == address.addr);
+    if address.is_link_local() {
+        Origin::LinkLocal
+    } else if configured(link, network).is_some_and(is_configured) {
+        Origin::Configured
+    } else if !address.is_lent {
+        Origin::Other
+    } else if address.addr.is_ipv4() || address.len == 128 {
+        // DHCPv6 gives addresses, and routers announce networks.
+        Origin::Dhcp
+    } else {
+        Origin::Router
     }
 }
 
@@ -71,12 +92,17 @@ fn no_answer(cable: Duration) -> String {
 
 /// Which addresses the link asks for, as far as that is configured.
 fn wanted(link: &Link, network: &Network) -> Option<Dhcp> {
+    configured(link, network).map(raven_model::config::Link::dhcp)
+}
+
+/// What is configured of the link.
+fn configured<'a>(link: &Link, network: &'a Network) -> Option<&'a raven_model::config::Link> {
     let by_mac = |mac: Mac| link.mac == mac.0;
     let named = |(name, of): &(&String, &raven_model::config::Link)| match of.mac {
         Some(mac) => by_mac(mac),
         None => **name == link.name,
     };
-    network.link.iter().find(named).map(|(_, configured)| configured.dhcp())
+    network.link.iter().find(named).map(|(_, configured)| configured)
 }
 
 fn mac(bytes: &[u8]) -> Option<String> {
@@ -134,6 +160,29 @@ mod tests {
         assert_eq!(status.neighbour, switch());
         let pulled = Link { has_carrier: false, ..link };
         assert_eq!(of(&pulled, &none, Duration::ZERO, switch()).neighbour, Neighbour::Nobody);
+    }
+
+    #[test]
+    fn each_address_is_from_somewhere() {
+        let network = network("[network.link.eth1]\naddresses = ['192.0.2.8/24']");
+        let address = |addr: &str, len, is_lent| Address {
+            addr: addr.parse().unwrap(),
+            peer: None,
+            len,
+            is_lent,
+            is_duplicate: false,
+        };
+        let addresses = vec![
+            address("192.0.2.8", 24, false),
+            address("192.0.2.7", 24, true),
+            address("192.0.2.9", 24, false),
+            address("2001:db8::7", 128, true),
+            address("2001:db8::8", 64, true),
+            address("fe80::1", 64, false),
+        ];
+        let status = of(&Link { addresses, ..link() }, &network, Duration::ZERO, Neighbour::Nobody);
+        let origins: Vec<_> = status.origins.into_iter().map(Origin::name).collect();
+        assert_eq!(origins, ["configured", "DHCP", "by hand", "DHCP", "router", "link-local"]);
     }
 
     #[test]

@@ -6,14 +6,14 @@
 
 use crate::kernel::{Link, Seen, Tun};
 use crate::policy::{self, Venue};
-use crate::ways::{self, TABLES};
+use crate::ways::{self, Route, Rule, TABLES};
 use crate::{change, kernel};
 use raven_model::config::{Address, Config};
 use raven_model::prefix::Prefix;
 use raven_model::report::WaysStatus;
 use raven_model::tunnel::{
-    Carried, DEVICE, Refusal, SHOWN_REFUSALS, SHOWN_ROUTES, TunnelAnswer, TunnelName, TunnelOrder, TunnelState,
-    TunnelStatus,
+    Carried, DEVICE, HeldRoute, Refusal, SHOWN_REFUSALS, SHOWN_ROUTES, SHOWN_WAYS, TunnelAnswer, TunnelName,
+    TunnelOrder, TunnelState, TunnelStatus,
 };
 use rtnetlink::Handle;
 use std::collections::BTreeMap;
@@ -239,6 +239,8 @@ impl Tunnels {
             routes: wanted.routes.len() as u32,
             overlaps: venue.overlaps(&config.vpn.networks),
             trouble: said(self.troubles.iter()),
+            held_rules: wanted.rules.iter().take(SHOWN_WAYS).map(Rule::held).collect(),
+            held_routes: wanted.routes.iter().take(SHOWN_WAYS).map(|route| held(route, &seen)).collect(),
         };
         Ok((seen, done))
     }
@@ -303,11 +305,6 @@ impl Tunnels {
             }
         };
         (self.open.iter().map(status).collect(), self.status.clone())
-    }
-
-    /// The numbers of their devices.
-    pub fn devices(&self) -> Vec<u32> {
-        self.open.values().filter_map(|tunnel| tunnel.index).collect()
     }
 }
 
@@ -375,6 +372,10 @@ const fn about(order: &TunnelOrder) -> Option<&TunnelName> {
 /// As much of it as helps.
 fn said<'a>(troubles: impl Iterator<Item = &'a (Option<TunnelName>, String)>) -> String {
     troubles.take(TROUBLES_MAX).map(|(_, trouble)| trouble.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+fn held(route: &Route, seen: &Seen) -> HeldRoute {
+    route.held(route.device.and_then(|index| Some(seen.links.get(&index)?.name.clone())))
 }
 
 fn link_of<'a>(tunnel: &TunnelName, seen: &'a Seen) -> Option<&'a Link> {

@@ -357,7 +357,8 @@ impl State {
         let now = Instant::now();
         let tunnels = self.hall.tunnels.borrow();
         let shown = self.config.vpn.order.iter().filter_map(|name| Some((name, tunnels.get(name)?)));
-        VpnReport { tunnels: shown.map(|(name, shown)| self.tunnel(name, shown, now)).collect() }
+        let tunnels = shown.map(|(name, shown)| self.tunnel(name, shown, now)).collect();
+        VpnReport { tunnels, news: self.hall.news() }
     }
 
     fn tunnel(&self, name: &TunnelName, shown: &Shown, now: Instant) -> VpnTunnel {

@@ -19,13 +19,14 @@
 
 use crate::kernel::MAIN;
 use raven_model::prefix::Prefix;
-use raven_model::tunnel::TUNNELS_MAX;
+use raven_model::tunnel::{HeldRoute, HeldRule, TUNNELS_MAX, Why};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// By which ours are known (RTPROT, FRA_PROTOCOL). Not among those of /etc/iproute2/rt_protos.
@@ -148,6 +149,46 @@ impl Tunnel {
     fn leads_to(&self, net: &Prefix) -> Option<u32> {
         let has_address = self.addresses.iter().any(|addr| addr.is_ipv4() == net.addr().is_ipv4());
         self.index.filter(|_| has_address)
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bound { device, is_v6 } => write!(f, "bound to {device} (IPv{})", if *is_v6 { 6 } else { 4 }),
+            Self::To(net) => write!(f, "to {net}"),
+            Self::From(addr) => write!(f, "from {addr}"),
+        }
+    }
+}
+
+impl Rule {
+    /// For the report.
+    pub fn held(&self) -> HeldRule {
+        let why = match self.priority {
+            BOUND => Why::Bound,
+            WITHIN => Why::Inside,
+            NARROW => Why::Wider,
+            VENUE => Why::Venue,
+            OWN => Why::Own,
+            NETWORKS => Why::Networks,
+            // A priority for each tunnel.
+            _ => Why::FarEnd,
+        };
+        HeldRule { priority: self.priority, packets: self.which.to_string(), table: self.table, why }
+    }
+}
+
+impl Route {
+    /// For the report; `device` is the name of the one into which it leads.
+    pub fn held(&self, device: Option<String>) -> HeldRoute {
+        let why = match (self.table == NETWORKS, self.device) {
+            (true, Some(_)) => Why::Carried,
+            (true, None) => Why::Nowhere,
+            (false, _) if all().contains(&self.to) => Why::All,
+            (false, _) => Why::Pushed,
+        };
+        HeldRoute { table: self.table, to: self.to, device, why }
     }
 }
 
@@ -432,6 +473,42 @@ mod tests {
         assert_eq!(ways.endpoints(7701), ["203.0.113.9".parse::<IpAddr>().unwrap()]);
         assert_eq!(ways.routes_of(7701), Some(nets("10.30.0.0/16")));
         assert_eq!((ways.routes_of(7702), ways.carrier()), (None, Some(5)));
+    }
+
+    #[test]
+    fn each_rule_and_route_has_its_reason() {
+        let networks = nets("10.20.0.0/16 10.30.0.0/16");
+        let ways = wanted(&[tunnel("noc", 7701, Some(5))], &networks, &[], &nets("10.0.0.0/8 10.20.3.0/24"));
+        let mut rules: Vec<_> = ways.rules.iter().map(|rule| (rule.priority, rule.held().why)).collect();
+        rules.dedup();
+        assert_eq!(
+            rules,
+            [
+                (7400, Why::Bound),
+                (7501, Why::FarEnd),
+                (7580, Why::Inside),
+                (7590, Why::Wider),
+                (7600, Why::Venue),
+                (7650, Why::Own),
+                (7700, Why::Networks),
+            ]
+        );
+        let routes = ways.routes.iter().map(|route| {
+            let held = route.held(route.device.map(|_| "vpn-noc".to_owned()));
+            format!("{}: {} {:?}", held.table, held.to, held.why)
+        });
+        assert_eq!(
+            routes.collect::<Vec<_>>(),
+            [
+                "7700: 10.20.0.0/16 Nowhere",
+                "7700: 10.20.0.0/16 Carried",
+                "7700: 10.30.0.0/16 Nowhere",
+                "7700: 10.30.0.0/16 Carried",
+                "7701: 0.0.0.0/0 All",
+                "7701: 10.30.0.0/16 Pushed",
+                "7701: ::/0 All",
+            ]
+        );
     }
 
     #[test]

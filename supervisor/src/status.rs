@@ -23,6 +23,7 @@ pub fn status(supervisor: &Supervisor) -> RawStatus {
         kernel: kernel_udp(),
         slots: supervisor.slots.known.clone(),
         alerts: alerts(supervisor),
+        is_box: supervisor.is_box(),
         stick: supervisor.stick.as_ref().and_then(|stick| stick.status.clone()),
         ..Status::default()
     };

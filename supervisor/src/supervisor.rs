@@ -36,7 +36,7 @@ use raven_jail::channel::Channel;
 use raven_jail::signals::{self, Signals};
 use raven_jail::{caps, spawn};
 use raven_model::config::Config;
-use raven_model::control::{ListenerId, PACKET_MAX, RawStatus, ToWorker};
+use raven_model::control::{ListenerId, PACKET_MAX, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
 use raven_model::tunnel::Carrier;
@@ -284,6 +284,11 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Whether the machine is Raven's own.
+    pub const fn is_box(&self) -> bool {
+        self.appliance.is_some()
+    }
+
     fn timeout(&self) -> EpollTimeout {
         let now = Instant::now();
         let starts = self.workers.iter().filter_map(|worker| match worker.state {
@@ -373,25 +378,35 @@ impl Supervisor {
         self.tell(Role::Net, &ToWorker::Networkd(message), connection);
     }
 
-    /// Passes on to the alert role what the others have reported, unread, and what is known here.
+    /// Passes on, unread, what roles have reported: to the alert role, with what is known here, what it watches; to the host
+    /// role what becomes records and numbers of its stream.
     fn tell_reports(&mut self) {
-        let Some(n) = self.worker(Role::Alert) else { return };
-        // What it has not taken yet is enough for one that is slow.
-        if self.workers[n].state != State::Running || !self.workers[n].flush() {
-            return;
+        let (alert, host) = (self.is_free(Role::Alert), self.is_free(Role::Host));
+        if alert {
+            let own = Box::new(status::status(self).own);
+            self.tell(Role::Alert, &ToWorker::Own(own), Vec::new());
+            self.pass_reports(&[Role::Store, Role::Uplink, Role::Host, Role::Vpn], Role::Alert);
         }
-        let RawStatus { own, reports } = status::status(self);
-        self.tell(Role::Alert, &ToWorker::Own(Box::new(own)), Vec::new());
-        for role in [Role::Store, Role::Uplink, Role::Host, Role::Vpn] {
+        if host {
+            self.pass_reports(&[Role::Net, Role::Vpn], Role::Host);
+        }
+    }
+
+    /// Whether a role runs and has taken all that it was sent: what it has not taken yet is enough for one that is slow.
+    fn is_free(&mut self, role: Role) -> bool {
+        let worker = self.worker(role).map(|n| &mut self.workers[n]);
+        worker.is_some_and(|worker| worker.state == State::Running && worker.flush())
+    }
+
+    fn pass_reports(&mut self, of: &[Role], to: Role) {
+        for &role in of {
+            let report = self.worker(role).and_then(|n| self.workers[n].report.clone());
             // A report came in a packet, and the words around it are a few more here.
-            match reports.get(&role) {
+            match report {
                 Some(report) if report.get().len() > PACKET_MAX - 256 => {
-                    tracing::warn!(%role, "the report is too long for the alert role");
+                    tracing::warn!(%role, %to, "the report is too long to be passed on");
                 }
-                Some(report) => {
-                    let report = report.clone();
-                    self.tell(Role::Alert, &ToWorker::Report { role, report }, Vec::new());
-                }
+                Some(report) => self.tell(to, &ToWorker::Report { role, report }, Vec::new()),
                 None => {}
             }
         }

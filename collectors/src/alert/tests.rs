@@ -289,7 +289,9 @@ fn a_tunnel_that_is_down_is_told_with_its_cause_and_what_carries_instead() {
         }))
         .unwrap()
     };
-    let with = |tunnels: Vec<VpnTunnel>| look(&Reports { vpn: Some(VpnReport { tunnels }), ..Reports::default() });
+    let with = |tunnels: Vec<VpnTunnel>| {
+        look(&Reports { vpn: Some(VpnReport { tunnels, ..VpnReport::default() }), ..Reports::default() })
+    };
     let config = config("[alert.tunnel_down]\nafter = '5s'\nclear = '5s'");
     let mut engine = Engine::default();
     let ill = || vec![tunnel("noc", "down", "auth refused; next attempt in 40 s"), tunnel("backup", "up", "")];

@@ -20,7 +20,7 @@ pub struct Fixed {
     pub page: u64,
 }
 
-/// Looks at everything. Shares since the last sample and the health of disks are still missing.
+/// Looks at everything. Shares since the last sample, the health of disks and tunnels are still missing.
 pub fn sample(source: &impl Source, fixed: &Fixed) -> HostSample {
     let text = |path: &str| source.text(path).unwrap_or_default();
     let pressure = |of: &str| source.text(&format!("/proc/pressure/{of}"));
@@ -39,6 +39,7 @@ pub fn sample(source: &impl Source, fixed: &Fixed) -> HostSample {
         filesystems: disk::that_matter(&mounts).into_iter().take(2 * MOST).filter_map(|m| room(source, m)).collect(),
         data: data(source, &mounts, &fixed.data),
         interfaces: network::interfaces(&text("/proc/net/dev")),
+        tunnels: Vec::new(),
         udp: network::udp(&text("/proc/net/snmp")),
         udp6: network::udp6(&text("/proc/net/snmp6")),
         conntrack: conntrack(source),
@@ -115,6 +116,7 @@ fn cut(sample: &mut HostSample, most: usize) -> u64 {
         + one(&mut sample.disk_health, most)
         + one(&mut sample.filesystems, most)
         + one(&mut sample.interfaces, most)
+        + one(&mut sample.tunnels, most)
         + one(&mut sample.temperatures, most)
         + one(&mut sample.fans, most)
         + one(&mut sample.power, most)

@@ -11,11 +11,14 @@ use raven_jail::channel::Channel;
 use raven_jail::receive::{StoreMemory, Waiting, create};
 use raven_model::config::Config;
 use raven_model::control::{Fd, FromWorker, PACKET_MAX, Start, ToWorker};
-use raven_model::host::{Change, HostRecord, HostSample};
-use raven_model::record::Frames;
+use raven_model::host::{Change, HostEvent, HostRecord, HostSample};
+use raven_model::news::News;
+use raven_model::record::{Context, Frames};
+use raven_model::report::{NetReport, VpnReport, VpnTunnel};
 use raven_model::stream::Stream;
 use raven_model::table::Role;
 use raven_model::units::{Span, UnixNanos};
+use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
@@ -25,10 +28,30 @@ use std::time::{Duration, Instant};
 struct Rig {
     ravend: Channel,
     store: StoreMemory,
+    memory: [OwnedFd; 2],
     wake: std::io::PipeReader,
     role: JoinHandle<Result<(), CollectorError>>,
     taken: u64,
     packet: Vec<u8>,
+}
+
+/// Starts a role with this memory.
+fn life(
+    source: impl Source + Send + 'static,
+    interval: Duration,
+    memory: &[OwnedFd; 2],
+    epoch: u64,
+) -> (Channel, std::io::PipeReader, JoinHandle<Result<(), CollectorError>>) {
+    let [memory, words] = memory.each_ref().map(|fd| fd.try_clone().unwrap());
+    // A pipe instead of the eventfd: it is written to in the same way.
+    let (wake, write) = std::io::pipe().unwrap();
+    let (ravend, channel) = Channel::pair().unwrap();
+    let role = std::thread::spawn(move || {
+        let fds = vec![memory, words, OwnedFd::from(write)];
+        let host = Host::of(source, &start(interval), fds, channel, epoch).unwrap();
+        host.ready(vec!["nothing".to_owned()])?.run()
+    });
+    (ravend, wake, role)
 }
 
 fn start(interval: Duration) -> Start {
@@ -52,15 +75,9 @@ impl Rig {
         let (memory, words) = create("host").unwrap();
         let store = StoreMemory::open(&memory, &words).unwrap();
         store.wait(Waiting::Idle);
-        // A pipe instead of the eventfd: it is written to in the same way.
-        let (wake, write) = std::io::pipe().unwrap();
-        let (ravend, channel) = Channel::pair().unwrap();
-        let role = std::thread::spawn(move || {
-            let fds = vec![memory, words, OwnedFd::from(write)];
-            let host = Host::of(source, &start(interval), fds, channel, 7).unwrap();
-            host.ready(vec!["nothing".to_owned()])?.run()
-        });
-        let mut rig = Self { ravend, store, wake, role, taken: 0, packet: vec![0; PACKET_MAX] };
+        let memory = [memory, words];
+        let (ravend, wake, role) = life(source, interval, &memory, 7);
+        let mut rig = Self { ravend, store, memory, wake, role, taken: 0, packet: vec![0; PACKET_MAX] };
         assert!(matches!(rig.hear(), FromWorker::Ready { missing } if missing == ["nothing"]));
         rig
     }
@@ -78,6 +95,12 @@ impl Rig {
             self.store.taken(batch.len);
             for record in Frames::new(&buffer) {
                 let record = record.unwrap();
+                if !record.received.is_record() {
+                    let mut run = Vec::new();
+                    Context::read(record.raw).unwrap().write_run(&mut run);
+                    self.store.set_snapshot(&run);
+                    continue;
+                }
                 assert_eq!((record.received.source, record.received.listener), ("127.0.0.1:0".parse().unwrap(), 0));
                 records.push(HostRecord::read(record.raw).unwrap());
             }
@@ -101,6 +124,30 @@ impl Rig {
 
     fn tell(&self, message: &ToWorker) {
         self.ravend.send_json(message, &[]).unwrap();
+    }
+
+    /// The role dies; another takes its place.
+    fn die(&mut self, interval: Duration) {
+        let (ravend, wake, role) = life(Scripted::default(), interval, &self.memory, 8);
+        drop(std::mem::replace(&mut self.ravend, ravend));
+        let _ = std::mem::replace(&mut self.role, role).join().unwrap();
+        self.wake = wake;
+    }
+
+    /// Passes reports on, each second as `ravend` does, until an event is a record; the events that came.
+    fn events(&mut self, reports: &[(Role, Box<RawValue>)]) -> Vec<HostEvent> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            for (role, report) in reports {
+                self.tell(&ToWorker::Report { role: *role, report: report.clone() });
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            let is_event = |record| if let HostRecord::Event(event) = record { Some(event) } else { None };
+            let events: Vec<_> = self.take().into_iter().filter_map(is_event).collect();
+            if !events.is_empty() || Instant::now() > end {
+                return events;
+            }
+        }
     }
 
     fn stop(self) {
@@ -191,6 +238,101 @@ fn messages_that_it_does_not_need_are_passed_over_and_a_closed_channel_ends_it()
     drop(rig.ravend);
     // With heartbeats that nobody has read the kernel says that the connection was reset.
     let _ = rig.role.join().unwrap();
+}
+
+fn vpn(news: &News) -> (Role, Box<RawValue>) {
+    let tunnel = VpnTunnel {
+        loss: Some(12),
+        rtt_ms: Some(34.5),
+        changes: 3,
+        carries: true,
+        expires_s: Some(-1),
+        ..VpnTunnel::new("noc".parse().unwrap(), "degraded".to_owned())
+    };
+    (Role::Vpn, to_raw_value(&VpnReport { tunnels: vec![tunnel], news: news.clone() }).unwrap())
+}
+
+fn net(news: &News) -> (Role, Box<RawValue>) {
+    (Role::Net, to_raw_value(&NetReport { news: news.clone(), ..NetReport::default() }).unwrap())
+}
+
+fn state(state: &str) -> Change {
+    Change::TunnelState { tunnel: "noc".to_owned(), state: state.to_owned(), cause: "no route".to_owned() }
+}
+
+fn told(events: &[HostEvent]) -> Vec<(u64, &Change)> {
+    events.iter().map(|event| (event.t.0, &event.what)).collect()
+}
+
+#[test]
+fn what_other_roles_tell_becomes_one_record_each_also_when_the_role_dies_meanwhile() {
+    let hour = Duration::from_hours(1);
+    let mut rig = Rig::new(Scripted::default(), hour);
+    let (mut tunnels, mut links) = (News::new(11), News::new(22));
+    tunnels.add(UnixNanos(1), state("up"));
+    tunnels.add(UnixNanos(2), state("down"));
+    let down = Change::CarrierDown { interface: "eth0".to_owned() };
+    links.add(UnixNanos(3), down.clone());
+    let mut events = rig.events(&[net(&links), vpn(&tunnels)]);
+    if events.len() < 3 {
+        events.extend(rig.events(&[net(&links), vpn(&tunnels)]));
+    }
+    assert_eq!(told(&events), [(3, &down), (1, &state("up")), (2, &state("down"))]);
+    rig.die(hour);
+    tunnels.add(UnixNanos(4), state("up"));
+    assert_eq!(told(&rig.events(&[net(&links), vpn(&tunnels)])), [(4, &state("up"))]);
+    // More at once than a report holds is counted.
+    (0..70).for_each(|n| tunnels.add(UnixNanos(100 + n), state("off")));
+    let events = rig.events(&[net(&links), vpn(&tunnels)]);
+    assert_eq!(events[0].what, Change::EventsMissed { role: "vpn".to_owned(), count: 6 });
+    assert_eq!((events.len(), events[1].t.0, events[64].t.0), (65, 106, 169));
+    rig.stop();
+}
+
+#[test]
+fn tunnels_are_in_the_sample_while_somebody_tells_of_them() {
+    let mut rig = Rig::new(Scripted::default(), Duration::from_secs(1));
+    assert!(sample(&rig.next()).tunnels.is_empty());
+    let (role, report) = vpn(&News::new(11));
+    rig.tell(&ToWorker::Report { role, report });
+    let next = rig.next();
+    let [tunnel] = &sample(&next).tunnels[..] else { panic!("one tunnel: {next:?}") };
+    assert_eq!((tunnel.name.as_str(), tunnel.state.as_str(), tunnel.carries), ("noc", "degraded", true));
+    assert_eq!((tunnel.loss, tunnel.rtt_s, tunnel.changes), (Some(0.12), Some(0.0345), 3));
+    assert_eq!(tunnel.certificate_s, Some(-1));
+    rig.stop();
+}
+
+#[test]
+fn a_carrier_is_told_of_by_the_sample_when_net_does_not() {
+    let carrier = |up: bool| {
+        let mut source = Scripted::default();
+        let ones = ["1"; 16].join(" ");
+        source.set("/proc/net/dev", &format!("\n\neth0: {ones}\n"));
+        source.set("/sys/class/net/eth0/carrier", if up { "1" } else { "0" });
+        source
+    };
+    let (ravend, channel) = Channel::pair().unwrap();
+    let (memory, words) = create("host").unwrap();
+    let fds = vec![memory, words, OwnedFd::from(std::io::pipe().unwrap().1)];
+    let mut host = Host::of(carrier(true), &start(Duration::from_hours(1)), fds, channel, 7).unwrap();
+    let mut lines = |is_up: bool, report: Option<&News>| {
+        if let Some(news) = report {
+            let (role, report) = net(news);
+            host.obey(&ToWorker::Report { role, report });
+        }
+        (host.source, host.next_sample) = (carrier(is_up), Instant::now());
+        let before = host.speaker.waiting();
+        host.sample_when_due();
+        host.speaker.waiting() - before
+    };
+    let (one, other) = (News::new(1), News::new(2));
+    assert_eq!(lines(true, None), 1);
+    assert_eq!(lines(false, None), 2, "nobody else tells");
+    assert_eq!(lines(true, Some(&one)), 2, "net was not there all the time");
+    assert_eq!(lines(false, Some(&one)), 1, "net tells");
+    assert_eq!(lines(true, Some(&other)), 2, "another net, which may have missed it");
+    drop(ravend);
 }
 
 /// Files that a sample looks at.

@@ -535,6 +535,7 @@ mod tests {
         };
         Status {
             slots: None,
+            is_box: false,
             stick: None,
             disks: vec![disk("vda", false), disk("sda", true)],
             started_by: Some(StartedBy::UefiSecureBootOff),
@@ -600,14 +601,9 @@ mod tests {
         let mut status = busy(2, 1);
         let switch = Heard { system: Some("sw-1\u{1b}[31m".into()), port: Some("Gi1/0/7".into()), ..Heard::default() };
         let link = |name: &str, neighbour| LinkStatus {
-            name: name.into(),
-            mac: None,
-            state: LinkState::Up,
-            cause: String::new(),
-            mtu: 1500,
             addresses: vec!["192.0.2.7/24".into(), "fe80::1/64".into()],
-            gateways: Vec::new(),
             neighbour,
+            ..LinkStatus::new(name, LinkState::Up)
         };
         let why = Neighbour::Unknown("systemd-networkd does not run".into());
         status.links = vec![link("eth0", Neighbour::Heard(switch)), link("eth1", Neighbour::Nobody), link("eth2", why)];

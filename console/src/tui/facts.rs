@@ -134,9 +134,7 @@ mod tests {
     #[test]
     fn what_the_net_role_knows_stands_above_what_the_kernel_tells_everybody() {
         let told = LinkStatus {
-            name: "eth0".into(),
             mac: Some("02:00:5e:10:00:01".into()),
-            state: LinkState::Trouble,
             cause: "gateway 192.0.2.1 does not answer ARP".into(),
             mtu: 1500,
             addresses: vec!["192.0.2.7/24".into()],
@@ -146,6 +144,7 @@ mod tests {
                 port: Some("7".into()),
                 ..Heard::default()
             }),
+            ..LinkStatus::new("eth0", LinkState::Trouble)
         };
         let kernel = Link { name: "eth0".into(), speed_mbps: Some(1000), state: "up".into(), ..Link::default() };
         let link = Link::told(&told, Some(kernel));

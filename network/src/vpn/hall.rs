@@ -4,6 +4,8 @@ use super::openvpn::Word;
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::memory::memfd_of;
 use raven_model::control::{FromWorker, OpenvpnOrder};
+use raven_model::host::Change;
+use raven_model::news::{News, cut};
 use raven_model::report::VpnTunnel;
 use raven_model::tunnel::{ToNet, TunnelName, TunnelOrder};
 use raven_model::units::UnixNanos;
@@ -48,6 +50,8 @@ pub struct Hall {
     /// By their names.
     pub tunnels: RefCell<BTreeMap<TunnelName, Shown>>,
     events: RefCell<VecDeque<VpnEvent>>,
+    /// The same, as it is reported.
+    news: RefCell<News>,
     /// A word changed since the choice was made.
     pub changed: tokio::sync::Notify,
 }
@@ -62,6 +66,7 @@ impl Hall {
             last_order: Cell::new(RandomState::new().hash_one(0) >> 1),
             tunnels: RefCell::default(),
             events: RefCell::default(),
+            news: RefCell::new(News::new(RandomState::new().hash_one(1))),
             changed: tokio::sync::Notify::new(),
         }
     }
@@ -115,15 +120,17 @@ impl Hall {
     /// Shows how a tunnel is; a word or cause that is new is an event.
     pub fn show(&self, name: &TunnelName, mut shown: Shown) {
         let mut tunnels = self.tunnels.borrow_mut();
-        let before = tunnels.get(name).map(|before| (before.word, before.since, steady(&before.told.cause).to_owned()));
+        let before = tunnels.get(name);
+        shown.told.changes = before.map_or(0, |before| before.told.changes);
         match before {
-            Some((word, since, cause)) if word == shown.word => {
-                shown.since = since;
-                if cause != steady(&shown.told.cause) {
+            Some(before) if before.word == shown.word => {
+                shown.since = before.since;
+                if steady(&before.told.cause) != steady(&shown.told.cause) {
                     self.note(name, &shown);
                 }
             }
-            _ => {
+            before => {
+                shown.told.changes += u64::from(before.is_some());
                 self.note(name, &shown);
                 self.changed.notify_one();
             }
@@ -139,11 +146,19 @@ impl Hall {
             cause: steady(&shown.told.cause).to_owned(),
         };
         eprintln!("raven-worker vpn: {tunnel}: {} {}", event.state, event.cause);
+        let (state, cause) = (event.state.clone(), cut(&event.cause));
+        let what = Change::TunnelState { tunnel: tunnel.to_string(), state, cause };
+        self.news.borrow_mut().add(event.time_ns, what);
         let mut events = self.events.borrow_mut();
         if events.len() == EVENTS {
             events.pop_front();
         }
         events.push_back(event);
+    }
+
+    /// The newest of it, for the report.
+    pub fn news(&self) -> News {
+        self.news.borrow().clone()
     }
 
     /// What happened lately, the oldest first.
@@ -159,7 +174,8 @@ fn steady(cause: &str) -> &str {
     if cause.ends_with("% loss") { "loss" } else { cause }
 }
 
-fn now_ns() -> UnixNanos {
+/// The wall clock.
+pub fn now_ns() -> UnixNanos {
     UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
 }
 

@@ -55,7 +55,7 @@ pub enum ToWorker {
     Configure(Box<Config>),
     /// For the `alert` role, each second: what `ravend` knows itself. The reports follow.
     Own(Box<crate::report::Status>),
-    /// For the `alert` role: the newest report of a role, as it came.
+    /// For the `alert` and the `host` role: the newest report of a role, as it came.
     Report {
         /// Whose.
         role: Role,

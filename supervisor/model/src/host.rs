@@ -11,7 +11,7 @@ mod sample;
 pub use health::{Complaint, DiskHealth, MissingFirmware, StartedBy, WORN};
 pub use sample::{
     Conntrack, Cpu, Disk, Fan, FileSystem, HostSample, Interface, Memory, Power, Pressure, RavenProcess, Space, Stall,
-    Temperature, Udp,
+    Temperature, Tunnel, Udp,
 };
 
 use crate::record::RAW_MAX;
@@ -53,10 +53,10 @@ impl HostRecord {
     }
 }
 
-/// Something that changed between two samples.
+/// Something that changed: between two samples, or as the roles `net` and `vpn` tell of it ([`crate::news`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostEvent {
-    /// When it was noticed.
+    /// When it happened, where a role tells of it; else when it was noticed, at the sample after.
     pub t: UnixNanos,
     /// What.
     #[serde(flatten)]
@@ -128,6 +128,83 @@ pub enum Change {
     ClockStepped {
         /// By so much; negative = back.
         step_s: f64,
+    },
+    /// An interface is there that was not.
+    InterfaceAdded {
+        /// Its name.
+        interface: String,
+    },
+    /// An interface is gone.
+    InterfaceGone {
+        /// Its name.
+        interface: String,
+    },
+    /// What an interface is in, in a word.
+    LinkState {
+        /// Its name.
+        interface: String,
+        /// As [`crate::report::LinkState::name`].
+        state: String,
+        /// Why; empty when all is well.
+        cause: String,
+    },
+    /// An interface has an address that it had not.
+    AddressAdded {
+        /// Its name.
+        interface: String,
+        /// With the length of its prefix.
+        address: String,
+    },
+    /// An interface lost an address.
+    AddressGone {
+        /// Its name.
+        interface: String,
+        /// With the length of its prefix.
+        address: String,
+    },
+    /// A default route leads there now.
+    GatewayAdded {
+        /// Over which interface.
+        interface: String,
+        /// Its address.
+        gateway: String,
+    },
+    /// No default route leads there any more.
+    GatewayGone {
+        /// Over which interface.
+        interface: String,
+        /// Its address.
+        gateway: String,
+    },
+    /// Somebody else is at the other end of a cable (LLDP).
+    NeighbourChanged {
+        /// The interface.
+        interface: String,
+        /// Who, in words of its own; nothing when nobody says so any more.
+        neighbour: Option<String>,
+    },
+    /// One of `vpn.networks` is led elsewhere.
+    NetworkLed {
+        /// Which.
+        network: String,
+        /// The tunnel's device; nothing: it cannot be reached until there is one.
+        into: Option<String>,
+    },
+    /// A tunnel is in another state, or for another cause.
+    TunnelState {
+        /// Which.
+        tunnel: String,
+        /// `up`, `degraded`, `half-open`, `connecting`, `down` or `off`.
+        state: String,
+        /// Why.
+        cause: String,
+    },
+    /// More happened at once than a role could tell of: so many events have no record.
+    EventsMissed {
+        /// `net` or `vpn`.
+        role: String,
+        /// How many.
+        count: u64,
     },
 }
 

@@ -15,6 +15,7 @@ pub mod hex;
 pub mod host;
 pub mod install;
 pub mod neighbour;
+pub mod news;
 pub mod prefix;
 pub mod query;
 pub mod record;

@@ -4,7 +4,8 @@
 
 use crate::host::{DiskHealth, MissingFirmware, StartedBy};
 use crate::neighbour::Neighbour;
-use crate::tunnel::{TunnelName, TunnelStatus};
+use crate::news::News;
+use crate::tunnel::{HeldRoute, HeldRule, Traffic, TunnelName, TunnelStatus};
 use crate::units::{Seq, UnixNanos};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +57,9 @@ pub struct Status {
     /// What the boot loader knew when it was asked last; null where there are no slots.
     #[serde(default)]
     pub slots: Option<crate::update::Slots>,
+    /// The machine is Raven's own: addresses, firewall and clock are those of the configuration.
+    #[serde(default)]
+    pub is_box: bool,
     /// What came of a USB stick with a configuration; null while there was none.
     #[serde(default)]
     pub stick: Option<StickStatus>,
@@ -94,7 +98,7 @@ pub struct StickStatus {
 }
 
 /// What the net role reports.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NetReport {
     /// By name, without the loopback and the devices of tunnels.
     pub links: Vec<LinkStatus>,
@@ -104,6 +108,9 @@ pub struct NetReport {
     /// How traffic is kept on its way.
     #[serde(default)]
     pub ways: WaysStatus,
+    /// What changed lately.
+    #[serde(default)]
+    pub news: News,
 }
 
 /// Rules and routes by which `vpn.networks` goes through the tunnel and nothing else does.
@@ -117,6 +124,12 @@ pub struct WaysStatus {
     pub overlaps: Vec<String>,
     /// Why they are not as they should be; empty when they are.
     pub trouble: String,
+    /// The rules, by their priority: the first [`crate::tunnel::SHOWN_WAYS`].
+    #[serde(default)]
+    pub held_rules: Vec<HeldRule>,
+    /// The routes, by their table: the first [`crate::tunnel::SHOWN_WAYS`].
+    #[serde(default)]
+    pub held_routes: Vec<HeldRoute>,
 }
 
 /// What the vpn role reports.
@@ -124,6 +137,9 @@ pub struct WaysStatus {
 pub struct VpnReport {
     /// In the order of `vpn.order`.
     pub tunnels: Vec<VpnTunnel>,
+    /// Their changes of state.
+    #[serde(default)]
+    pub news: News,
 }
 
 /// A tunnel to the operations centre.
@@ -137,6 +153,9 @@ pub struct VpnTunnel {
     pub cause: String,
     /// Seconds since the state is this one.
     pub since_s: u64,
+    /// Times that the state changed since the role, or the tunnel with this profile, was started.
+    #[serde(default)]
+    pub changes: u64,
     /// It is the one that carries.
     pub carries: bool,
     /// Our addresses in it.
@@ -170,6 +189,7 @@ impl VpnTunnel {
             state,
             cause: String::new(),
             since_s: 0,
+            changes: 0,
             carries: false,
             addresses: Vec::new(),
             server: None,
@@ -198,13 +218,74 @@ pub struct LinkStatus {
     pub cause: String,
     /// Longest packet, bytes.
     pub mtu: u32,
+    /// Something is at the other end of its cable.
+    #[serde(default)]
+    pub carrier: bool,
+    /// Times that this went or came, since the link is there.
+    #[serde(default)]
+    pub carrier_changes: u32,
     /// Addresses with the lengths of their prefixes, link-local ones last.
     pub addresses: Vec<String>,
+    /// Where each of them is from, in the same order.
+    #[serde(default)]
+    pub origins: Vec<Origin>,
     /// Where its default routes lead.
     pub gateways: Vec<IpAddr>,
     /// Who is at the other end of its cable.
     #[serde(default)]
     pub neighbour: Neighbour,
+    /// What went through it since it is there; a few seconds old.
+    #[serde(default)]
+    pub traffic: Traffic,
+}
+
+impl LinkStatus {
+    /// Of which nothing is known but its state.
+    pub fn new(name: &str, state: LinkState) -> Self {
+        Self {
+            name: name.to_owned(),
+            mac: None,
+            state,
+            cause: String::new(),
+            mtu: 0,
+            carrier: false,
+            carrier_changes: 0,
+            addresses: Vec::new(),
+            origins: Vec::new(),
+            gateways: Vec::new(),
+            neighbour: Neighbour::Nobody,
+            traffic: Traffic::default(),
+        }
+    }
+}
+
+/// Where an address is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// `network.link.NAME.addresses`.
+    Configured,
+    /// Lent by a DHCP server.
+    Dhcp,
+    /// Of a network that a router announced (RFC 4862).
+    Router,
+    /// Of the cable alone.
+    LinkLocal,
+    /// Of somebody else on this machine.
+    Other,
+}
+
+impl Origin {
+    /// As operators read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Dhcp => "DHCP",
+            Self::Router => "router",
+            Self::LinkLocal => "link-local",
+            Self::Other => "by hand",
+        }
+    }
 }
 
 /// A link in a word.

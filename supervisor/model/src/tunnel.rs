@@ -33,6 +33,8 @@ pub const ENDPOINTS_MAX: usize = 64;
 pub const SHOWN_ROUTES: usize = 64;
 /// As above.
 pub const SHOWN_REFUSALS: usize = 16;
+/// Rules, and as many routes, in the report, as above.
+pub const SHOWN_WAYS: usize = 128;
 
 /// From the `vpn` role to the `net` role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,6 +301,7 @@ pub struct TunnelStatus {
 
 /// What went through a device, as the kernel counts it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Traffic {
     /// Bytes that came in.
     pub rx_bytes: u64,
@@ -308,6 +311,89 @@ pub struct Traffic {
     pub tx_bytes: u64,
     /// Packets that went out.
     pub tx_packets: u64,
+    /// Packets that came in and were bad.
+    pub rx_errors: u64,
+    /// Packets that came in and were dropped.
+    pub rx_dropped: u64,
+    /// Packets that could not go out.
+    pub tx_errors: u64,
+    /// Packets that were dropped before they went out.
+    pub tx_dropped: u64,
+}
+
+/// A rule of ours in the kernel: which table says the way of which packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRule {
+    /// The lowest is asked first.
+    pub priority: u32,
+    /// Which packets: `to 10.20.0.0/16`.
+    pub packets: String,
+    /// The table in which their way is looked up.
+    pub table: u32,
+    /// Why it is there.
+    pub why: Why,
+}
+
+/// A route of ours in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRoute {
+    /// Where it stands.
+    pub table: u32,
+    /// To where.
+    pub to: Prefix,
+    /// The device into which it leads; null: nowhere.
+    pub device: Option<String>,
+    /// Why it is there.
+    pub why: Why,
+}
+
+/// Why a rule or route of ours is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Of sockets that are bound to a tunnel's device.
+    Bound,
+    /// To a tunnel's far end.
+    FarEnd,
+    /// To a network of a link inside one of `vpn.networks`.
+    Inside,
+    /// To one of `vpn.networks` inside a network of a link.
+    Wider,
+    /// To the venue's.
+    Venue,
+    /// From a tunnel's address.
+    Own,
+    /// To `vpn.networks`.
+    Networks,
+    /// Into the tunnel that carries.
+    Carried,
+    /// To nowhere.
+    Nowhere,
+    /// All that a tunnel's own table is asked for.
+    All,
+    /// What a tunnel's server says.
+    Pushed,
+}
+
+impl Why {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Bound => {
+                "what is bound to the tunnel's device goes by the tunnel's own table: its pings, via = \"vpn\""
+            }
+            Self::FarEnd => "the tunnel's own packets reach its server over a link, not through a tunnel",
+            Self::Inside => "a network of the venue inside one of vpn.networks stays reached over its link",
+            Self::Wider => "one of vpn.networks stays the tunnel's, although a link's network is wider",
+            Self::Venue => "the venue's networks and vpn.never never go through a tunnel",
+            Self::Own => "answers from the tunnel's address go back through it",
+            Self::Networks => "vpn.networks: through the tunnel that carries, or not at all",
+            Self::Carried => "the tunnel that carries",
+            Self::Nowhere => "unreachable while no tunnel carries: nothing leaves in clear",
+            Self::All => "what is bound to this tunnel finds its way through it",
+            Self::Pushed => "its server says that it leads there",
+        }
+    }
 }
 
 /// A tunnel's device in a word.

@@ -38,6 +38,9 @@ pub struct HostSample {
     /// Network interfaces.
     #[serde(default)]
     pub interfaces: Vec<Interface>,
+    /// Tunnels to the operations centre.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<Tunnel>,
     /// UDP over IPv4.
     #[serde(default)]
     pub udp: Udp,
@@ -250,6 +253,35 @@ pub struct Interface {
     /// `up`, `down`, `dormant`, `unknown`, …
     #[serde(skip_serializing_if = "String::is_empty")]
     pub operstate: String,
+}
+
+/// A tunnel, as the `vpn` role reported it last.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tunnel {
+    /// Its name.
+    pub name: String,
+    /// `up`, `degraded`, `half-open`, `connecting`, `down` or `off`.
+    pub state: String,
+    /// Time in that state.
+    pub state_s: u64,
+    /// Times that the state changed, since the role or the tunnel's profile was started.
+    pub changes: u64,
+    /// It is the one that carries.
+    pub carries: bool,
+    /// Share of the last hundred pings that were not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Median time of their answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_s: Option<f64>,
+    /// Received of its server.
+    pub rx_bytes: u64,
+    /// Sent to its server.
+    pub tx_bytes: u64,
+    /// Time until the first of its certificates expires; negative once one has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_s: Option<i64>,
 }
 
 /// The kernel's UDP counters.
