@@ -5,7 +5,7 @@
 
 use raven_model::host::{
     Cpu, Disk, DiskHealth, Fan, FileSystem, HostRecord, HostSample, Interface, Power, Pressure, RavenProcess,
-    StartedBy, Temperature, Udp,
+    StartedBy, Temperature, Tunnel, Udp,
 };
 use raven_model::record::Record;
 
@@ -122,6 +122,18 @@ const INTERFACES: &[Column<Interface>] = &[
     // A megabit has 125,000 bytes.
     ("raven_host_network_speed_bytes", |i| i.speed_mbps.map(|speed| speed as f64 * 125_000.0)),
 ];
+const TUNNELS: &[Column<Tunnel>] = &[
+    ("raven_host_tunnel_carries", |t| truth(t.carries)),
+    ("raven_host_tunnel_state_seconds", |t| n(t.state_s)),
+    ("raven_host_tunnel_state_changes_total", |t| n(t.changes)),
+    ("raven_host_tunnel_loss_ratio", |t| t.loss),
+    ("raven_host_tunnel_rtt_seconds", |t| t.rtt_s),
+    ("raven_host_tunnel_receive_bytes_total", |t| n(t.rx_bytes)),
+    ("raven_host_tunnel_transmit_bytes_total", |t| n(t.tx_bytes)),
+    ("raven_host_tunnel_certificate_left_seconds", |t| t.certificate_s.map(|left| left as f64)),
+];
+/// Each of these is a series, 1 for the one that the tunnel is in.
+const TUNNEL_STATES: [&str; 6] = ["up", "degraded", "half-open", "connecting", "down", "off"];
 const UDP: &[Column<Udp>] = &[
     ("raven_host_udp_in_datagrams_total", |u| n(u.in_datagrams)),
     ("raven_host_udp_out_datagrams_total", |u| n(u.out_datagrams)),
@@ -197,12 +209,21 @@ pub fn families(sample: &HostSample) -> Vec<Family<'_>> {
         vec![("model", d.model.as_str()), ("serial", d.serial.as_str()), ("disk", d.name.as_str())]
     });
     labelled(&mut all, INTERFACES, "interface", &sample.interfaces.iter().map(|i| (i.name.as_str(), i)));
+    add(&mut all, "raven_host_tunnel_state", sample.tunnels.iter().flat_map(tunnel_states));
+    labelled(&mut all, TUNNELS, "tunnel", &sample.tunnels.iter().map(|t| (t.name.as_str(), t)));
     labelled(&mut all, UDP, "family", &[("ipv4", &sample.udp), ("ipv6", &sample.udp6)].into_iter());
     labelled(&mut all, TEMPERATURES, "sensor", &sample.temperatures.iter().map(|t| (t.sensor.as_str(), t)));
     labelled(&mut all, FANS, "sensor", &sample.fans.iter().map(|f| (f.sensor.as_str(), f)));
     labelled(&mut all, POWER, "sensor", &sample.power.iter().map(|p| (p.sensor.as_str(), p)));
     labelled(&mut all, PROCESSES, "process", &sample.processes.iter().map(|p| (p.name.as_str(), p)));
     all
+}
+
+fn tunnel_states(tunnel: &Tunnel) -> impl Iterator<Item = Point<'_>> {
+    TUNNEL_STATES.iter().map(|state| Point {
+        labels: vec![("state", *state), ("tunnel", tunnel.name.as_str())],
+        value: if tunnel.state == *state { 1.0 } else { 0.0 },
+    })
 }
 
 fn labelled<'a, T: 'a>(
@@ -312,12 +333,46 @@ mod tests {
         assert_eq!((on("disk_health_unread_total"), on("disk_asleep")), (Some(4.0), Some(0.0)));
     }
 
+    fn tunnel() -> Tunnel {
+        Tunnel {
+            name: "noc".to_owned(),
+            state: "half-open".to_owned(),
+            state_s: 7,
+            changes: 3,
+            carries: false,
+            loss: Some(0.12),
+            rtt_s: Some(0.0345),
+            rx_bytes: 1000,
+            tx_bytes: 2000,
+            certificate_s: Some(-86_400),
+        }
+    }
+
+    #[test]
+    fn a_tunnel_is_in_one_state_and_has_its_numbers() {
+        let off = Tunnel { name: "spare".to_owned(), state: "off".to_owned(), carries: true, ..Tunnel::default() };
+        let sample = HostSample { tunnels: vec![tunnel(), off], ..HostSample::default() };
+        let all = families(&sample);
+        let points = |name: &str| {
+            let family = all.iter().find(|family| family.name == format!("raven_host_tunnel_{name}"));
+            &family.unwrap_or_else(|| panic!("{name}")).points
+        };
+        let of = |name: &str| -> Vec<f64> { points(name).iter().map(|point| point.value).collect() };
+        assert_eq!(of("state"), [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(points("state")[2].labels, [("state", "half-open"), ("tunnel", "noc")]);
+        assert_eq!((of("carries"), of("state_seconds")), (vec![0.0, 1.0], vec![7.0, 0.0]));
+        assert_eq!((of("loss_ratio"), of("rtt_seconds")), (vec![0.12], vec![0.0345]));
+        assert_eq!((of("receive_bytes_total"), of("transmit_bytes_total")), (vec![1000.0, 0.0], vec![2000.0, 0.0]));
+        assert_eq!((of("state_changes_total"), of("certificate_left_seconds")), (vec![3.0, 0.0], vec![-86_400.0]));
+    }
+
     #[test]
     fn names_keep_to_the_rules_and_stand_in_the_documentation() {
         let sample = HostSample {
             temperatures: vec![Temperature { critical_celsius: Some(1.0), ..Temperature::default() }],
             fans: vec![Fan::default()],
             disk_health: vec![disk()],
+            tunnels: vec![tunnel()],
             started_by: Some(StartedBy::UefiSecureBootOn),
             ..real()
         };
