@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, ring,
+    alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, net, ring,
     search, sources, status, support, tail, traps, tui, update, uplink, vpn, words,
 };
 use clap::error::ErrorKind;
@@ -109,6 +109,8 @@ pub enum Command {
     /// connect, disconnect, events
     #[command(subcommand)]
     Vpn(vpn::VpnCommand),
+    /// Links, addresses, counters, tunnels' devices, rules and routes; `events`: what changed lately; `firewall`: its rules
+    Net(net::NetArgs),
     /// Records that a destination refuses: list, show, retry, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -224,6 +226,7 @@ pub fn run(command: Command, client: Client, output: &mut Output) -> Result<u8, 
         Command::Flows(command) => flows::run(&command, &client, output),
         Command::Uplink(command) => uplink::run(&command, &client, output),
         Command::Vpn(command) => vpn::run(&command, &client, output),
+        Command::Net(args) => net::run(&args, &client, output),
         Command::Dead(command) => dead::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),

@@ -23,6 +23,7 @@ pub mod import;
 pub mod inbox;
 pub mod load;
 pub mod manual;
+pub mod net;
 pub mod output;
 pub mod progress;
 pub mod reports;
