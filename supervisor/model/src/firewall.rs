@@ -85,7 +85,9 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         add(Chain::UntrackedOut, format!("{from}{proto} sport {port} notrack"), why("what answers telemetry"));
     }
     let mut input = |rule: String, why: String| add(Chain::Input, rule, why);
-    FIRST.iter().for_each(|(rule, why)| input((*rule).to_owned(), (*why).to_owned()));
+    for (rule, why) in FIRST {
+        input((*rule).to_owned(), (*why).to_owned());
+    }
     for ((proto, listen), streams) in &open {
         let ((to, _), port) = (address(listen.0.ip()), listen.0.port());
         let streams: Vec<&str> = streams.iter().copied().collect();
@@ -94,7 +96,9 @@ pub fn rules(config: &Config) -> Vec<Rule> {
     if wants_ssh(config) {
         input(format!("tcp dport {SSH} accept"), "SSH: keys are configured".to_owned());
     }
-    LAST.iter().for_each(|(rule, why)| input((*rule).to_owned(), (*why).to_owned()));
+    for (rule, why) in LAST {
+        input((*rule).to_owned(), (*why).to_owned());
+    }
     rules
 }
 
