@@ -28,11 +28,12 @@ const CAUSES: [(&str, &str); 22] = [
 ];
 
 /// Why a stage began, in openvpn's words, and what that means.
-const DETAILS: [(&str, &str); 5] = [
+const DETAILS: [(&str, &str); 6] = [
     ("auth-failure", "auth refused"),
     ("private-key-password-failure", "the password of the private key is wrong"),
     ("server_poll", "the server does not answer"),
     ("ping-restart", SILENT),
+    ("connection-reset", "the server closed the connection"),
     ("server-pushed-connection-reset", "the server ended the connection"),
 ];
 

@@ -414,17 +414,20 @@ impl OpenVpn {
         }
     }
 
-    /// The connection is gone. What held for long begins anew without a pause.
+    /// The connection is gone. What held for long begins anew without a pause; else the pause is not longer than it held,
+    /// so that a cable that is loose costs half of the time at most.
     fn lost(&mut self, detail: &str, now: Instant) {
         self.filtered.clear();
         if let Phase::Connected { since, .. } = self.phase {
-            self.failures = if now.duration_since(since) >= GOOD { 0 } else { self.failures };
+            let held = now.duration_since(since);
+            let doublings = (held.as_millis() / PAUSE.0.as_millis()).checked_ilog2().unwrap_or(0);
+            self.failures = if held >= GOOD { 0 } else { self.failures.min(doublings) };
             self.phase = Phase::Connecting { since: now, release: None };
         }
         if let Some(cause) = causes::of_detail(detail) {
             self.blame(cause);
         }
-        detail.clone_into(&mut self.words);
+        self.words = format!("the connection ended ({detail})");
     }
 
     fn answer(&mut self, ask: &Ask) -> Vec<Action> {

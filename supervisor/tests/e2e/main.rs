@@ -43,6 +43,7 @@ mod update;
 mod venue;
 mod vpn;
 mod vpn_kinds;
+mod vpn_outages;
 mod vpn_wireguard;
 
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! A box at one end of a cable, and at the other an operations centre that is reached through a tunnel and in no other
 //! way. What runs at the far end is real: Debian's openvpn, its proxies, rsyslog.
 
-use crate::appliance::{Appliance, Plan, find, said, send_signal};
+use crate::appliance::{Appliance, Plan, find, number, said, send_signal};
 use crate::machine::{Cable, ip};
 use crate::pki::Pki;
 use crate::rsyslog::{self, Rsyslog};
@@ -14,6 +14,7 @@ use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// An address of the operations centre that lies behind the tunnel.
@@ -258,6 +259,21 @@ impl Venue {
         });
     }
 
+    /// How long after `began` it was first noticed that a tunnel does not carry, by the box's own record of it: its status
+    /// is a second old at times.
+    pub fn lost_since(&self, name: &str, began: SystemTime) -> Duration {
+        let began = began.duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let events = self.raven.raven(&["vpn", "events", "--json"]);
+        let events: Vec<Value> =
+            said(&events).lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
+        let lost = |event: &&Value| {
+            let is_up = ["up", "degraded"].into_iter().any(|state| event["state"] == state);
+            event["tunnel"] == name && !is_up && event["time_ns"].as_u64() >= Some(began)
+        };
+        let at = events.iter().find(lost).unwrap_or_else(|| panic!("no such event in {events:?}"));
+        Duration::from_nanos(number(&at["time_ns"]) - began)
+    }
+
     /// Something at the venue sends a message, by no cable that is looked at.
     pub fn send(&self, text: &str) {
         let to = self.raven.udp();
@@ -310,11 +326,11 @@ pub struct Capture {
 }
 
 impl Capture {
-    pub fn new(venue: &Venue, links: &[&str]) -> Self {
+    /// On every device, also those that come later: a capture of one ends when that is off.
+    pub fn new(venue: &Venue) -> Self {
         let file = venue.pki.path("all.pcap");
         let mut command = command_in(&venue.cable.names[1], "tshark");
-        command.arg("-q").args(links.iter().flat_map(|link| ["-i", link])).arg("-w").arg(&file);
-        let child = command.spawn().unwrap();
+        let child = command.args(["-q", "-i", "any", "-w"]).arg(&file).spawn().unwrap();
         eventually("the capture runs", || file.exists());
         pause(500);
         Self { child, file }
@@ -323,16 +339,25 @@ impl Capture {
     /// What of it should have gone through a tunnel: packets by their addresses, and records by what stands in each.
     pub fn end(mut self) -> String {
         pause(500);
+        assert!(self.child.try_wait().unwrap().is_none(), "the capture ended by itself");
         send_signal(self.child.id(), Signal::INT);
         self.child.wait().unwrap();
+        // Of Ethernet; tunnels and the loopback are of other kinds.
+        let cables = self.file.with_extension("cables");
+        let kept = Command::new("tshark")
+            .args(["-Y", "sll.hatype == 1", "-r"])
+            .arg(&self.file)
+            .arg("-w")
+            .arg(&cables)
+            .output();
+        assert!(kept.as_ref().unwrap().status.success(), "{}", said(&kept.unwrap()));
+        let bytes = fs::read(&cables).unwrap();
+        assert!(bytes.len() > 5000, "the capture saw next to nothing: {} bytes", bytes.len());
         let filter = "ip.addr == 10.20.0.0/16 || ip.addr == 10.8.0.0/16 || ipv6.addr == fd00::/8";
-        let read = Command::new("tshark").args(["-Y", filter, "-r"]).arg(&self.file).output().unwrap();
+        let read = Command::new("tshark").args(["-Y", filter, "-r"]).arg(&cables).output().unwrap();
         assert!(read.status.success(), "{}", said(&read));
-        let bytes = fs::read(&self.file).unwrap();
-        assert!(bytes.len() > 1000, "the capture saw nothing at all");
-        let readable = ["stream=\"", "raven-mark="]
-            .into_iter()
-            .filter(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()));
+        let stands_in = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let readable = ["stream=\"", "raven-mark="].into_iter().filter(stands_in);
         String::from_utf8_lossy(&read.stdout).into_owned() + &readable.collect::<Vec<_>>().join(" ")
     }
 }

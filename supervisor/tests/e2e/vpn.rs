@@ -19,7 +19,7 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
         return;
     }
     let (venue, mut server) = Venue::with("vpn", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
-    let capture = Capture::new(&venue, &["eth0"]);
+    let capture = Capture::new(&venue);
     venue.until("noc", "up");
     let tunnel = venue.tunnel("noc");
     assert_eq!((&tunnel["carries"], &tunnel["server"]), (&Value::Bool(true), &Value::from("192.0.2.2")), "{tunnel}");

@@ -232,7 +232,7 @@ fn every_kind_of_tunnel_comes_up_and_delivers_and_nothing_is_seen_outside() {
         return;
     }
     let venue = Venue::bare("vpnkinds");
-    let capture = Capture::new(&venue, &["eth0"]);
+    let capture = Capture::new(&venue);
     let began = Instant::now();
     for (n, kind) in (1..).zip(&KINDS) {
         let (far, at) = ((kind.make)(&venue, n), Instant::now());
@@ -271,12 +271,16 @@ fn a_destination_by_ipv6_is_reached_through_the_networks_of_the_tunnel() {
     }
     let venue = Venue::bare("vpninside");
     let far = v6_inside(&venue, 1);
-    let capture = Capture::new(&venue, &["eth0"]);
+    let capture = Capture::new(&venue);
     // Without `via`: the address alone leads into the tunnel. It is there before the tunnel is.
     let uplink = venue.noc.uplink("noc").replace("127.0.0.1", &format!("[{CENTRE_V6}]"));
-    ip(&format!("-n {} route add default via 2001:db8::2", venue.cable.names[0]));
+    let near = &venue.cable.names[0];
+    ip(&format!("-n {near} route add default via 2001:db8::2"));
     venue.import_text("noc", &far.text, &far.arguments);
-    venue.configure(|text| format!("{text}{uplink}[vpn]\nnetworks = [\"fd00:20::/64\"]\n"));
+    venue.configure(|text| text.replace("[vpn]\n", "[vpn]\nnetworks = [\"fd00:20::/64\"]\n"));
+    let way = || Command::new("ip").args(["-n", near, "route", "get", CENTRE_V6]).output().unwrap();
+    eventually("nothing leads there", || !way().status.success());
+    venue.configure(|text| text + &uplink);
     venue.send("before-there-is-a-tunnel");
     let error = || venue.raven.destination("noc")["last_error"].to_string();
     eventually("it is not reached", || error().contains(CENTRE_V6));
@@ -306,7 +310,7 @@ fn the_next_link_is_taken_where_the_first_has_a_carrier_and_carries_nothing() {
     for (gateway, metric) in [("192.0.2.2 dev eth0", 10), ("198.51.100.2 dev eth1", 20)] {
         ip(&format!("-n {near} route add {BEYOND} via {gateway} metric {metric}"));
     }
-    let capture = Capture::new(&venue, &["eth0", "eth1"]);
+    let capture = Capture::new(&venue);
     let proto = |venue: &Venue, n: u8, proto: &'static str| {
         far(venue, n, Given { to: BEYOND, more: words(&format!("--local {BEYOND}")), ..Given::new(proto) })
     };
