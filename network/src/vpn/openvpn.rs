@@ -29,7 +29,9 @@ const RESTART: Duration = Duration::from_secs(2);
 
 /// How openvpn tells of what a server pushed and nobody wants.
 const FILTERED: &str = "Pushed option removed by filter: '";
-/// So many of those are told.
+/// How openvpn tells that the server says good-bye (explicit-exit-notify). That it begins anew it says only later.
+const GOODBYE: &str = "Connection reset command was pushed by server";
+/// So many of [`FILTERED`] are told.
 const FILTERED_MAX: usize = 16;
 
 /// What happened.
@@ -141,6 +143,8 @@ pub struct OpenVpn {
     turn: usize,
     /// openvpn was started and has not yet tried.
     is_fresh: bool,
+    /// The server said good-bye, and openvpn has not yet said that it begins anew.
+    is_left: bool,
     cause: Option<&'static str>,
     words: String,
     variables: Option<Variables>,
@@ -167,6 +171,7 @@ impl OpenVpn {
             failures: 0,
             turn: 0,
             is_fresh: false,
+            is_left: false,
             cause: None,
             words: String::new(),
             variables: None,
@@ -263,7 +268,7 @@ impl OpenVpn {
         match event {
             Event::Connected => {
                 self.phase = Phase::Connecting { since: now, release: None };
-                self.is_fresh = true;
+                (self.is_fresh, self.is_left) = (true, false);
                 vec![say(Order::Tell)]
             }
             Event::Said(message) => self.said(message, now),
@@ -355,6 +360,11 @@ impl OpenVpn {
                 }
                 Vec::new()
             }
+            Message::Log(line) if line.starts_with(GOODBYE) && self.pings().is_some() => {
+                self.lost("server-pushed-connection-reset", now);
+                self.is_left = true;
+                Vec::new()
+            }
             Message::Log(line) | Message::Fatal(line) | Message::Error(line) => {
                 if let Some(cause) = causes::of(&line) {
                     self.blame(cause);
@@ -387,8 +397,8 @@ impl OpenVpn {
     }
 
     fn stage(&mut self, stage: &Stage, now: Instant) -> Vec<Action> {
-        let is_connected = match self.phase {
-            Phase::Connecting { .. } => false,
+        let was_connected = match self.phase {
+            Phase::Connecting { .. } => std::mem::take(&mut self.is_left),
             Phase::Connected { .. } => true,
             // Last words of a process that is being ended.
             Phase::Off | Phase::Pausing { .. } | Phase::Starting { .. } => return Vec::new(),
@@ -401,7 +411,7 @@ impl OpenVpn {
             }
             StageName::Reconnecting | StageName::Exiting => {
                 self.lost(&stage.detail, now);
-                if is_connected {
+                if was_connected {
                     return Vec::new();
                 }
                 self.pause(now);
@@ -662,6 +672,35 @@ mod tests {
         assert_eq!(rig.said(">HOLD:Waiting for hold release:1"), [say(Order::Release)]);
         assert_eq!((rig.said(">STATE:1,RECONNECTING,server_poll,,,,,"), rig.tunnel.turn()), (vec![Action::Kill], 1));
         assert_eq!(rig.wait(), [Action::Start]);
+    }
+
+    #[test]
+    fn a_server_that_says_good_bye_is_gone_at_once() {
+        let mut rig = Rig::up();
+        rig.live(60 * S);
+        rig.said(">LOG:1,,PUSH: Received control message: 'Connection reset command was pushed by server'");
+        assert_eq!(rig.word(), ("up", String::new()));
+        assert_eq!(rig.said(">LOG:1,,Connection reset command was pushed by server ('')"), []);
+        assert_eq!(rig.word(), ("down", "the server ended the connection".to_owned()));
+        // What openvpn says of it later is no second end.
+        assert_eq!(rig.said(">STATE:1,RECONNECTING,server-pushed-connection-reset,,,,,"), []);
+        assert_eq!(rig.said(">HOLD:Waiting for hold release:1"), [say(Order::Release)]);
+        assert_eq!(rig.said(">STATE:1,RECONNECTING,server_poll,,,,,"), [Action::Kill]);
+    }
+
+    #[test]
+    fn a_pause_is_not_longer_than_the_connection_before_it_held() {
+        for (held, most) in [(0, 1), (1, 2), (4, 5), (10, 10), (29, 30), (31, 0)] {
+            let mut rig = Rig::up();
+            rig.tunnel.failures = 12;
+            rig.live(held * S);
+            rig.said(">STATE:1,RECONNECTING,connection-reset,,,,,");
+            let lost = rig.now;
+            if rig.said(">HOLD:Waiting for hold release:1").is_empty() {
+                assert_eq!(rig.wait(), [say(Order::Release)]);
+            }
+            assert!(rig.now - lost <= most * S, "{held} s held: {:?}", rig.now - lost);
+        }
     }
 
     #[test]
