@@ -45,6 +45,7 @@ mod vpn;
 mod vpn_kinds;
 mod vpn_outages;
 mod vpn_wireguard;
+mod wireguard;
 
 use std::time::{Duration, Instant};
 

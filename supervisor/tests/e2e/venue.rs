@@ -62,6 +62,20 @@ impl Drop for Program {
     }
 }
 
+/// Where a tunnel ends.
+pub trait Far {
+    /// Until it listens.
+    fn start(&mut self);
+    /// At once, without a word to the box.
+    fn kill(&mut self);
+    /// As an administrator does it.
+    fn stop(&self);
+    /// Waits for its end.
+    fn ended(&mut self);
+    /// The box is to get another address from it.
+    fn give_another_address(&mut self) {}
+}
+
 /// A real server at the far end of the cable.
 pub struct Server {
     name: String,
@@ -87,8 +101,10 @@ impl Server {
         server.start();
         server
     }
+}
 
-    pub fn start(&mut self) {
+impl Far for Server {
+    fn start(&mut self) {
         let log = fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = command_in(&self.name, "openvpn");
         self.child = Some(command.args(&self.arguments).stdout(log).spawn().unwrap());
@@ -99,24 +115,26 @@ impl Server {
         });
     }
 
-    /// At once, without a word to its clients.
-    pub fn kill(&mut self) {
+    fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
-    /// As an administrator does it.
-    pub fn stop(&self) {
+    fn stop(&self) {
         send_signal(self.child.as_ref().unwrap().id(), Signal::TERM);
     }
 
-    /// Waits for its end.
-    pub fn ended(&mut self) {
+    fn ended(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.wait().unwrap();
         }
+    }
+
+    fn give_another_address(&mut self) {
+        let pool = self.arguments.iter().position(|word| word == "--ifconfig-pool").unwrap();
+        self.arguments[pool + 1] = "10.8.77.50".to_owned();
     }
 }
 

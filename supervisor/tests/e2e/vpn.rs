@@ -3,7 +3,7 @@
 
 use crate::appliance::{Appliance, proc_text, said};
 use crate::pki::Pki;
-use crate::venue::{Capture, Server, Venue, drop_packets, is_possible};
+use crate::venue::{Capture, Far as _, Server, Venue, drop_packets, is_possible};
 use crate::{eventually, pause, root_only};
 use rustix::process::Signal;
 use serde_json::Value;

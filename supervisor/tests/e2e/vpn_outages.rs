@@ -1,18 +1,19 @@
-//! Outages of a tunnel, by UDP and by TCP: whatever happens to the way, every record that was sent during it arrives, and
+//! Outages of a tunnel, by OpenVPN over UDP and TCP, and by WireGuard: whatever happens to the way, every record that was sent during it arrives, and
 //! nothing of it is seen outside of the tunnel. How long a loss takes to be noticed and healed is printed, not asserted.
 
 use crate::machine::ip;
 use crate::marks::Marks;
 use crate::sender::Sender;
-use crate::venue::{Capture, Server, Venue, drop_packets, is_possible};
+use crate::venue::{Capture, Far, Venue, drop_packets, is_possible};
+use crate::wireguard;
 use crate::{eventually, pause, root_only};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What happens to a tunnel: it is broken, and mended.
 struct Outage {
     name: &'static str,
-    break_it: fn(&Venue, &mut Server),
-    mend: fn(&Venue, &mut Server),
+    break_it: fn(&Venue, &mut dyn Far),
+    mend: fn(&Venue, &mut dyn Far),
 }
 
 const OUTAGES: [Outage; 9] = [
@@ -46,8 +47,7 @@ const OUTAGES: [Outage; 9] = [
         name: "another address in the tunnel",
         break_it: |_, server| server.kill(),
         mend: |_, server| {
-            let pool = server.arguments.iter().position(|word| word == "--ifconfig-pool").unwrap();
-            server.arguments[pool + 1] = "10.8.77.50".to_owned();
+            server.give_another_address();
             server.start();
         },
     },
@@ -91,7 +91,7 @@ fn all_arrive(venue: &Venue, run: &str, sent: u64) {
     eventually(&format!("all {sent} records of {run} arrive"), || audit().missing == 0);
 }
 
-fn goes_through(outage: &Outage, run: &'static str, venue: &Venue, server: &mut Server) {
+fn goes_through(outage: &Outage, run: &'static str, venue: &Venue, server: &mut dyn Far) {
     venue.until("noc", "up");
     eventually("a ping is answered", || venue.tunnel("noc")["rtt_ms"].is_number());
     let sender = steady(venue, run);
@@ -121,11 +121,15 @@ fn goes_through(outage: &Outage, run: &'static str, venue: &Venue, server: &mut 
 
 fn all_outages(test: &str, proto: &str, (profile, more): (&str, &[&str]), runs: [&'static str; 10]) {
     let (venue, mut server) = Venue::with(test, proto, more, profile);
-    let capture = Capture::new(&venue);
+    go_through_all(&venue, &mut server, runs);
+}
+
+fn go_through_all(venue: &Venue, server: &mut dyn Far, runs: [&'static str; 10]) {
+    let capture = Capture::new(venue);
     for (outage, run) in OUTAGES.iter().zip(runs) {
-        goes_through(outage, run, &venue, &mut server);
+        goes_through(outage, run, venue, server);
     }
-    flaps(&venue, runs[9]);
+    flaps(venue, runs[9]);
     assert_eq!(capture.end(), "", "outside of the tunnel");
 }
 
@@ -166,4 +170,15 @@ fn nothing_is_lost_by_any_outage_of_a_tunnel_by_tcp() {
     }
     let runs = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
     all_outages("vpnoutt", "tcp-server", ("proto tcp\nremote 192.0.2.2 1194", &[]), runs);
+}
+
+#[test]
+fn nothing_is_lost_by_any_outage_of_a_tunnel_by_wireguard() {
+    root_only!();
+    if !wireguard::is_possible() {
+        return;
+    }
+    let runs = ["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9"];
+    let (venue, mut far, _) = wireguard::venue("vpnoutw", "192.0.2.2:1194");
+    go_through_all(&venue, &mut far, runs);
 }
