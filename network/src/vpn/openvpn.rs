@@ -387,13 +387,24 @@ impl OpenVpn {
         if !matches!(self.phase, Phase::Connecting { .. }) {
             return Vec::new();
         }
-        if std::mem::take(&mut self.is_fresh) || self.failures == 0 {
-            (self.failures, self.cause) = (self.failures.max(1), None);
+        if std::mem::take(&mut self.is_fresh) {
+            self.failures = self.failures.max(1);
+            self.forget_cause();
+            return vec![say(Order::Release)];
+        }
+        if self.failures == 0 {
+            self.failures = 1;
             return vec![say(Order::Release)];
         }
         let release = now + self.next_pause();
         self.phase = Phase::Connecting { since: now, release: Some(release) };
         Vec::new()
+    }
+
+    /// The next attempt may fail by another one.
+    fn forget_cause(&mut self) {
+        self.cause = None;
+        "begins anew".clone_into(&mut self.words);
     }
 
     fn stage(&mut self, stage: &Stage, now: Instant) -> Vec<Action> {
@@ -472,7 +483,7 @@ impl OpenVpn {
             }
             Phase::Connecting { release, .. } if release.is_some_and(|at| at <= now) => {
                 self.phase = Phase::Connecting { since: now, release: None };
-                self.cause = None;
+                self.forget_cause();
                 vec![say(Order::Release)]
             }
             Phase::Connecting { since, release: None } if *since + CONNECT <= now => {
@@ -682,9 +693,10 @@ mod tests {
         assert_eq!(rig.word(), ("up", String::new()));
         assert_eq!(rig.said(">LOG:1,,Connection reset command was pushed by server ('')"), []);
         assert_eq!(rig.word(), ("down", "the server ended the connection".to_owned()));
-        // What openvpn says of it later is no second end.
+        // What openvpn says of it later is no second end, and why it was is told until there is another connection.
         assert_eq!(rig.said(">STATE:1,RECONNECTING,server-pushed-connection-reset,,,,,"), []);
         assert_eq!(rig.said(">HOLD:Waiting for hold release:1"), [say(Order::Release)]);
+        assert_eq!(rig.word(), ("down", "the server ended the connection".to_owned()));
         assert_eq!(rig.said(">STATE:1,RECONNECTING,server_poll,,,,,"), [Action::Kill]);
     }
 

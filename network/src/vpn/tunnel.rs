@@ -1,8 +1,8 @@
 //! The task of one tunnel by OpenVPN: it carries out what [`OpenVpn`] wants, and tells it what happened.
 
-use super::hall::{Hall, Shown};
+use super::hall::{Hall, Shown, now_seconds};
 use super::management::{self, LINE, Message};
-use super::openvpn::{Action, Credentials, Event, OpenVpn};
+use super::openvpn::{Action, Credentials, Event, OpenVpn, Word};
 use super::ping::Pinger;
 use super::pushed::Pushed;
 use raven_model::config::VpnProfile;
@@ -302,7 +302,11 @@ impl Tunnel {
 
     fn publish(&self) {
         let now = Instant::now();
-        let (word, cause) = self.machine.state(now);
+        let (word, mut cause) = self.machine.state(now);
+        // A server does not say so: it ends the handshake without a word.
+        if word == Word::Down && self.expires.is_some_and(|at| at <= now_seconds()) {
+            cause = format!("certificate expired: one of the profile's, or the clock here is wrong; {cause}");
+        }
         let mut shown = Shown { expires: self.expires, ..Shown::new(&self.name, word, cause, now) };
         let told = &mut shown.told;
         (told.received, told.sent) = (self.machine.received, self.machine.sent);
