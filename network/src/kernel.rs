@@ -4,13 +4,13 @@
 use crate::ways::{Route, Rule, Ways};
 use futures_util::TryStreamExt;
 use raven_model::tunnel::Traffic;
-use rtnetlink::packet_core::Nla;
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload, Nla};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::rule::RuleMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -234,10 +234,28 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
+/// Whether what the kernel tells may change what is seen. Of neighbours only gateways do: a venue's network has thousands of
+/// machines that come and go, and a look at each of them would cost more than all else.
+pub fn matters(told: &NetlinkMessage<RouteNetlinkMessage>, seen: &Seen) -> bool {
+    let NetlinkPayload::InnerMessage(
+        RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
+    ) = &told.payload
+    else {
+        return true;
+    };
+    let is_gateway = |(index, addr): (u32, IpAddr)| {
+        seen.links.get(&index).is_some_and(|link| link.gateways.iter().any(|gateway| gateway.addr == addr))
+    };
+    address_of(neighbour).is_some_and(is_gateway)
+}
+
 fn silent(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
-    if !matches!(message.header.state, NeighbourState::Failed | NeighbourState::Incomplete) {
-        return None;
-    }
+    let is_silent = matches!(message.header.state, NeighbourState::Failed | NeighbourState::Incomplete);
+    address_of(message).filter(|_| is_silent)
+}
+
+/// Of a neighbour: its link and its address.
+fn address_of(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some((message.header.ifindex, (*v4).into())),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some((message.header.ifindex, (*v6).into())),
@@ -260,4 +278,29 @@ fn gateway(message: &RouteMessage) -> Option<(u32, IpAddr)> {
     let is_ip = matches!(message.header.address_family, AddressFamily::Inet | AddressFamily::Inet6);
     let is_default = is_ip && message.header.destination_prefix_length == 0 && table == MAIN;
     is_default.then_some((index?, addr?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn neighbour(index: u32, addr: [u8; 4]) -> NetlinkMessage<RouteNetlinkMessage> {
+        let mut message = NeighbourMessage::default();
+        message.header.ifindex = index;
+        message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(addr.into()))];
+        NetlinkMessage::from(RouteNetlinkMessage::NewNeighbour(message))
+    }
+
+    #[test]
+    fn of_neighbours_only_gateways_are_looked_after() {
+        let gateway = Gateway { addr: "192.0.2.1".parse().unwrap(), is_silent: false };
+        let link = Link { gateways: vec![gateway], ..Link::default() };
+        let seen = Seen { links: BTreeMap::from([(2, link)]), ways: Ways::default() };
+        assert!(matters(&neighbour(2, [192, 0, 2, 1]), &seen));
+        assert!(!matters(&neighbour(3, [192, 0, 2, 1]), &seen), "another link");
+        assert!(!matters(&neighbour(2, [192, 0, 2, 9]), &seen), "one machine of many");
+        let other = RouteNetlinkMessage::NewLink(LinkMessage::default());
+        assert!(matters(&NetlinkMessage::from(other), &seen));
+    }
 }

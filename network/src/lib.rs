@@ -37,6 +37,8 @@ use raven_model::news::News;
 use raven_model::report::NetReport;
 use raven_model::tunnel::{Carried, FromNet, ToNet, TunnelAnswer, TunnelOrder};
 use rtnetlink::Handle;
+use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
@@ -88,7 +90,7 @@ pub struct Net {
     runtime: Runtime,
     watch: Watch,
     told: UnixStream,
-    events: Pin<Box<dyn Stream<Item = ()>>>,
+    events: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>>>>,
     orders: Option<Orders>,
 }
 
@@ -325,7 +327,7 @@ impl Net {
             news: News::new(RandomState::new().hash_one(0)),
             uncounted: 0,
         };
-        Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(drop)), orders })
+        Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(|(message, _)| message)), orders })
     }
 
     /// Says that the jail is closed and the work begins.
@@ -373,9 +375,13 @@ impl Net {
                         Some(_) => {}
                     },
                     event = events.next() => {
-                        event.ok_or(NetError::Deaf)?;
-                        while events.next().now_or_never().flatten().is_some() {}
-                        due.get_or_insert_with(|| tokio::time::Instant::now() + REST);
+                        let mut matters = kernel::matters(&event.ok_or(NetError::Deaf)?, &watch.seen);
+                        while let Some(event) = events.next().now_or_never().flatten() {
+                            matters |= kernel::matters(&event, &watch.seen);
+                        }
+                        if matters {
+                            due.get_or_insert_with(|| tokio::time::Instant::now() + REST);
+                        }
                     }
                     () = at(due) => {
                         due = None;
