@@ -263,6 +263,7 @@ impl State {
 
     /// Ends the tasks of tunnels that are not wanted any more, or otherwise, and starts those that are new.
     fn configure(&mut self) {
+        self.forget_unused();
         let vpn = &self.config.vpn;
         let stays = |name: &TunnelName, running: &Running| {
             vpn.order.contains(name) && vpn.profile.get(name).is_some_and(|config| *config == running.config)
@@ -281,8 +282,18 @@ impl State {
                 }
             }
         }
-        let known = |name: &TunnelName| vpn.order.contains(name);
-        self.hall.tunnels.borrow_mut().retain(|name, _| known(name));
+    }
+
+    /// Those that the configuration names no more are no more shown; before, that is told, as it is their end.
+    fn forget_unused(&self) {
+        let order = &self.config.vpn.order;
+        let unused: Vec<TunnelName> =
+            self.hall.tunnels.borrow().keys().filter(|name| !order.contains(name)).cloned().collect();
+        for name in unused {
+            let off = Shown::new(&name, Word::Off, "vpn.order names it no more".to_owned(), Instant::now());
+            self.hall.show(&name, off);
+            self.hall.tunnels.borrow_mut().remove(&name);
+        }
     }
 
     fn start(&self, name: &TunnelName) -> Result<Running, String> {
@@ -368,5 +379,60 @@ impl State {
             expires_s: shown.expires.map(|at| at - now_seconds()),
             ..shown.told.clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use raven_model::host::Change;
+
+    fn state(order: &[&str]) -> (State, Channel) {
+        let (channel, ravend) = Channel::pair().unwrap();
+        let hall = Rc::new(Hall::new(channel, None));
+        let (turns, _) = mpsc::channel(1);
+        let state = State {
+            hall,
+            store: Store::new("/nonexistent".into()),
+            config: Rc::new(config(order)),
+            choice: Choice::new(&[], None),
+            running: BTreeMap::new(),
+            turns,
+            off: Vec::new(),
+            carrier: None,
+        };
+        (state, ravend)
+    }
+
+    fn config(order: &[&str]) -> Config {
+        let mut config = Config::default();
+        config.vpn.order = order.iter().map(|name| name.parse().unwrap()).collect();
+        config
+    }
+
+    #[test]
+    fn that_a_tunnel_is_used_no_more_is_an_event() {
+        let (mut state, _ravend) = state(&["noc", "spare"]);
+        state.configure();
+        state.config = Rc::new(config(&["spare"]));
+        state.configure();
+        state.configure();
+        let told = |change: &Change| match change {
+            Change::TunnelState { tunnel, state, cause } => format!("{tunnel} {state}: {cause}"),
+            other => panic!("{other:?}"),
+        };
+        let news = state.hall.news();
+        let events: Vec<String> = news.events.iter().map(|event| told(&event.what)).collect();
+        let no_profile = "down: the configuration has no such profile";
+        assert_eq!(
+            events,
+            [
+                format!("noc {no_profile}"),
+                format!("spare {no_profile}"),
+                "noc off: vpn.order names it no more".to_owned()
+            ]
+        );
+        assert_eq!(state.report().tunnels.len(), 1);
     }
 }
