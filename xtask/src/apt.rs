@@ -35,7 +35,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 34] = [
+pub const TESTS: [Need; 35] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -53,6 +53,7 @@ pub const TESTS: [Need; 34] = [
     Need { what: "pmacctd", package: "pmacct" },
     IMRELP,
     Need { what: "tinyproxy", package: "tinyproxy" },
+    Need { what: "microsocks", package: "microsocks" },
     OPENVPN,
     WIREGUARD_GO,
     Need { what: "wg", package: "wireguard-tools" },

@@ -42,6 +42,8 @@ mod trap;
 mod update;
 mod venue;
 mod vpn;
+mod vpn_faults;
+mod vpn_inputs;
 mod vpn_kinds;
 mod vpn_outages;
 mod vpn_wireguard;
