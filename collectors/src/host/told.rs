@@ -58,6 +58,8 @@ pub struct Told {
     net: Option<(Instant, u64)>,
     /// Which life of `net` was heard at the last sample.
     sampled: Option<u64>,
+    /// Which one a predecessor of this process had heard.
+    inherited: Option<u64>,
 }
 
 impl Told {
@@ -121,6 +123,7 @@ impl Told {
             return true;
         }
         speaker.memory.recall(&mut self.known);
+        self.inherited = self.known.0.marks.get(Role::Net.name()).map(|mark| mark.life);
         if self.drained.is_none() && speaker.memory.is_drained() {
             self.drained = Some(Instant::now());
         }
@@ -138,7 +141,7 @@ impl Told {
     pub fn knows_carriers(&mut self) -> bool {
         let now = self.net.filter(|(heard, _)| heard.elapsed() < FRESH).map(|(_, life)| life);
         let before = std::mem::replace(&mut self.sampled, now);
-        now.is_some() && now == before
+        now.is_some() && (now == before || now == self.inherited)
     }
 }
 

@@ -33,6 +33,7 @@ mod rsyslog;
 #[path = "../../../hw-tests/src/scan.rs"]
 mod scan;
 mod search;
+mod seen;
 mod sender;
 mod stick;
 mod support;

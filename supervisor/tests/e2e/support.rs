@@ -77,6 +77,8 @@ fn a_bundle_has_what_is_needed_and_no_secret() {
         "history.txt",
         "audit.json",
         "ring.txt",
+        "net.txt",
+        "net-events.txt",
         "config.toml",
         "install.json",
         "network.txt",
