@@ -31,13 +31,15 @@ const LEVEL: i32 = 9;
 const ENDING: &str = "tar.zst";
 
 /// What is asked for by commands of this program: file and words.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 10] = [
     ("status.json", "status --json"),
     ("status.txt", "status"),
     ("slots.txt", "update status"),
     ("history.txt", "config history"),
     ("audit.json", "audit report --json"),
     ("ring.txt", "ring status"),
+    ("net.txt", "net"),
+    ("net-events.txt", "net events"),
     ("alerts.txt", "alerts"),
     ("dead.txt", "dead list"),
 ];

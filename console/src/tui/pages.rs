@@ -235,7 +235,17 @@ fn network(facts: &Facts) -> Vec<Row> {
         return vec![Row::of(Tone::Fail, "FAIL: there is no network interface")];
     }
     let tunnels = facts.status.as_ref().map_or(&[][..], |status| &status.vpn);
-    facts.links.iter().flat_map(link_long).chain(tunnels.iter().flat_map(tunnel)).collect()
+    let ways = facts.status.as_ref().map(ways).unwrap_or_default();
+    facts.links.iter().flat_map(link_long).chain(tunnels.iter().flat_map(tunnel)).chain(ways).collect()
+}
+
+/// What is odd about the ways that are kept for tunnels; all of them are in `raven net`.
+fn ways(status: &Status) -> Vec<Row> {
+    let trouble = Some(&status.ways.trouble).filter(|trouble| !trouble.is_empty());
+    let trouble = trouble.map(|trouble| Row::of(Tone::Fail, format!("routes: {}", escape::text(trouble))));
+    let overlaps = status.ways.overlaps.iter();
+    let overlaps = overlaps.map(|overlap| Row::of(Tone::Warn, format!("overlap: {}", escape::text(overlap))));
+    trouble.into_iter().chain(overlaps).collect()
 }
 
 fn tunnel(tunnel: &VpnTunnel) -> Vec<Row> {
@@ -381,6 +391,22 @@ pub fn wrap(text: &str, width: usize, inset: usize) -> Vec<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_odd_about_ways_stands_on_the_page_of_the_network() {
+        let mut status = Status::default();
+        assert_eq!(ways(&status), []);
+        status.ways.trouble = "rule 7700: no\u{1b}".into();
+        status.ways.overlaps = vec!["10.20.0.0/16: eth0 is in 10.20.3.0/24, which is reached over it".into()];
+        let texts: Vec<String> = ways(&status).into_iter().map(|row| row.text).collect();
+        assert_eq!(
+            texts,
+            [
+                "routes: rule 7700: no\\x1b",
+                "overlap: 10.20.0.0/16: eth0 is in 10.20.3.0/24, which is reached over it"
+            ]
+        );
+    }
 
     #[test]
     fn long_rows_are_wrapped_at_spaces_and_nothing_is_lost() {
