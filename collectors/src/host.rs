@@ -107,7 +107,7 @@ impl<S: Source> Host<S> {
             self.speaker.heartbeat(serde_json::value::to_raw_value(&self.report()))?;
         }
         let clock = self.interval.map(|_| || self.source.clocks().0);
-        self.told.step(&mut self.speaker, clock);
+        self.told.step(&mut self.speaker, clock.as_ref());
         self.sample_when_due();
         self.speaker.hand_over();
         let sampled = self.interval.map(|_| self.next_sample);

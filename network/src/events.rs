@@ -17,12 +17,11 @@ pub fn between(then: &NetReport, now: &NetReport) -> Vec<Change> {
         }
     }
     for link in &now.links {
-        match find(&then.links, &link.name).and_then(|at| then.links.get(at)) {
-            Some(before) => of_link(before, link, &mut changes),
-            None => {
-                changes.push(Change::InterfaceAdded { interface: link.name.clone() });
-                changes.push(state(link));
-            }
+        if let Some(before) = find(&then.links, &link.name).and_then(|at| then.links.get(at)) {
+            of_link(before, link, &mut changes);
+        } else {
+            changes.push(Change::InterfaceAdded { interface: link.name.clone() });
+            changes.push(state(link));
         }
     }
     changes.extend(led(&then.ways, &now.ways));

@@ -400,7 +400,7 @@ mod tests {
             running: BTreeMap::new(),
             turns,
             off: Vec::new(),
-            carrier: None,
+            carrier: Carrier::default(),
         };
         (state, ravend)
     }

@@ -91,14 +91,14 @@ impl Told {
     }
 
     /// Makes records of what is new; without a clock, nothing is collected and it is passed over.
-    pub fn step(&mut self, speaker: &mut Speaker, clock: Option<impl Fn() -> UnixNanos>) {
+    pub fn step(&mut self, speaker: &mut Speaker, clock: Option<&impl Fn() -> UnixNanos>) {
         if !self.is_settled(speaker) {
             return;
         }
         for (role, news) in std::mem::take(&mut self.news) {
             let mark = self.known.0.marks.entry(role.name().to_owned()).or_default();
             let (told, missed) = mark.take(&news);
-            let Some(wall) = clock.as_ref() else { continue };
+            let Some(wall) = clock else { continue };
             let missed = (missed > 0).then(|| HostEvent {
                 t: wall(),
                 what: Change::EventsMissed { role: role.name().to_owned(), count: missed },
@@ -112,7 +112,9 @@ impl Told {
     fn keep(&mut self, speaker: &mut Speaker, events: &[HostEvent], wall: impl Fn() -> UnixNanos) {
         let Some((last, others)) = events.split_last() else { return };
         let (now, text) = (wall(), |event: &HostEvent| serde_json::to_vec(event).unwrap_or_default());
-        others.iter().for_each(|event| speaker.keep(now, text(event), None));
+        for event in others {
+            speaker.keep(now, text(event), None);
+        }
         self.known.0.written += 1;
         let marks = serde_json::to_vec(&self.known.0).unwrap_or_default();
         speaker.keep(now, text(last), Some((KEY, marks)));

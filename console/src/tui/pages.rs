@@ -401,10 +401,7 @@ mod tests {
         let texts: Vec<String> = ways(&status).into_iter().map(|row| row.text).collect();
         assert_eq!(
             texts,
-            [
-                "routes: rule 7700: no\\x1b",
-                "overlap: 10.20.0.0/16: eth0 is in 10.20.3.0/24, which is reached over it"
-            ]
+            ["routes: rule 7700: no\\x1b", "overlap: 10.20.0.0/16: eth0 is in 10.20.3.0/24, which is reached over it"]
         );
     }
 

@@ -134,7 +134,7 @@ impl Far for Server {
 
     fn give_another_address(&mut self) {
         let pool = self.arguments.iter().position(|word| word == "--ifconfig-pool").unwrap();
-        self.arguments[pool + 1] = "10.8.77.50".to_owned();
+        "10.8.77.50".clone_into(&mut self.arguments[pool + 1]);
     }
 }
 

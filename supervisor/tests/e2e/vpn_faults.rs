@@ -4,7 +4,7 @@
 use crate::appliance::send_signal;
 use crate::machine::ip;
 use crate::root_only;
-use crate::venue::{Capture, Server, Venue, is_possible};
+use crate::venue::{Capture, Far as _, Server, Venue, is_possible};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
