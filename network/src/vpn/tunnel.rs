@@ -55,6 +55,8 @@ pub struct Tunnel {
     listener: Option<UnixListener>,
     management: Option<Management>,
     pinger: Option<Pinger>,
+    /// A process was started and has not ended.
+    runs: bool,
     /// The order for its device whose answer is awaited, and the profile that openvpn is started with then.
     opening: Option<(u64, Secret<String>)>,
     /// The order for addresses whose answer is awaited.
@@ -89,6 +91,7 @@ impl Tunnel {
             listener: None,
             management: None,
             pinger: None,
+            runs: false,
             opening: None,
             asked: None,
             pushed: None,
@@ -133,6 +136,7 @@ impl Tunnel {
                 Vec::new()
             }
             Told::Started(Ok(socket)) => {
+                self.runs = true;
                 let listener = net::UnixListener::from(socket);
                 let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
                 match listener {
@@ -141,7 +145,10 @@ impl Tunnel {
                 }
                 Vec::new()
             }
+            // The end of one before: of another version of the profile, or from before it was turned on again.
+            Told::Ended(_) if !self.runs => Vec::new(),
             Told::Started(Err(why)) | Told::Ended(why) => {
+                self.runs = false;
                 (self.listener, self.management, self.pinger) = (None, None, None);
                 vec![Event::Ended(why)]
             }
@@ -208,6 +215,7 @@ impl Tunnel {
     }
 
     async fn start(&mut self) {
+        self.runs = false;
         let failed = match self.begin().await {
             Ok(()) => return,
             Err(why) => why,
@@ -296,7 +304,7 @@ impl Tunnel {
 
     fn down(&mut self) {
         (self.listener, self.management, self.pinger) = (None, None, None);
-        (self.pushed, self.opening, self.asked) = (None, None, None);
+        (self.pushed, self.opening, self.asked, self.runs) = (None, None, None, false);
         let _ = self.hall.order(TunnelOrder::Down { tunnel: self.name.clone() });
     }
 
