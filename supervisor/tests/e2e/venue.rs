@@ -304,9 +304,9 @@ impl Venue {
         eventually(&format!("{text} arrives"), || self.noc.received().contains(text));
     }
 
-    /// The process of the tunnel.
-    pub fn openvpn() -> u32 {
-        let uid = table().spec(Role::Openvpn).uid;
+    /// The process of the tunnel: a child of this box's `ravend`, since other tests may run beside this one.
+    pub fn openvpn(&self) -> u32 {
+        let (uid, parent) = (table().spec(Role::Openvpn).uid, format!("PPid:\t{}", self.raven.running.pid()));
         let mut found = None;
         eventually("openvpn runs", || {
             let pids =
@@ -314,6 +314,8 @@ impl Venue {
             found = pids.into_iter().find(|pid: &u32| {
                 fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid)
                     && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"openvpn\0"))
+                    && fs::read_to_string(format!("/proc/{pid}/status"))
+                        .is_ok_and(|status| status.lines().any(|line| line == parent))
             });
             found.is_some()
         });

@@ -28,7 +28,7 @@ fn records_leave_through_the_tunnel_and_in_no_other_way() {
     venue.arrives("through-the-tunnel");
 
     // openvpn has no right, and none of what it needs is on disk or in its arguments.
-    let pid = Venue::openvpn();
+    let pid = venue.openvpn();
     let status = proc_text(pid, "status");
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert!(status.contains(&format!("{set}:\t0000000000000000")), "{set}: {status}");
@@ -103,16 +103,16 @@ fn openvpn_net_and_vpn_may_die_hang_and_come_back() {
     let (venue, _server) = Venue::with("vpnkill", "tcp-server", &[], "proto tcp\nremote 192.0.2.2 1194");
     venue.until("noc", "up");
     eventually("a ping is answered", || venue.tunnel("noc")["rtt_ms"].is_number());
-    let first = Venue::openvpn();
+    let first = venue.openvpn();
     crate::appliance::send_signal(first, Signal::KILL);
-    eventually("another openvpn runs", || Venue::openvpn() != first);
+    eventually("another openvpn runs", || venue.openvpn() != first);
     venue.until("noc", "up");
     venue.send("after-the-kill");
     venue.arrives("after-the-kill");
     // One that stands still is found out by what does not come through, and begun anew.
-    let second = Venue::openvpn();
+    let second = venue.openvpn();
     crate::appliance::send_signal(second, Signal::STOP);
-    eventually("the one that stood still is gone", || Venue::openvpn() != second);
+    eventually("the one that stood still is gone", || venue.openvpn() != second);
     venue.until("noc", "up");
     for role in ["net", "vpn"] {
         let before = venue.raven.process(role);
