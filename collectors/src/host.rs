@@ -106,8 +106,8 @@ impl<S: Source> Host<S> {
             self.next_heartbeat = now + HEARTBEAT;
             self.speaker.heartbeat(serde_json::value::to_raw_value(&self.report()))?;
         }
-        let clock = self.interval.map(|_| || self.source.clocks().0);
-        self.told.step(&mut self.speaker, clock.as_ref());
+        let clock = || self.source.clocks().0;
+        self.told.step(&mut self.speaker, self.interval.is_some().then_some(&clock));
         self.sample_when_due();
         self.speaker.hand_over();
         let sampled = self.interval.map(|_| self.next_sample);

@@ -10,14 +10,13 @@ use std::collections::BTreeMap;
 /// Changes, in the order in which links are reported; of one link the cable's first.
 pub fn between(then: &NetReport, now: &NetReport) -> Vec<Change> {
     let mut changes = Vec::new();
-    let find = |list: &'_ [LinkStatus], name: &str| list.iter().position(|link| link.name == name);
     for link in &then.links {
         if find(&now.links, &link.name).is_none() {
             changes.push(Change::InterfaceGone { interface: link.name.clone() });
         }
     }
     for link in &now.links {
-        if let Some(before) = find(&then.links, &link.name).and_then(|at| then.links.get(at)) {
+        if let Some(before) = find(&then.links, &link.name) {
             of_link(before, link, &mut changes);
         } else {
             changes.push(Change::InterfaceAdded { interface: link.name.clone() });
@@ -26,6 +25,10 @@ pub fn between(then: &NetReport, now: &NetReport) -> Vec<Change> {
     }
     changes.extend(led(&then.ways, &now.ways));
     changes
+}
+
+fn find<'a>(links: &'a [LinkStatus], name: &str) -> Option<&'a LinkStatus> {
+    links.iter().find(|link| link.name == name)
 }
 
 fn of_link(then: &LinkStatus, now: &LinkStatus, changes: &mut Vec<Change>) {

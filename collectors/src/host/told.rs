@@ -91,7 +91,7 @@ impl Told {
     }
 
     /// Makes records of what is new; without a clock, nothing is collected and it is passed over.
-    pub fn step(&mut self, speaker: &mut Speaker, clock: Option<&impl Fn() -> UnixNanos>) {
+    pub fn step(&mut self, speaker: &mut Speaker, clock: Option<&dyn Fn() -> UnixNanos>) {
         if !self.is_settled(speaker) {
             return;
         }
@@ -109,7 +109,7 @@ impl Told {
     }
 
     /// Each has the time at which it happened, and is received now.
-    fn keep(&mut self, speaker: &mut Speaker, events: &[HostEvent], wall: impl Fn() -> UnixNanos) {
+    fn keep(&mut self, speaker: &mut Speaker, events: &[HostEvent], wall: &dyn Fn() -> UnixNanos) {
         let Some((last, others)) = events.split_last() else { return };
         let (now, text) = (wall(), |event: &HostEvent| serde_json::to_vec(event).unwrap_or_default());
         for event in others {

@@ -86,7 +86,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
     }
     let mut input = |rule: String, why: String| add(Chain::Input, rule, why);
     for (rule, why) in FIRST {
-        input((*rule).to_owned(), (*why).to_owned());
+        input(rule.to_owned(), why.to_owned());
     }
     for ((proto, listen), streams) in &open {
         let ((to, _), port) = (address(listen.0.ip()), listen.0.port());
@@ -97,7 +97,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         input(format!("tcp dport {SSH} accept"), "SSH: keys are configured".to_owned());
     }
     for (rule, why) in LAST {
-        input((*rule).to_owned(), (*why).to_owned());
+        input(rule.to_owned(), why.to_owned());
     }
     rules
 }

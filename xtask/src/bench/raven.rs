@@ -102,6 +102,14 @@ impl Raven {
         Ok(reasons.flat_map(|reasons| reasons.values()).filter_map(Value::as_u64).sum())
     }
 
+    /// The process of a role.
+    pub fn process(&self, role: &str) -> Result<u32> {
+        let status = self.appliance.status()?;
+        let found = status["processes"].as_array().and_then(|all| all.iter().find(|one| one["role"] == role));
+        let pid = found.and_then(|process| process["pid"].as_u64()).filter(|pid| *pid > 0);
+        pid.map(|pid| pid as u32).with_context(|| format!("status shows no process `{role}`"))
+    }
+
     /// The operator's program, aimed at it.
     pub fn raven(&self) -> Command {
         self.appliance.raven()
