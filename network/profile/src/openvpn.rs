@@ -40,7 +40,9 @@ pub struct OpenVpn {
     pub crl: Vec<Crl>,
     /// User and password.
     pub credentials: Credentials,
-    /// User and password of HTTP proxies that want some.
+    /// A one-time code, asked for at each connect beside user and password.
+    pub challenge: Option<Challenge>,
+    /// User and password of proxies that want some.
     pub proxy_credentials: Credentials,
     /// Protection of the handshake.
     pub control: Control,
@@ -145,8 +147,17 @@ pub struct Proxy {
 pub enum ProxyKind {
     /// SOCKS 5 without credentials.
     Socks,
+    /// SOCKS 5 with user and password (RFC 1929).
+    SocksLogin,
     /// HTTP CONNECT.
     Http(ProxyAuth),
+}
+
+impl ProxyKind {
+    /// Whether it may ask for user and password.
+    pub fn asks(self) -> bool {
+        !matches!(self, Self::Socks | Self::Http(ProxyAuth::None))
+    }
 }
 
 /// How an HTTP proxy knows who asks.
@@ -194,6 +205,15 @@ pub enum Credentials {
         /// Asked for when it is not there.
         password: Option<Secret<String>>,
     },
+}
+
+/// A question for a one-time code that is the same each time (`static-challenge`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// As the server's operator put it, 1 to 198 bytes.
+    pub question: String,
+    /// The answer may be seen while it is typed.
+    pub echo: bool,
 }
 
 /// Protection of the handshake by a key beside TLS. OpenVPN takes one of them.

@@ -3,7 +3,7 @@
 use crate::address::{Endpoint, Host};
 use crate::certificate::{Certificate, day};
 use crate::openvpn::{Cipher, Control, Credentials, Digest, Identity, OpenVpn, ServerUsage};
-use crate::wireguard::WireGuard;
+use crate::wireguard::{PublicKey, WireGuard};
 use raven_model::prefix::Prefix;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -35,6 +35,10 @@ pub struct OpenVpnSummary {
     pub certificates: Vec<CertificateSummary>,
     /// User and password: `none`, `asked` or `given`.
     pub credentials: &'static str,
+    /// Asked for at each connect: the question for a one-time code.
+    pub one_time_code: Option<String>,
+    /// User and password for a proxy: `none`, `asked` or `given`.
+    pub proxy_credentials: &'static str,
     /// The private key wants a passphrase; `null`: not known.
     pub needs_passphrase: Option<bool>,
     /// Negotiated, in this order.
@@ -88,6 +92,8 @@ pub struct CertificateSummary {
 /// A profile of wg-quick, as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WireGuardSummary {
+    /// The public half of the own key, in base64: what the far end has to know of this box.
+    pub public_key: String,
     /// Own addresses.
     pub addresses: Vec<String>,
     /// Own UDP port.
@@ -134,11 +140,9 @@ pub(crate) fn open_vpn(profile: &OpenVpn, now: i64) -> OpenVpnSummary {
         },
         identity,
         certificates: certificates(profile, now),
-        credentials: match &profile.credentials {
-            Credentials::None => "none",
-            Credentials::Asked | Credentials::Given { password: None, .. } => "asked",
-            Credentials::Given { .. } => "given",
-        },
+        credentials: whence(&profile.credentials),
+        one_time_code: profile.challenge.as_ref().map(|challenge| challenge.question.clone()),
+        proxy_credentials: whence(&profile.proxy_credentials),
         needs_passphrase,
         ciphers: profile.data_ciphers.iter().map(|cipher| cipher.word()).collect(),
         fallback_cipher: profile.fallback.map(Cipher::word),
@@ -148,6 +152,14 @@ pub(crate) fn open_vpn(profile: &OpenVpn, now: i64) -> OpenVpnSummary {
         routes: wishes.routes.clone(),
         all_traffic: wishes.all_ipv4 || wishes.all_ipv6,
         dns: wishes.dns.clone(),
+    }
+}
+
+fn whence(credentials: &Credentials) -> &'static str {
+    match credentials {
+        Credentials::None => "none",
+        Credentials::Asked | Credentials::Given { password: None, .. } => "asked",
+        Credentials::Given { .. } => "given",
     }
 }
 
@@ -208,6 +220,7 @@ pub(crate) fn wire_guard(profile: &WireGuard) -> WireGuardSummary {
         keepalive: peer.keepalive,
     });
     WireGuardSummary {
+        public_key: PublicKey::of(&profile.private_key).to_string(),
         addresses: profile.addresses.iter().map(ToString::to_string).collect(),
         listen_port: profile.listen_port,
         mtu: profile.mtu,

@@ -65,6 +65,14 @@ impl fmt::Display for Address {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PublicKey(pub [u8; 32]);
 
+impl PublicKey {
+    /// The public half of a private key (RFC 7748): what the far end has to know.
+    pub fn of(private: &Secret<[u8; 32]>) -> Self {
+        let private = x25519_dalek::StaticSecret::from(*private.expose());
+        Self(x25519_dalek::PublicKey::from(&private).to_bytes())
+    }
+}
+
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&crate::pem::base64_of(&self.0))

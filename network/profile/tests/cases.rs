@@ -157,9 +157,13 @@ fn keys_and_credentials_are_those_of_the_profile() {
     assert_eq!(open_vpn("user-inline").credentials, given("bob", "p a\"s\\s # w;rd </x>"));
     assert_eq!(open_vpn("user-file").credentials, given("bob", "hunter2"));
     assert_eq!(open_vpn("proxy").proxy_credentials, given("proxyuser", "proxypass"));
+    assert_eq!(open_vpn("socks-proxy").proxy_credentials, given("proxyuser", "proxypass"));
+    assert_eq!(open_vpn("socks-proxy-file").proxy_credentials, given("bob", "hunter2"));
     let (inline, file) = (open_vpn("pkcs12-inline"), open_vpn("pkcs12-file"));
     assert!(matches!(inline.identity, Identity::Pkcs12(_)));
     assert_eq!(inline, file);
+    let challenge = open_vpn("one-time-code").challenge.unwrap();
+    assert_eq!((challenge.question.as_str(), challenge.echo), ("Code, please", true));
     assert_eq!(open_vpn("packets").verify.usage, Some(ServerUsage::Tls));
 }
 
@@ -198,6 +202,8 @@ fn a_summary_shows_what_is_not_secret() {
     let case = cases("wireguard").into_iter().find(|case| case.name == "plain").unwrap();
     let summary = serde_json::to_value(read(&case.bytes, &case.options).profile.unwrap().summary(NOW)).unwrap();
     assert_eq!(summary["peers"][0]["endpoint"], "vpn.example.com:51820");
+    // As `wg pubkey` computes it.
+    assert_eq!(summary["public_key"], "yP7Kgb4ZbN8sreq/E8SQPXYy3OSVWqaLbl2a3vVOJhY=");
     assert_eq!(summary["peers"][0]["preshared_key"], true);
     assert_eq!(summary["peers"][0]["allowed_ips"][0], "10.10.0.0/16");
     assert_eq!(summary["peers"][0]["public_key"].as_str().unwrap().len(), 44);

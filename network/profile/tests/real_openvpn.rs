@@ -17,9 +17,15 @@ use support::cases;
 
 /// For one profile, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What it logs once everything that a profile says has been read.
-const READY: [&str; 4] =
-    ["link remote:", "Attempting to establish TCP connection", "TCP: connect to", "TCP/UDP: Preserving recently"];
+/// What it logs once everything that a profile says has been read; a one-time code is asked for over the management socket
+/// or at a terminal, and there is neither.
+const READY: [&str; 5] = [
+    "link remote:",
+    "Attempting to establish TCP connection",
+    "TCP: connect to",
+    "TCP/UDP: Preserving recently",
+    "can't ask for 'CHALLENGE: Code, please'",
+];
 
 fn program() -> Option<PathBuf> {
     ["/usr/sbin/openvpn", "/usr/local/sbin/openvpn"].into_iter().map(PathBuf::from).find(|path| path.exists())
@@ -41,9 +47,11 @@ fn at_home(mut profile: OpenVpn) -> OpenVpn {
     if matches!(profile.credentials, Credentials::Asked | Credentials::Given { password: None, .. }) {
         profile.credentials = given();
     }
-    let asks = |kind| matches!(kind, Some(ProxyKind::Http(auth)) if auth != raven_profile::openvpn::ProxyAuth::None);
-    let asked = profile.proxy_credentials == Credentials::Asked;
-    if asked && profile.remotes.iter().any(|remote| asks(remote.proxy.as_ref().map(|proxy| proxy.kind))) {
+    let kinds: Vec<ProxyKind> = profile.remotes.iter().filter_map(|r| Some(r.proxy.as_ref()?.kind)).collect();
+    if kinds.contains(&ProxyKind::SocksLogin) {
+        // Over the management socket alone.
+        profile.proxy_credentials = Credentials::Asked;
+    } else if profile.proxy_credentials == Credentials::Asked && kinds.iter().any(|kind| kind.asks()) {
         profile.proxy_credentials = given();
     }
     profile

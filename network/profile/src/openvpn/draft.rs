@@ -2,7 +2,9 @@
 
 use super::lines::{Item, Line, Word};
 use super::table::{self, Answer, Form, Repeat, Rule};
-use super::{CertProfile, Cipher, Control, Credentials, Digest, Direction, Fragment, Framing, Mssfix, Proto, Proxy};
+use super::{
+    CertProfile, Challenge, Cipher, Control, Credentials, Digest, Direction, Fragment, Framing, Mssfix, Proto, Proxy,
+};
 use super::{Remote, TlsVersion, Verify, Wishes};
 use crate::certificate::{Certificate, Crl};
 use crate::key::PrivateKey;
@@ -96,6 +98,7 @@ pub(crate) struct Draft<'a> {
     pub extra_certs: Vec<Certificate>,
     pub crl: Vec<Crl>,
     pub credentials: Credentials,
+    pub challenge: Option<Challenge>,
     pub proxy_credentials: Credentials,
     pub control: Control,
     pub key_direction: Option<Direction>,
@@ -140,6 +143,7 @@ impl<'a> Draft<'a> {
             extra_certs: Vec::new(),
             crl: Vec::new(),
             credentials: Credentials::None,
+            challenge: None,
             proxy_credentials: Credentials::None,
             control: Control::None,
             key_direction: None,

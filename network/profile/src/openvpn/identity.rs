@@ -1,8 +1,8 @@
 //! Who both ends are: certificates, keys, user and password.
 
-use super::Credentials;
 use super::draft::{Draft, Problem};
 use super::lines::Line;
+use super::{Challenge, Credentials};
 use crate::certificate::{Certificate, Crl};
 use crate::key::PrivateKey;
 use crate::pem;
@@ -10,6 +10,8 @@ use crate::secret::Secret;
 
 /// Bytes of the longest user or password that OpenVPN reads (USER_PASS_LEN).
 const CREDENTIAL_MAX: usize = 127;
+/// Bytes of a question between its quotes, so that its line is not too long.
+const QUESTION_MAX: usize = 200;
 const FINGERPRINTS_MAX: usize = 64;
 
 /// A flaw of what a line brings.
@@ -109,6 +111,26 @@ pub(super) fn auth_user_pass(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<(
     } else if draft.credentials == Credentials::None {
         draft.credentials = Credentials::Asked;
     }
+    Ok(())
+}
+
+/// `static-challenge TEXT 0|1 [scrv1]`: OpenVPN 2.7 knows another form of the answer beside that of before.
+pub(super) fn static_challenge(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<(), Problem> {
+    let word = |at: usize| line.words.get(at).map_or("", |word| word.text.as_str());
+    let (question, echo) = (word(1), word(2));
+    if question.is_empty() || super::write::quoted(question).len() > QUESTION_MAX {
+        return Err(Problem::refused(1, "expected a question of 1 to 198 bytes"));
+    }
+    if !["0", "1"].contains(&echo) {
+        return Err(Problem::refused(2, "expected 0 or 1: whether the code may be seen while it is typed"));
+    }
+    if !["", "scrv1"].contains(&word(3)) {
+        return Err(Problem::refused(
+            3,
+            "puts the code behind the password, where OpenVPN before 2.7 cannot; scrv1 is taken",
+        ));
+    }
+    draft.challenge = Some(Challenge { question: question.to_owned(), echo: echo == "1" });
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! that belongs together and is in its time, remotes that OpenVPN would take.
 
 use super::draft::Draft;
-use super::{Cipher, Control, Credentials, Identity, OpenVpn, Proxy, ProxyAuth, ProxyKind, Remote, Verify};
+use super::{Cipher, Control, Credentials, Identity, OpenVpn, Proxy, ProxyKind, Remote, Verify};
 use crate::certificate::{Certificate, Validity, day};
 use crate::key::Match;
 use crate::report::{Finding, Remedy, Verdict};
@@ -19,12 +19,13 @@ pub(super) fn judge(mut draft: Draft<'_>) -> Option<OpenVpn> {
         return None;
     }
     is_client(&mut draft);
-    let remotes = remotes(&mut draft);
+    let mut remotes = remotes(&mut draft);
     server(&mut draft);
     let identity = identity(&mut draft);
     times(&mut draft);
     packets(&mut draft, &remotes);
-    proxies(&mut draft, &remotes);
+    proxies(&mut draft, &mut remotes);
+    challenge(&mut draft);
     ciphers(&mut draft);
     if draft.report.is_refused() {
         return None;
@@ -206,27 +207,46 @@ fn packets(draft: &mut Draft<'_>, remotes: &[Remote]) {
     }
 }
 
-fn proxies(draft: &mut Draft<'_>, remotes: &[Remote]) {
+fn proxies(draft: &mut Draft<'_>, remotes: &mut [Remote]) {
+    if draft.seen.contains_key("socks-proxy-user-pass") {
+        // OpenVPN asks for them only where a word behind the port says that there are some.
+        let socks = remotes.iter_mut().filter_map(|remote| remote.proxy.as_mut());
+        socks.filter(|proxy| proxy.kind == ProxyKind::Socks).for_each(|proxy| proxy.kind = ProxyKind::SocksLogin);
+    }
     let http = |remote: &&Remote| matches!(remote.proxy, Some(Proxy { kind: ProxyKind::Http(_), .. }));
     if remotes.iter().filter(http).any(|remote| remote.proto.is_udp()) {
         let reason = "carries TCP only, and a remote that goes through it is UDP";
         draft.at("http-proxy", Verdict::Refused, reason, Some(Remedy::LeaveOut));
     }
-    let asks = |remote: &&Remote| {
-        let kind = remote.proxy.as_ref().map(|proxy| proxy.kind);
-        matches!(kind, Some(ProxyKind::Http(auth)) if auth != ProxyAuth::None)
-    };
+    let asks = |remote: &&Remote| remote.proxy.as_ref().is_some_and(|proxy| proxy.kind.asks());
     let first = remotes.first().and_then(|remote| remote.proxy.as_ref());
     let differ = remotes.iter().any(|remote| remote.proxy.as_ref() != first);
     if differ && remotes.iter().any(|remote| asks(&remote)) {
         let reason = "wants user and password, which OpenVPN knows for one proxy only; have all remotes go through it";
-        draft.at("http-proxy", Verdict::Refused, reason, None);
+        draft.at(seen(draft, "proxy"), Verdict::Refused, reason, None);
     }
     let wanted = remotes.iter().any(|remote| asks(&remote));
     if !wanted && draft.proxy_credentials != Credentials::None {
         draft.proxy_credentials = Credentials::None;
         let reason = "is for a proxy that asks for user and password, and no remote has one";
-        draft.at("http-proxy-user-pass", Verdict::Dropped, reason, None);
+        draft.at(seen(draft, "proxy-user-pass"), Verdict::Dropped, reason, None);
+    }
+}
+
+/// The directive of an HTTP or of a SOCKS proxy, whichever stood there.
+fn seen(draft: &Draft<'_>, what: &str) -> &'static str {
+    let names = ["http-proxy", "socks-proxy", "http-proxy-user-pass", "socks-proxy-user-pass"];
+    let of = |name: &&&str| name.split_once('-').is_some_and(|(_, rest)| rest == what);
+    let mut stood = names.iter().filter(of).filter(|name| draft.seen.contains_key(**name));
+    stood.next().copied().unwrap_or("http-proxy")
+}
+
+/// A one-time code goes beside a password, or nowhere.
+fn challenge(draft: &mut Draft<'_>) {
+    if draft.challenge.is_some() && draft.credentials == Credentials::None {
+        draft.challenge = None;
+        let reason = "goes with `auth-user-pass`, which the profile does not have";
+        draft.at("static-challenge", Verdict::Dropped, reason, None);
     }
 }
 
@@ -259,6 +279,7 @@ fn finish(draft: &mut Draft<'_>, remotes: Vec<Remote>, identity: Identity) -> Op
         extra_certs: std::mem::take(&mut draft.extra_certs),
         crl: std::mem::take(&mut draft.crl),
         credentials: std::mem::replace(&mut draft.credentials, Credentials::None),
+        challenge: draft.challenge.take(),
         proxy_credentials: std::mem::replace(&mut draft.proxy_credentials, Credentials::None),
         control,
         verify: std::mem::take(&mut draft.verify),

@@ -92,15 +92,19 @@ pub(super) fn http_proxy(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<(), P
     let auth = proxy_auth(line)?;
     let file = line.words.get(3).filter(|word| !["auto", "auto-nct", "stdin", "none"].contains(&word.text.as_str()));
     if let Some(file) = file.filter(|_| auth != ProxyAuth::None) {
-        let words = vec![Word { text: "http-proxy".to_owned(), column: 1 }, file.clone()];
-        let named = Line { number: line.number, words, block: None, inside: line.inside };
-        let shifted = |problem| Problem { word: 3, ..problem };
-        draft.proxy_credentials = credentials(draft, &named).map_err(shifted)?.unwrap_or(Credentials::Asked);
+        draft.proxy_credentials = given(draft, line, file)?.unwrap_or(Credentials::Asked);
     } else if auth != ProxyAuth::None && draft.proxy_credentials == Credentials::None {
         draft.proxy_credentials = Credentials::Asked;
     }
     defaults(draft, line).proxy = Some(Proxy { host, port, kind: ProxyKind::Http(auth) });
     Ok(())
+}
+
+/// User and password from the file that a line names in its third word; `None` when they are to be asked for.
+fn given(draft: &Draft<'_>, line: &Line<'_>, file: &Word) -> Result<Option<Credentials>, Problem> {
+    let words = vec![Word { text: "proxy".to_owned(), column: 1 }, file.clone()];
+    let named = Line { number: line.number, words, block: None, inside: line.inside };
+    credentials(draft, &named).map_err(|problem| Problem { word: 3, ..problem })
 }
 
 /// `http-proxy HOST PORT [auto | auto-nct | FILE [none | basic | ntlm2]]`
@@ -124,16 +128,18 @@ pub(super) fn proxy_user_pass(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<
 
 pub(super) fn socks_proxy(draft: &mut Draft<'_>, line: &Line<'_>) -> Result<(), Problem> {
     let Some(host) = line.words.get(1) else { return Ok(()) };
-    if line.words.len() > 3 {
-        return Err(Problem::refused(
-            3,
-            "OpenVPN takes these credentials from a file only, and Raven keeps none of them",
-        ));
+    let mut kind = ProxyKind::Socks;
+    if let Some(file) = line.words.get(3) {
+        let found = given(draft, line, file)?;
+        if found.is_some() || draft.proxy_credentials == Credentials::None {
+            draft.proxy_credentials = found.unwrap_or(Credentials::Asked);
+        }
+        kind = ProxyKind::SocksLogin;
     }
     // RFC 1928: 1080 unless something else is said.
     let port = line.words.get(2).map_or(Ok(1080), |word| port_of(2, word))?;
     let host = host_of(1, host)?;
-    defaults(draft, line).proxy = Some(Proxy { host, port, kind: ProxyKind::Socks });
+    defaults(draft, line).proxy = Some(Proxy { host, port, kind });
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 
 use super::tls::{V2_LABEL, write_static};
 use super::{
-    Control, Credentials, Framing, Identity, MssBase, OpenVpn, Proxy, ProxyAuth, ProxyKind, Remote, ServerUsage,
+    Challenge, Control, Credentials, Framing, Identity, MssBase, OpenVpn, Proxy, ProxyAuth, ProxyKind, Remote,
+    ServerUsage,
 };
 use super::{Direction, Verify};
 use crate::pem;
@@ -129,7 +130,12 @@ impl OpenVpn {
             Credentials::Asked => out.push_str("auth-user-pass\n"),
             given => write_given(out, "auth-user-pass", given),
         }
-        write_given(out, "http-proxy-user-pass", &self.proxy_credentials);
+        if let Some(Challenge { question, echo }) = &self.challenge {
+            line!(out, "static-challenge {} {}", quoted(question), u8::from(*echo));
+        }
+        let socks = |remote: &Remote| remote.proxy.as_ref().is_some_and(|proxy| proxy.kind == ProxyKind::SocksLogin);
+        let tag = if self.remotes.iter().any(socks) { "socks-proxy-user-pass" } else { "http-proxy-user-pass" };
+        write_given(out, tag, &self.proxy_credentials);
     }
 
     fn write_certificates(&self, out: &mut String) {
@@ -183,6 +189,7 @@ fn write_proxy(out: &mut String, proxy: Option<&Proxy>) {
     let Some(proxy) = proxy else { return };
     let (name, auth) = match proxy.kind {
         ProxyKind::Socks => ("socks-proxy", ""),
+        ProxyKind::SocksLogin => ("socks-proxy", " stdin"),
         ProxyKind::Http(ProxyAuth::None) => ("http-proxy", ""),
         ProxyKind::Http(ProxyAuth::Basic) => ("http-proxy", " stdin basic"),
         ProxyKind::Http(ProxyAuth::Ntlm2) => ("http-proxy", " stdin ntlm2"),
