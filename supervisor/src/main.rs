@@ -92,8 +92,18 @@ fn parse_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Args> {
     Ok(Args { config, data, slots, update_keys, factory, box_run })
 }
 
+/// Nothing of any process's memory is in a core file, whatever the machine does with those: keys and passwords go through
+/// `ravend` and lie in its workers. A limit of 0 bytes, which workers have, does not hold where cores are piped to a
+/// program; what is to be in a core is inherited over fork and exec (core(5)).
+fn keep_memory_out_of_cores() {
+    if let Err(error) = std::fs::write("/proc/self/coredump_filter", "0") {
+        tracing::warn!("/proc/self/coredump_filter cannot be set, so core files may hold keys: {error}");
+    }
+}
+
 fn main() {
     log::start();
+    keep_memory_out_of_cores();
     let outcome = parse_args(std::env::args().skip(1)).and_then(supervisor::run);
     if let Err(error) = outcome {
         tracing::error!("ravend stops: {error:#}");
