@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Most bytes of an answer on the control socket.
 const ANSWER_MAX: usize = 16 << 20;
@@ -104,7 +105,9 @@ impl Client {
     }
 
     fn converse(&self, role: &'static str, way: &Request, words: &impl serde::Serialize) -> Result<Answer, Failure> {
-        let mut line = serde_json::to_vec(words).map_err(|error| Failure::Protocol(error.to_string()))?;
+        // It may hold keys and passwords.
+        let line = serde_json::to_vec(words).map_err(|error| Failure::Protocol(error.to_string()))?;
+        let mut line = Zeroizing::new(line);
         line.push(b'\n');
         self.hand(role, way, &line)
     }

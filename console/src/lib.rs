@@ -30,6 +30,7 @@ pub mod reports;
 pub mod ring;
 pub mod search;
 pub mod shown;
+mod silence;
 pub mod sources;
 pub mod status;
 pub mod support;

@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::escape;
 use crate::failure::{Failure, OK, PROBLEM, file};
 use crate::output::Output;
+use crate::silence::Silence;
 use crate::status::{self, screen};
 use crate::time;
 use base64::Engine as _;
@@ -15,10 +16,12 @@ use clap::{Args, Subcommand};
 use raven_model::report::VpnTunnel;
 use raven_model::tunnel::TunnelName;
 use raven_model::units::Span;
-use raven_model::vpn::{Brought, Exported, Kept, Login, Verdict, VpnEvent, VpnOrder, Which};
+use raven_model::vpn::{Brought, CODE_MAX, Exported, Kept, Login, SecretText, Verdict, VpnEvent, VpnOrder, Which};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// `raven vpn …`.
 #[derive(Debug, Subcommand)]
@@ -81,6 +84,10 @@ pub enum VpnCommand {
     Connect {
         /// Which
         name: TunnelName,
+        /// With a one-time code, for its next attempt alone: a line of standard input, asked for at a terminal. On a
+        /// command line others could read it, so only `-` is taken
+        #[arg(long, value_name = "-")]
+        code: Option<String>,
     },
     /// Turn a tunnel off until `connect`, a change of the configuration or the next start
     Disconnect {
@@ -162,8 +169,11 @@ pub fn run(command: &VpnCommand, client: &Client, output: &mut Output) -> Result
         VpnCommand::Enable { name, first, confirm } => change::enable(name, *first, confirm, client, output),
         VpnCommand::Disable { name, confirm } => change::disable(name, confirm, client, output),
         VpnCommand::Order { names, confirm } => change::order(names, confirm, client, output),
-        VpnCommand::Connect { name } => turn(name, true, client, output),
-        VpnCommand::Disconnect { name } => turn(name, false, client, output),
+        VpnCommand::Connect { name, code } => {
+            let code = code.as_deref().map(|word| code_for(name, word)).transpose()?;
+            turn(name, true, code, client, output)
+        }
+        VpnCommand::Disconnect { name } => turn(name, false, None, client, output),
         VpnCommand::Events => events(client, output),
     }
 }
@@ -174,36 +184,61 @@ impl ProfileArgs {
         for path in &self.with {
             // As it is named in the profile: without the folder in which it lies here.
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            files.insert(name, BASE64.encode(bytes(path)?));
+            files.insert(name, encoded(path)?);
         }
-        let text = |path: &PathBuf| std::fs::read_to_string(path).map_err(file("read", path));
+        let text = |path: &PathBuf| std::fs::read_to_string(path).map(Zeroizing::new).map_err(file("read", path));
         let login = self.login.as_ref().map(|path| text(path).and_then(|text| login(&text, path))).transpose()?;
         let passphrase = self.passphrase.as_ref().map(text).transpose()?;
         Ok(Brought {
-            text: BASE64.encode(bytes(&self.file)?),
+            text: encoded(&self.file)?,
             files,
             without: self.without.iter().copied().collect::<BTreeSet<u32>>(),
             allow: self.allow.iter().cloned().collect(),
             login,
-            passphrase: passphrase.map(|text| text.trim_end_matches(['\n', '\r']).to_owned()),
+            passphrase: passphrase.map(|text| SecretText::new(text.trim_end_matches(['\n', '\r']))),
         })
     }
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+/// A file in base64.
+fn encoded(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = Zeroizing::new(Vec::new());
     if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        let read = std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes);
-        return read.map(|_| bytes).map_err(file("read", "standard input"));
+        io::stdin().read_to_end(&mut bytes).map_err(file("read", "standard input"))?;
+    } else {
+        *bytes = std::fs::read(path).map_err(file("read", path))?;
     }
-    std::fs::read(path).map_err(file("read", path))
+    Ok(Zeroizing::new(BASE64.encode(&bytes)))
+}
+
+/// The code that somebody types, or that a program writes.
+fn code_for(name: &TunnelName, word: &str) -> Result<SecretText, Failure> {
+    if word != "-" {
+        let why = "a code on a command line can be read by others: --code - and type it, or write it to standard input";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let silence = io::stdin().is_terminal().then(|| {
+        eprint!("one-time code for {name}: ");
+        Silence::begin()
+    });
+    let mut line = Zeroizing::new(String::with_capacity(2 * CODE_MAX));
+    let got = io::stdin().lock().take(2 * CODE_MAX as u64).read_line(&mut line);
+    got.map_err(file("read", "standard input"))?;
+    if silence.is_some() {
+        eprintln!();
+    }
+    let code = line.trim();
+    if code.is_empty() {
+        return Err(Failure::Usage("standard input held no code".to_owned()));
+    }
+    Ok(SecretText::new(code))
 }
 
 fn login(text: &str, path: &Path) -> Result<Login, Failure> {
     let mut lines = text.lines();
     match (lines.next(), lines.next()) {
         (Some(user), Some(password)) if !user.is_empty() => {
-            Ok(Login { user: user.to_owned(), password: password.to_owned() })
+            Ok(Login { user: user.to_owned(), password: SecretText::new(password) })
         }
         _ => Err(Failure::Usage(format!(
             "{}: expected the user in the first line, the password in the second",
@@ -242,6 +277,9 @@ fn judged(verdict: &Verdict, output: &mut Output) -> Result<u8, Failure> {
             output.line(&escape::text(finding))?;
         }
         output.line(if verdict.accepted { "accepted" } else { "refused: nothing was kept" })?;
+        if let Some(key) = verdict.summary["public_key"].as_str() {
+            output.line(&format!("public key of this box, which the far end has to know: {}", escape::text(key)))?;
+        }
     }
     Ok(if verdict.accepted { OK } else { PROBLEM })
 }
@@ -275,15 +313,22 @@ fn list(client: &Client, output: &mut Output) -> Result<u8, Failure> {
             if kept.in_force { "yes" } else { "" }.to_owned(),
             kept.days_left.map(|days| days.to_string()).unwrap_or_default(),
             escape::text(&kept.endpoints.join(", ")),
+            escape::text(kept.public_key.as_deref().unwrap_or_default()),
         ]
     });
-    let head = ["NAME", "VERSION", "KIND", "IN FORCE", "DAYS LEFT", "SERVERS"];
+    let head = ["NAME", "VERSION", "KIND", "IN FORCE", "DAYS LEFT", "SERVERS", "PUBLIC KEY"];
     screen::table(&head, rows).iter().try_for_each(|line| output.line(line))?;
     Ok(OK)
 }
 
-fn turn(name: &TunnelName, on: bool, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let _: Vec<serde_json::Value> = all(client, output, &VpnOrder::Turn { name: name.clone(), on })?;
+fn turn(
+    name: &TunnelName,
+    on: bool,
+    code: Option<SecretText>,
+    client: &Client,
+    output: &mut Output,
+) -> Result<u8, Failure> {
+    let _: Vec<serde_json::Value> = all(client, output, &VpnOrder::Turn { name: name.clone(), on, code })?;
     output.line(&format!("{name}: {}", if on { "begun anew" } else { "turned off" }))?;
     Ok(OK)
 }

@@ -3,7 +3,7 @@
 //!
 //! * [`store`] keeps profiles, [`desk`] is what operators say about them.
 //! * [`openvpn`] is one tunnel as a state machine, [`management`] and [`pushed`] are what openvpn says, [`causes`] what its
-//!   words mean, [`health`] whether anything gets through; [`tunnel`] is the task that lives all that, with [`ping`].
+//!   words mean, [`code`] the one-time codes that servers want, [`health`] whether anything gets through; [`tunnel`] is the task that lives all that, with [`ping`].
 //! * [`wireguard`], [`uapi`] and [`device`] are the same for WireGuard.
 //! * [`choice`] says which tunnels are on, and which carries.
 //!
@@ -12,6 +12,7 @@
 
 pub mod causes;
 pub mod choice;
+pub mod code;
 mod desk;
 pub mod device;
 pub mod hall;
@@ -36,6 +37,7 @@ use raven_model::config::{Config, VpnProfile};
 use raven_model::control::{Fd, FromWorker, Start, ToWorker};
 use raven_model::report::{VpnReport, VpnTunnel};
 use raven_model::tunnel::{Carrier, FromNet, TunnelName, TunnelOrder};
+use raven_model::vpn::SecretText;
 use raven_profile::Profile;
 use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
@@ -61,7 +63,7 @@ pub struct Vpn {
     told: tokio::net::UnixStream,
     net: Option<tokio::net::UnixStream>,
     state: State,
-    turned: Receiver<(TunnelName, bool)>,
+    turned: Receiver<(TunnelName, Turn)>,
 }
 
 /// What is known.
@@ -71,10 +73,21 @@ struct State {
     config: Rc<Config>,
     choice: Choice,
     running: BTreeMap<TunnelName, Running>,
-    turns: Sender<(TunnelName, bool)>,
+    turns: Sender<(TunnelName, Turn)>,
     /// Turned off by hand.
     off: Vec<TunnelName>,
     carrier: Carrier,
+}
+
+/// What an operator does with a tunnel by hand.
+#[derive(Debug)]
+enum Turn {
+    /// On, and anew.
+    On,
+    /// Off.
+    Off,
+    /// On, with a one-time code for its next attempt.
+    Code(SecretText),
 }
 
 /// A tunnel's task, as it was started.
@@ -161,7 +174,7 @@ impl Vpn {
                         None => return Err(NetError::Deaf),
                         Some(told) => state.net(told),
                     },
-                    Some((name, on)) = turned.recv() => state.turn(name, on),
+                    Some((name, turn)) = turned.recv() => state.turn(name, turn),
                     () = hall.changed.notified() => {}
                     _ = beat.tick() => {
                         let report = to_raw_value(&state.report()).map_err(|error| NetError::Io("report", error.into()))?;
@@ -249,15 +262,18 @@ impl State {
     }
 
     /// By hand, until the configuration changes.
-    fn turn(&mut self, name: TunnelName, on: bool) {
+    fn turn(&mut self, name: TunnelName, turn: Turn) {
         self.off.retain(|off| *off != name);
-        if on {
-            self.tell(&name, Told::Want(false));
-            if let Some(running) = self.running.get_mut(&name) {
-                running.wanted = false;
+        match turn {
+            Turn::Off => self.off.push(name),
+            // It knows by itself whether it has to begin anew.
+            Turn::Code(code) => self.tell(&name, Told::Code(code)),
+            Turn::On => {
+                self.tell(&name, Told::Want(false));
+                if let Some(running) = self.running.get_mut(&name) {
+                    running.wanted = false;
+                }
             }
-        } else {
-            self.off.push(name);
         }
     }
 

@@ -8,7 +8,7 @@ use super::pages::Tab;
 use super::question::{Kind, Question};
 use crate::escape;
 use crate::failure::{Failure, OK};
-use rustix::termios::{self, LocalModes, OptionalActions};
+use crate::silence::Silence;
 use std::io::{self, BufRead, Write};
 use std::time::Instant;
 
@@ -132,27 +132,5 @@ fn choose(console: &mut Console, typed: &str, facts: &Facts, appliance: &mut dyn
             }
         }
         _ => {}
-    }
-}
-
-/// A terminal that shows nothing of what is typed, until it is dropped.
-struct Silence(Option<termios::Termios>);
-
-impl Silence {
-    fn begin() -> Self {
-        let found = termios::tcgetattr(io::stdin()).ok();
-        if let Some(mut silent) = found.clone() {
-            silent.local_modes.remove(LocalModes::ECHO);
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, &silent);
-        }
-        Self(found)
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        if let Some(found) = &self.0 {
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, found);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What openvpn's words mean for an operator.
 
 /// Part of a line of its log, or the detail of a stage, and what it means.
-const CAUSES: [(&str, &str); 22] = [
+const CAUSES: [(&str, &str); 23] = [
     // Certificates first: a failed handshake follows in general words.
     ("alert certificate expired", "certificate expired: the server says so of ours, renew it in the profile"),
     ("error=certificate has expired", "certificate expired: that of the server, or the clock here is wrong"),
@@ -17,6 +17,7 @@ const CAUSES: [(&str, &str); 22] = [
     ("cannot locate HMAC in incoming packet", "the key of tls-auth does not fit the server's"),
     ("incoming packet authentication failed", "the key of tls-auth does not fit the server's"),
     ("AUTH_FAILED", "auth refused"),
+    ("server refused the authentication", "auth refused by the proxy"),
     ("failed to negotiate cipher", "the server has none of the profile's ciphers"),
     ("Cannot resolve host address", "endpoint does not resolve"),
     ("Connection refused", "the server refuses connections on that port"),
@@ -79,6 +80,7 @@ mod tests {
             ("RESOLVE: Cannot resolve host address: noc.example:1194 (Name or service not known)", "endpoint does not"),
             ("TLS Error: TLS key negotiation failed to occur within 10 seconds", "the server does not answer"),
             ("AUTH: Received control message: AUTH_FAILED", "auth refused"),
+            ("socks_username_password_auth: server refused the authentication", "auth refused by the proxy"),
             ("write UDPv4: Network is unreachable (code=101)", "no route"),
         ] {
             assert!(of(line).is_some_and(|told| told.starts_with(cause)), "{line}: {:?}", of(line));

@@ -1,6 +1,7 @@
 //! What operators say about profiles and tunnels: one order per connection, which `ravend` made and handed on, with what
 //! its other end may say.
 
+use super::Turn;
 use super::hall::{Hall, now_seconds};
 use super::store::{Loaded, Store, StoreError};
 use base64::Engine;
@@ -10,7 +11,7 @@ use raven_model::control::VpnRights;
 use raven_model::prefix::Prefix;
 use raven_model::query::Reply;
 use raven_model::tunnel::TunnelName;
-use raven_model::vpn::{Brought, Exported, Kept, ORDER_MAX, Verdict, VpnOrder, Which};
+use raven_model::vpn::{Brought, CODE_MAX, Exported, Kept, ORDER_MAX, SecretText, Verdict, VpnOrder, Which};
 use raven_profile::openvpn::Credentials;
 use raven_profile::{Allow, Options, Profile, Reading, Secret, Summary, read};
 use serde::Serialize;
@@ -28,6 +29,8 @@ use zeroize::Zeroizing;
 
 /// A silent operator's program, or one that does not read, is let go.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Room for a line that holds no key.
+const SHORT: usize = 1 << 10;
 
 /// What is known at this moment of what an order is about.
 #[derive(Clone)]
@@ -39,7 +42,7 @@ pub struct Desk {
     /// In force.
     pub config: Rc<Config>,
     /// Tunnels to be turned on or off by hand.
-    pub turns: Sender<(TunnelName, bool)>,
+    pub(super) turns: Sender<(TunnelName, Turn)>,
 }
 
 /// Answers one order.
@@ -56,35 +59,44 @@ async fn talk(desk: &Desk, fd: OwnedFd, rights: VpnRights) -> io::Result<()> {
     let stream = net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
     let mut reader = BufReader::new(UnixStream::from_std(stream)?);
-    let mut line = Zeroizing::new(Vec::new());
+    // Room for all, so that no copy of a key stays behind when it grows.
+    let mut line = Zeroizing::new(Vec::with_capacity(ORDER_MAX as usize));
     timeout(PATIENCE, (&mut reader).take(ORDER_MAX).read_until(b'\n', &mut line)).await??;
     let answer = match serde_json::from_slice::<VpnOrder>(&line) {
         Err(_) => Err("not an order that the vpn role knows".to_owned()),
         Ok(order) if order.rights() > rights => Err("the connection was made for less than that".to_owned()),
         Ok(order) => desk.answer(order),
     };
-    let mut text = Zeroizing::new(Vec::new());
-    match answer {
-        Err(why) => line_of(&mut text, &Reply::Error(why))?,
+    let lines = match answer {
+        Err(why) => vec![line_of(&Reply::Error(why), SHORT)?],
         Ok(lines) => {
-            line_of(&mut text, &Reply::Ok)?;
-            for value in &lines {
-                line_of(&mut text, value)?;
-            }
-            line_of(&mut text, &Reply::Done(lines.len() as u64))?;
+            let end = line_of(&Reply::Done(lines.len() as u64), SHORT)?;
+            [line_of(&Reply::Ok, SHORT)?].into_iter().chain(lines).chain([end]).collect()
         }
-    }
-    timeout(PATIENCE, reader.into_inner().write_all(&text)).await?
+    };
+    let mut stream = reader.into_inner();
+    let write = async {
+        for line in &lines {
+            stream.write_all(line).await?;
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, write).await?
 }
 
-fn line_of<T: Serialize>(text: &mut Vec<u8>, value: &T) -> io::Result<()> {
-    serde_json::to_writer(&mut *text, value)?;
-    text.push(b'\n');
-    Ok(())
+/// A line of an answer: it may hold keys.
+type Line = Zeroizing<Vec<u8>>;
+
+/// With room for so many bytes: longer ones leave a copy behind in freed memory.
+fn line_of<T: Serialize>(value: &T, room: usize) -> io::Result<Line> {
+    let mut line = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *line, value)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 impl Desk {
-    fn answer(&self, order: VpnOrder) -> Result<Vec<Value>, String> {
+    fn answer(&self, order: VpnOrder) -> Result<Vec<Line>, String> {
         match order {
             VpnOrder::Check(brought) => Ok(vec![value(&verdict(&self.read(&brought)?, None))?]),
             VpnOrder::Import { name, brought } => Ok(vec![value(&self.import(&name, &brought)?)?]),
@@ -96,17 +108,43 @@ impl Desk {
             }
             VpnOrder::Export(which) => {
                 let (_, loaded) = self.load(&which)?;
-                Ok(vec![value(&Exported { text: loaded.profile.to_config().expose().clone() })?])
+                let text = Zeroizing::new(loaded.profile.to_config().expose().clone());
+                // Escaped, it is not twice as long: it has no control characters but ends of lines.
+                let room = 2 * text.len() + SHORT;
+                Ok(vec![line_of(&Exported { text }, room).map_err(|error| error.to_string())?])
             }
             VpnOrder::Remove(name) => self.remove(&name),
             VpnOrder::Events => self.hall.events().iter().map(value).collect(),
-            VpnOrder::Turn { name, on } => {
-                if !self.config.vpn.order.contains(&name) {
-                    return Err(format!("`{name}` is not in vpn.order: nothing is to be turned on or off"));
-                }
-                self.turns.try_send((name, on)).map_err(|_| "too much was ordered at once".to_owned())?;
+            VpnOrder::Turn { name, on, code } => {
+                let turn = self.turn(&name, on, code)?;
+                self.turns.try_send((name, turn)).map_err(|_| "too much was ordered at once".to_owned())?;
                 Ok(Vec::new())
             }
+        }
+    }
+
+    fn turn(&self, name: &TunnelName, on: bool, code: Option<SecretText>) -> Result<Turn, String> {
+        let vpn = &self.config.vpn;
+        let known = vpn.profile.get(name).filter(|_| vpn.order.contains(name));
+        let Some(known) = known else {
+            return Err(format!("`{name}` is not in vpn.order: nothing is to be turned on or off"));
+        };
+        match code {
+            None if on => Ok(Turn::On),
+            None => Ok(Turn::Off),
+            Some(_) if !on => Err("a one-time code is for turning a tunnel on".to_owned()),
+            Some(code) if code.expose().is_empty() || code.expose().len() > CODE_MAX => {
+                Err(format!("a one-time code has 1 to {CODE_MAX} bytes"))
+            }
+            Some(code) if code.expose().contains(char::is_control) => {
+                Err("a one-time code holds no control characters".to_owned())
+            }
+            Some(code) => match self.store.load(name, known.version, now_seconds()).map_err(words)?.profile {
+                Profile::OpenVpn(_) => Ok(Turn::Code(code)),
+                Profile::WireGuard(_) => {
+                    Err(format!("`{name}` is a profile of WireGuard, which knows no one-time codes"))
+                }
+            },
         }
     }
 
@@ -124,7 +162,7 @@ impl Desk {
         options.venue = venue(&self.config);
         let mut reading = read(&text, &options);
         if let (Some(Profile::OpenVpn(profile)), Some(login)) = (&mut reading.profile, &brought.login) {
-            let password = Some(Secret::new(login.password.clone()));
+            let password = Some(Secret::new(login.password.expose().to_owned()));
             profile.credentials = Credentials::Given { user: Secret::new(login.user.clone()), password };
         }
         Ok(reading)
@@ -133,13 +171,13 @@ impl Desk {
     fn import(&self, name: &TunnelName, brought: &Brought) -> Result<Verdict, String> {
         let reading = self.read(brought)?;
         let Some(profile) = reading.profile.clone() else { return Ok(verdict(&reading, None)) };
-        let passphrase = brought.passphrase.clone().map(Zeroizing::new);
+        let passphrase = brought.passphrase.clone();
         let named: Vec<u32> = self.config.vpn.profile.get(name).map(|profile| profile.version).into_iter().collect();
         let version = self.store.add(name, &Loaded { profile, passphrase }, &named).map_err(words)?;
         Ok(verdict(&reading, Some(version)))
     }
 
-    fn list(&self) -> Result<Vec<Value>, String> {
+    fn list(&self) -> Result<Vec<Line>, String> {
         let mut lines = Vec::new();
         for name in self.store.names().map_err(words)? {
             for version in self.store.versions(&name).map_err(words)? {
@@ -151,8 +189,15 @@ impl Desk {
 
     fn kept(&self, name: &TunnelName, version: u32) -> Kept {
         let in_force = self.config.vpn.profile.get(name).is_some_and(|profile| profile.version == version);
-        let base =
-            Kept { name: name.clone(), version, kind: String::new(), in_force, endpoints: Vec::new(), days_left: None };
+        let base = Kept {
+            name: name.clone(),
+            version,
+            kind: String::new(),
+            in_force,
+            endpoints: Vec::new(),
+            days_left: None,
+            public_key: None,
+        };
         let now = now_seconds();
         match self.store.load(name, version, now).map(|loaded| loaded.profile.summary(now)) {
             Err(error) => Kept { kind: error.to_string(), ..base },
@@ -170,7 +215,7 @@ impl Desk {
     }
 
     /// What the configuration names cannot be removed: it would be asked for at the next start.
-    fn remove(&self, name: &TunnelName) -> Result<Vec<Value>, String> {
+    fn remove(&self, name: &TunnelName) -> Result<Vec<Line>, String> {
         if self.config.vpn.profile.contains_key(name) {
             return Err(format!("`{name}` is in the configuration: take [vpn.profile.{name}] out of it first"));
         }
@@ -181,8 +226,8 @@ impl Desk {
     }
 }
 
-fn value<T: Serialize>(of: &T) -> Result<Value, String> {
-    serde_json::to_value(of).map_err(|error| error.to_string())
+fn value<T: Serialize>(of: &T) -> Result<Line, String> {
+    line_of(of, SHORT).map_err(|error| error.to_string())
 }
 
 /// Networks that are the venue's, as far as the configuration has them; `net` knows those of DHCP too, and takes no route
@@ -218,6 +263,7 @@ fn described(base: Kept, summary: &Summary) -> Kept {
         },
         Summary::WireGuard(profile) => Kept {
             kind: "wireguard".to_owned(),
+            public_key: Some(profile.public_key.clone()),
             endpoints: profile.peers.iter().filter_map(|peer| Some(peer.endpoint.as_ref()?.to_string())).collect(),
             ..base
         },

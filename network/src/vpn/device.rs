@@ -128,6 +128,8 @@ impl Device {
                 self.act(actions);
                 None
             }
+            // The desk gives none to a WireGuard.
+            Told::Code(_) => None,
             Told::Started(Ok(socket)) => match Program::new(socket) {
                 Ok(program) => {
                     self.program = Some(program);

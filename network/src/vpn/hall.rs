@@ -170,7 +170,8 @@ impl Hall {
 /// A cause without what counts on: `no route; next attempt in 7 s`, `sent, nothing back for 6 s`, `12 % loss`.
 fn steady(cause: &str) -> &str {
     let cause = cause.split("; next attempt").next().unwrap_or(cause);
-    let cause = cause.split(" for ").next().unwrap_or(cause);
+    let counts = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    let cause = cause.split_once(" for ").filter(|(_, rest)| counts(rest)).map_or(cause, |(what, _)| what);
     if cause.ends_with("% loss") { "loss" } else { cause }
 }
 
@@ -182,4 +183,24 @@ pub fn now_ns() -> UnixNanos {
 /// Seconds since 1970.
 pub fn now_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_on_is_no_event() {
+        for (cause, told) in [
+            ("no route; next attempt in 7 s", "no route"),
+            ("sent, nothing back for 6 s", "sent, nothing back"),
+            ("12 % loss", "loss"),
+            (
+                "waits for a one-time code: raven vpn connect noc --code -",
+                "waits for a one-time code: raven vpn connect noc --code -",
+            ),
+        ] {
+            assert_eq!(steady(cause), told);
+        }
+    }
 }

@@ -6,9 +6,11 @@
 //! that fails is followed by another process, since a process keeps to its link and to the addresses that it was given.
 
 use super::causes;
+use super::code::Codes;
 use super::health::{Pings, Through};
 use super::management::{self, Ask, Message, Order, Secret, Stage, StageName};
 use super::pushed::{Pushed, Variables};
+use raven_model::vpn::SecretText;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -26,6 +28,9 @@ const REFUSED: Duration = Duration::from_mins(5);
 const GOOD: Duration = Duration::from_secs(30);
 /// openvpn was told to begin anew because nothing got through: it says so by then, or hangs and is ended.
 const RESTART: Duration = Duration::from_secs(2);
+
+/// What is told while nobody gives the code that is asked for.
+const WAITS: &str = "waits for a one-time code";
 
 /// How openvpn tells of what a server pushed and nobody wants.
 const FILTERED: &str = "Pushed option removed by filter: '";
@@ -54,7 +59,7 @@ pub enum Event {
 }
 
 /// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Action {
     /// Start openvpn.
     Start,
@@ -66,6 +71,19 @@ pub enum Action {
     Up(Pushed),
     /// Send a ping of this number.
     Ping(u16),
+}
+
+/// Nothing of what is said but its first word: it may be a password.
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("Start"),
+            Self::Kill => f.write_str("Kill"),
+            Self::Say(text) => write!(f, "Say({} …)", text.split(' ').next().unwrap_or_default()),
+            Self::Up(pushed) => write!(f, "Up({pushed:?})"),
+            Self::Ping(number) => write!(f, "Ping({number})"),
+        }
+    }
 }
 
 /// The state of a tunnel as operators see it.
@@ -114,7 +132,9 @@ impl fmt::Display for Word {
 #[derive(Debug, Default)]
 pub struct Credentials {
     /// By what they are for: user and password.
-    pub known: BTreeMap<Secret, (String, Zeroizing<String>)>,
+    pub known: BTreeMap<Secret, (String, SecretText)>,
+    /// A one-time code is asked for at each connect, by this question.
+    pub challenge: Option<String>,
 }
 
 /// Where the process is.
@@ -124,6 +144,8 @@ enum Phase {
     Off,
     /// To be started then.
     Pausing { until: Instant },
+    /// To be started when an operator gives a one-time code.
+    Waiting,
     /// Started, and not yet at its management socket.
     Starting { since: Instant },
     /// On its way to the server.
@@ -137,6 +159,7 @@ enum Phase {
 pub struct OpenVpn {
     phase: Phase,
     credentials: Credentials,
+    codes: Codes,
     /// Attempts since it was well.
     failures: u32,
     /// Attempts that failed, ever: the next one takes another link or server.
@@ -167,6 +190,7 @@ impl OpenVpn {
     pub fn new(credentials: Credentials, seed: u64) -> Self {
         Self {
             phase: Phase::Off,
+            codes: Codes::new(credentials.challenge.clone()),
             credentials,
             failures: 0,
             turn: 0,
@@ -190,14 +214,33 @@ impl OpenVpn {
         match (&self.phase, on) {
             (Phase::Off, true) => {
                 (self.failures, self.cause, self.answers) = (0, None, false);
-                self.start(now)
+                self.begin(now)
             }
             (Phase::Off, false) | (_, true) => Vec::new(),
             (_, false) => {
                 self.phase = Phase::Off;
+                self.codes.forget();
                 vec![Action::Kill]
             }
         }
+    }
+
+    /// An operator gives a one-time code: the next attempt has it, and begins now.
+    pub fn code(&mut self, code: SecretText, now: Instant) -> Vec<Action> {
+        self.codes.give(code, now);
+        match self.phase {
+            Phase::Off => Vec::new(),
+            Phase::Waiting | Phase::Pausing { .. } => self.start(now),
+            Phase::Starting { .. } | Phase::Connecting { .. } | Phase::Connected { .. } => {
+                (self.phase, self.pushed) = (Phase::Pausing { until: now + PAUSE.0 }, None);
+                vec![Action::Kill]
+            }
+        }
+    }
+
+    /// The question for the one-time code for which it waits.
+    pub fn awaited(&self) -> Option<&str> {
+        if matches!(self.phase, Phase::Waiting) { self.codes.wanted() } else { None }
     }
 
     /// Changes with each attempt that fails, and stays while attempts succeed.
@@ -223,7 +266,7 @@ impl OpenVpn {
     /// When [`Event::Tick`] is due at the latest.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         match &self.phase {
-            Phase::Off => None,
+            Phase::Off | Phase::Waiting => self.codes.ends(),
             Phase::Pausing { until } => Some(*until),
             Phase::Starting { since } => Some(*since + START),
             Phase::Connecting { since, release } => Some(release.unwrap_or(*since + CONNECT)),
@@ -241,6 +284,8 @@ impl OpenVpn {
                 let why = if cause.is_empty() { self.words.clone() } else { cause };
                 (Word::Down, format!("{why}; next attempt in {seconds} s"))
             }
+            Phase::Waiting if cause.is_empty() => (Word::Down, WAITS.to_owned()),
+            Phase::Waiting => (Word::Down, format!("{cause}; {WAITS}")),
             Phase::Starting { .. } => (Word::Connecting, "openvpn is started".to_owned()),
             Phase::Connecting { .. } if !cause.is_empty() => (Word::Down, cause),
             Phase::Connecting { .. } => (Word::Connecting, self.words.clone()),
@@ -262,7 +307,8 @@ impl OpenVpn {
 
     /// Takes in what happened.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
-        if matches!(self.phase, Phase::Off) {
+        self.codes.tick(now);
+        if matches!(self.phase, Phase::Off | Phase::Waiting) {
             return Vec::new();
         }
         match event {
@@ -299,6 +345,15 @@ impl OpenVpn {
         }
     }
 
+    /// Starts it, unless somebody has to give a code first.
+    fn begin(&mut self, now: Instant) -> Vec<Action> {
+        if self.codes.wanted().is_some() {
+            self.phase = Phase::Waiting;
+            return Vec::new();
+        }
+        self.start(now)
+    }
+
     fn start(&mut self, now: Instant) -> Vec<Action> {
         self.phase = Phase::Starting { since: now };
         vec![Action::Start]
@@ -310,7 +365,8 @@ impl OpenVpn {
             self.turn = self.turn.wrapping_add(1);
         }
         let until = now + self.next_pause();
-        (self.phase, self.pushed) = (Phase::Pausing { until }, None);
+        let phase = if self.codes.wanted().is_some() { Phase::Waiting } else { Phase::Pausing { until } };
+        (self.phase, self.pushed) = (phase, None);
     }
 
     /// Doubles from attempt to attempt, up to its longest, and differs by a fifth from box to box: when a server comes
@@ -332,13 +388,13 @@ impl OpenVpn {
                 (self.received, self.sent) = (received, sent);
                 Vec::new()
             }
-            Message::Ask(ask) => self.answer(&ask),
-            Message::Rejected { what, challenge } => {
-                self.blame(match (what, challenge) {
-                    (Secret::Auth, Some(_)) => "auth refused: the server asks for a one-time code",
-                    (Secret::PrivateKey, _) => "the password of the private key is wrong",
-                    (Secret::HttpProxy | Secret::SocksProxy, _) => "auth refused by the proxy",
-                    (Secret::Auth, None) => "auth refused",
+            Message::Ask(ask) => self.answer(&ask, now),
+            Message::Rejected { what: Secret::Auth, challenge: Some(challenge) } => self.challenged(&challenge, now),
+            Message::Rejected { what, .. } => {
+                self.blame(match what {
+                    Secret::PrivateKey => "the password of the private key is wrong",
+                    Secret::HttpProxy | Secret::SocksProxy => "auth refused by the proxy",
+                    Secret::Auth => "auth refused",
                 });
                 Vec::new()
             }
@@ -412,7 +468,7 @@ impl OpenVpn {
             Phase::Connecting { .. } => std::mem::take(&mut self.is_left),
             Phase::Connected { .. } => true,
             // Last words of a process that is being ended.
-            Phase::Off | Phase::Pausing { .. } | Phase::Starting { .. } => return Vec::new(),
+            Phase::Off | Phase::Pausing { .. } | Phase::Waiting | Phase::Starting { .. } => return Vec::new(),
         };
         match stage.name {
             StageName::Connected => {
@@ -451,15 +507,39 @@ impl OpenVpn {
         self.words = format!("the connection ended ({detail})");
     }
 
-    fn answer(&mut self, ask: &Ask) -> Vec<Action> {
+    fn answer(&mut self, ask: &Ask, now: Instant) -> Vec<Action> {
         let Some((user, password)) = self.credentials.known.get(&ask.what) else {
             self.blame("auth refused: the profile has no credentials, and the server asks for them");
             return vec![Action::Kill];
         };
-        if let Ok(text) = management::credentials(ask.what, ask.user.then_some(user), password) {
+        let login = (user.as_str(), password.expose());
+        let answer = match ask.what {
+            Secret::Auth => self.codes.answer(ask.code.as_deref(), login),
+            _ => Some((user.clone(), Zeroizing::new(password.expose().to_owned()))),
+        };
+        let Some((user, password)) = answer else {
+            // A connection that begins anew by itself, or new keys: the server wants another code than before.
+            self.pause(now);
+            return vec![Action::Kill];
+        };
+        if let Ok(text) = management::credentials(ask.what, ask.user.then_some(&user), &password) {
             return vec![Action::Say(text)];
         }
         self.blame("auth refused: the credentials hold a line break");
+        vec![Action::Kill]
+    }
+
+    /// User and password were right, and the server has a question.
+    fn challenged(&mut self, challenge: &str, now: Instant) -> Vec<Action> {
+        if !self.codes.ask(challenge) {
+            self.blame("auth refused: the server asks for a one-time code in a way that is not known");
+            return Vec::new();
+        }
+        (self.cause, self.failures) = (None, 0);
+        let turn = self.turn;
+        self.pause(now);
+        // Only this server knows its question.
+        self.turn = turn;
         vec![Action::Kill]
     }
 
@@ -475,7 +555,7 @@ impl OpenVpn {
 
     fn tick(&mut self, now: Instant) -> Vec<Action> {
         match &mut self.phase {
-            Phase::Pausing { until } if *until <= now => self.start(now),
+            Phase::Pausing { until } if *until <= now => self.begin(now),
             Phase::Starting { since } if *since + START <= now => {
                 "openvpn did not come to its management socket".clone_into(&mut self.words);
                 self.pause(now);
@@ -548,7 +628,7 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let mut credentials = Credentials::default();
-            let password = Zeroizing::new("pass\"word".to_owned());
+            let password = SecretText::new("pass\"word");
             credentials.known.insert(Secret::Auth, ("venue7".to_owned(), password));
             Self { tunnel: OpenVpn::new(credentials, 7), now: Instant::now() }
         }
@@ -632,6 +712,90 @@ mod tests {
         let [Action::Say(text)] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(**text, "username \"Auth\" \"venue7\"\npassword \"Auth\" \"pass\\\"word\"\n");
         assert_eq!(rig.said(">PASSWORD:Need 'Private Key' password"), [Action::Kill]);
+    }
+
+    #[test]
+    fn a_profile_that_asks_for_a_code_is_tried_once_for_each_code() {
+        let known = BTreeMap::from([(Secret::Auth, ("venue7".to_owned(), SecretText::new("pw")))]);
+        let credentials = Credentials { known, challenge: Some("Your code".to_owned()) };
+        let mut rig = Rig { tunnel: OpenVpn::new(credentials, 7), now: Instant::now() };
+        assert_eq!(rig.tunnel.want(true, rig.now), []);
+        assert_eq!(rig.word(), ("down", "waits for a one-time code".to_owned()));
+        assert_eq!((rig.tunnel.awaited(), rig.tunnel.due(rig.now)), (Some("Your code"), None));
+        assert_eq!(rig.tunnel.code(SecretText::new("123456"), rig.now), [Action::Start]);
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">HOLD:Waiting for hold release:0");
+        let actions = rig.said(">PASSWORD:Need 'Auth' username/password SC:1,Your code");
+        let [Action::Say(text)] = &actions[..] else { panic!("{actions:?}") };
+        assert!(text.ends_with("password \"Auth\" \"SCRV1:cHc=:MTIzNDU2\"\n"));
+        assert!(!format!("{actions:?}{:?}", rig.tunnel).contains("cHc="));
+        // It was wrong: nothing more is tried with it.
+        rig.said(">LOG:1,,AUTH: Received control message: AUTH_FAILED");
+        rig.said(">PASSWORD:Verification Failed: 'Auth'");
+        assert_eq!(rig.said(">STATE:1,EXITING,auth-failure,,,,,"), [Action::Kill]);
+        rig.tunnel.step(Event::Ended("exit 0".to_owned()), rig.now);
+        assert_eq!(rig.word(), ("down", "auth refused; waits for a one-time code".to_owned()));
+        rig.now += 3600 * S;
+        assert_eq!((rig.tunnel.step(Event::Tick, rig.now), rig.tunnel.due(rig.now)), (vec![], None));
+        // A connection that stands and wants new keys wants another code too.
+        rig.tunnel.code(SecretText::new("2"), rig.now);
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">HOLD:Waiting for hold release:0");
+        rig.said(">PASSWORD:Need 'Auth' username/password SC:1,Your code");
+        rig.connect();
+        assert_eq!(rig.said(">PASSWORD:Need 'Auth' username/password SC:1,Your code"), [Action::Kill]);
+        assert_eq!(rig.word().1, "waits for a one-time code");
+    }
+
+    #[test]
+    fn a_server_that_asks_for_a_code_is_answered_by_the_next_process() {
+        let mut rig = Rig::new();
+        assert_eq!(rig.tunnel.want(true, rig.now), [Action::Start]);
+        for code in ["1", "2"] {
+            let turn = rig.tunnel.turn();
+            rig.tunnel.step(Event::Connected, rig.now);
+            rig.said(">HOLD:Waiting for hold release:0");
+            rig.said(">PASSWORD:Need 'Auth' username/password");
+            // As openvpn 2.6 tells it.
+            rig.said(">LOG:1,,AUTH: Received control message: AUTH_FAILED,CRV1:R,E:b25l:dmVudWU3:Code of the token");
+            let line = ">PASSWORD:Verification Failed: 'Auth' ['CRV1:R,E:b25l:dmVudWU3:Code of the token']";
+            assert_eq!(rig.said(line), [Action::Kill]);
+            assert_eq!(rig.said(">STATE:1,EXITING,auth-failure,,,,,"), []);
+            rig.tunnel.step(Event::Ended("exit 0".to_owned()), rig.now);
+            assert_eq!(rig.word(), ("down", "waits for a one-time code".to_owned()));
+            assert_eq!(rig.tunnel.awaited(), Some("Code of the token"));
+            assert_eq!(rig.tunnel.code(SecretText::new(code), rig.now), [Action::Start]);
+            rig.tunnel.step(Event::Connected, rig.now);
+            rig.said(">HOLD:Waiting for hold release:0");
+            let actions = rig.said(">PASSWORD:Need 'Auth' username/password");
+            let [Action::Say(text)] = &actions[..] else { panic!("{actions:?}") };
+            let told = format!("username \"Auth\" \"venue7\"\npassword \"Auth\" \"CRV1::b25l::{code}\"\n");
+            assert_eq!(text.as_str(), told);
+            assert_eq!(rig.tunnel.turn(), turn, "by another server");
+            // It was wrong: the question is asked once more, and no more often than that.
+            rig.said(">PASSWORD:Verification Failed: 'Auth'");
+            rig.said(">STATE:1,EXITING,auth-failure,,,,,");
+            assert!(rig.word().1.starts_with("auth refused; next attempt in "), "{:?}", rig.word());
+            assert_eq!(rig.wait(), [Action::Start]);
+        }
+    }
+
+    #[test]
+    fn a_code_that_was_given_before_is_used_when_it_is_asked_for() {
+        let mut rig = Rig::up();
+        assert_eq!(rig.tunnel.code(SecretText::new("1"), rig.now), [Action::Kill]);
+        assert_eq!(rig.wait(), [Action::Start]);
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">PASSWORD:Need 'Auth' username/password");
+        assert_eq!(rig.said(">PASSWORD:Verification Failed: 'Auth' ['CRV1:R:id:dQ==:Code?']"), [Action::Kill]);
+        assert_eq!(rig.wait(), [Action::Start]);
+        rig.tunnel.step(Event::Connected, rig.now);
+        let actions = rig.said(">PASSWORD:Need 'Auth' username/password");
+        assert!(matches!(&actions[..], [Action::Say(text)] if text.contains("CRV1::id::1")));
+        // Turned off, all of that is forgotten.
+        rig.tunnel.code(SecretText::new("3"), rig.now);
+        rig.tunnel.want(false, rig.now);
+        assert_eq!(rig.tunnel.due(rig.now), None);
     }
 
     #[test]

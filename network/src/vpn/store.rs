@@ -4,6 +4,7 @@
 //! A file is JSON: the profile as [`raven_profile`] writes it, and beside it what openvpn asks for.
 
 use raven_model::tunnel::TunnelName;
+use raven_model::vpn::SecretText;
 use raven_profile::{Options, Profile, read};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -33,7 +34,7 @@ struct Stored {
     profile: Zeroizing<String>,
     /// Password of its private key.
     #[serde(default)]
-    passphrase: Option<Zeroizing<String>>,
+    passphrase: Option<SecretText>,
 }
 
 /// A profile and what goes with it.
@@ -42,7 +43,7 @@ pub struct Loaded {
     /// The profile.
     pub profile: Profile,
     /// Password of its private key.
-    pub passphrase: Option<Zeroizing<String>>,
+    pub passphrase: Option<SecretText>,
 }
 
 /// What went wrong with the files.
@@ -201,7 +202,7 @@ mod tests {
         let report = reading.report;
         Loaded {
             profile: reading.profile.unwrap_or_else(|| panic!("{report:?}")),
-            passphrase: Some("p".to_owned().into()),
+            passphrase: Some(SecretText::new("p")),
         }
     }
 
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(store.add(&noc, &loaded(), &[]).unwrap(), 2);
         let back = store.load(&noc, 1, NOW).unwrap();
         assert_eq!(back.profile, loaded().profile);
-        assert_eq!(back.passphrase.unwrap().as_str(), "p");
+        assert_eq!(back.passphrase.unwrap().expose(), "p");
         let mode = fs::metadata(folder.path().join("noc/1")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(store.names().unwrap(), std::slice::from_ref(&noc));

@@ -8,6 +8,7 @@ use super::pushed::Pushed;
 use raven_model::config::VpnProfile;
 use raven_model::table::{Role, table};
 use raven_model::tunnel::{Carried, Refusal, TunnelAnswer, TunnelName, TunnelOrder};
+use raven_model::vpn::SecretText;
 use raven_profile::openvpn::{Credentials as Login, Remote};
 use raven_profile::{Host, Secret};
 use std::hash::{BuildHasher, RandomState};
@@ -32,6 +33,8 @@ const ADDRESSES: usize = 16;
 pub enum Told {
     /// Turn it on or off.
     Want(bool),
+    /// A one-time code for its next attempt.
+    Code(SecretText),
     /// Its program runs: openvpn comes to this socket, WireGuard is at its other end. Or why it does not.
     Started(Result<OwnedFd, String>),
     /// Its program is gone.
@@ -74,7 +77,7 @@ impl Tunnel {
     pub fn new(
         name: TunnelName,
         config: VpnProfile,
-        (mut profile, passphrase): (Box<raven_profile::OpenVpn>, Option<Zeroizing<String>>),
+        (mut profile, passphrase): (Box<raven_profile::OpenVpn>, Option<SecretText>),
         hall: Rc<Hall>,
         inbox: Receiver<Told>,
     ) -> Self {
@@ -133,6 +136,11 @@ impl Tunnel {
                 if !on {
                     self.down();
                 }
+                Vec::new()
+            }
+            Told::Code(code) => {
+                let actions = self.machine.code(code, Instant::now());
+                self.act(actions).await;
                 Vec::new()
             }
             Told::Started(Ok(socket)) => {
@@ -315,6 +323,9 @@ impl Tunnel {
         if word == Word::Down && self.expires.is_some_and(|at| at <= now_seconds()) {
             cause = format!("certificate expired: one of the profile's, or the clock here is wrong; {cause}");
         }
+        if let Some(question) = self.machine.awaited() {
+            cause = format!("{cause}: raven vpn connect {} --code - (\"{question}\")", self.name);
+        }
         let mut shown = Shown { expires: self.expires, ..Shown::new(&self.name, word, cause, now) };
         let told = &mut shown.told;
         (told.received, told.sent) = (self.machine.received, self.machine.sent);
@@ -336,17 +347,18 @@ impl Tunnel {
 }
 
 /// What openvpn may ask for, taken out of the profile: over the management socket it stays in memory alone.
-fn credentials(profile: &mut raven_profile::OpenVpn, passphrase: Option<Zeroizing<String>>) -> Credentials {
-    let mut credentials = Credentials::default();
+fn credentials(profile: &mut raven_profile::OpenVpn, passphrase: Option<SecretText>) -> Credentials {
+    let challenge = profile.challenge.as_ref().map(|challenge| challenge.question.clone());
+    let mut credentials = Credentials { challenge, ..Credentials::default() };
     let kinds = [
         (&mut profile.credentials, vec![management::Secret::Auth]),
         (&mut profile.proxy_credentials, vec![management::Secret::HttpProxy, management::Secret::SocksProxy]),
     ];
     for (login, asks) in kinds {
         if let Login::Given { user, password } = login {
-            let password = password.as_ref().map(|p| p.expose().clone()).unwrap_or_default();
+            let password = SecretText::new(password.as_ref().map_or("", |password| password.expose()));
             for ask in asks {
-                credentials.known.insert(ask, (user.expose().clone(), Zeroizing::new(password.clone())));
+                credentials.known.insert(ask, (user.expose().clone(), password.clone()));
             }
             *login = Login::Asked;
         }

@@ -9,9 +9,13 @@ use crate::units::UnixNanos;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use zeroize::Zeroizing;
 
 /// Longest order, bytes: a profile and its files, as base64.
 pub const ORDER_MAX: u64 = 2 << 20;
+
+/// Longest one-time code, bytes.
+pub const CODE_MAX: usize = 128;
 
 /// An operator's order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +46,9 @@ pub enum VpnOrder {
         name: TunnelName,
         /// On.
         on: bool,
+        /// A one-time code for its next attempt, of [`CODE_MAX`] bytes at most, which begins at once; only with `on`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<SecretText>,
     },
 }
 
@@ -71,10 +78,10 @@ pub struct Which {
 #[serde(deny_unknown_fields)]
 pub struct Brought {
     /// The file, base64.
-    pub text: String,
+    pub text: Zeroizing<String>,
     /// Files that it names, base64, by the name that it uses.
     #[serde(default)]
-    pub files: BTreeMap<String, String>,
+    pub files: BTreeMap<String, Zeroizing<String>>,
     /// Lines that are left out on purpose.
     #[serde(default)]
     pub without: BTreeSet<u32>,
@@ -86,12 +93,35 @@ pub struct Brought {
     pub login: Option<Login>,
     /// Password of the private key.
     #[serde(default)]
-    pub passphrase: Option<String>,
+    pub passphrase: Option<SecretText>,
 }
 
 impl fmt::Debug for Brought {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(profile)")
+    }
+}
+
+/// A password or a one-time code: wiped when dropped, and shown by no message and no log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// Takes one in.
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// The text itself: for what it is given to, never for a message.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
     }
 }
 
@@ -102,7 +132,7 @@ pub struct Login {
     /// The user.
     pub user: String,
     /// The password.
-    pub password: String,
+    pub password: SecretText,
 }
 
 /// What was thought of a profile.
@@ -133,13 +163,16 @@ pub struct Kept {
     pub endpoints: Vec<String>,
     /// Days until its certificate expires; negative once it has.
     pub days_left: Option<i64>,
+    /// Of WireGuard: the public half of its key, which the far end has to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
 }
 
 /// A profile with its secrets.
 #[derive(Serialize, Deserialize)]
 pub struct Exported {
     /// Its text.
-    pub text: String,
+    pub text: Zeroizing<String>,
 }
 
 /// Something that happened to a tunnel.
