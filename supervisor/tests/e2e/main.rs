@@ -47,6 +47,7 @@ mod vpn_faults;
 mod vpn_inputs;
 mod vpn_kinds;
 mod vpn_outages;
+mod vpn_secrets;
 mod vpn_wireguard;
 mod wireguard;
 
