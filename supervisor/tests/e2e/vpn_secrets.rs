@@ -65,7 +65,7 @@ fn connect(raven: &Appliance, code: &str) -> Output {
 
 /// A secret in each form in which it may lie somewhere.
 fn forms(secret: &[u8]) -> Vec<String> {
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = secret.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let text = std::str::from_utf8(secret).map(str::to_owned).into_iter();
     text.chain([BASE64.encode(secret), hex]).collect()
 }
