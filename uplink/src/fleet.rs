@@ -12,6 +12,7 @@ use crate::source::Source;
 use crate::standing::{Counts, Paused, Shared, Standing, Way};
 use crate::udp;
 use raven_model::config::{Destination, Kind, Via};
+use raven_model::prefix::Prefix;
 use raven_model::report::UplinkReport;
 use raven_model::tunnel::{Carrier, TunnelName};
 use raven_model::units::Seq;
@@ -98,6 +99,8 @@ pub struct Fleet<S: Source, C> {
     secrets: Secrets,
     /// The tunnel that carries.
     carrier: Carrier,
+    /// Networks that are reached through it alone.
+    tunnelled: Vec<Prefix>,
     /// The newest acknowledgement through it that was told.
     told: Option<Instant>,
     pub(crate) running: BTreeMap<Route, Running>,
@@ -117,6 +120,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             store,
             secrets: Secrets::default(),
             carrier: Carrier::default(),
+            tunnelled: Vec::new(),
             told: None,
             running: BTreeMap::new(),
             boards: BTreeMap::new(),
@@ -143,7 +147,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         for (route, to) in wanted {
             let old = self.running.remove(&route);
             let running = match old {
-                Some(same) if same.to == *to && !renamed => same,
+                Some(same) if same.to == *to && same.out == self.out(to) && !renamed => same,
                 Some(changed) => self.replace(changed, to),
                 None => self.start(&route, to),
             };
@@ -163,6 +167,11 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         }
     }
 
+    /// Networks that are reached through tunnels alone; comes before the configuration that they are of.
+    pub fn tunnelled(&mut self, networks: &[Prefix]) {
+        self.tunnelled = networks.to_vec();
+    }
+
     /// Another tunnel carries, or the same one again: destinations that are reached through it begin anew, at once.
     pub fn carrier(&mut self, carrier: Carrier) {
         let works_again = carrier.works && !self.carrier.works;
@@ -178,7 +187,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
     /// How long ago something was acknowledged through the tunnel, when that was not told yet.
     pub fn acknowledged(&mut self) -> Option<(TunnelName, Duration)> {
         let tunnel = self.carrier.tunnel.clone()?;
-        let through = Out::Device(tunnel.device());
+        let through = Out::Tunnel(Some(tunnel.device()));
         let of_it = self.running.values().filter(|running| running.out == through);
         let newest = of_it.filter_map(|running| running.standing.borrow().last_ack()).max()?;
         if self.told.is_some_and(|told| told >= newest) {
@@ -189,10 +198,11 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
     }
 
     fn out(&self, to: &Destination) -> Out {
-        match (to.via, &self.carrier.tunnel) {
-            (None, _) => Out::Any,
-            (Some(Via::Vpn), Some(tunnel)) => Out::Device(tunnel.device()),
-            (Some(Via::Vpn), None) => Out::Closed,
+        let device = self.carrier.tunnel.as_ref().map(TunnelName::device);
+        match to.via {
+            Some(Via::Vpn) => Out::Tunnel(device),
+            None if self.tunnelled.is_empty() => Out::default(),
+            None => Out::Routes { tunnelled: self.tunnelled.clone(), device },
         }
     }
 

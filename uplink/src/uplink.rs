@@ -162,6 +162,7 @@ impl Office {
     fn configure(&mut self, config: &Config) {
         // `site.name` may change at run time; without a configuration the name of the start stays.
         self.device.clone_from(&config.site.name);
+        self.fleet.tunnelled(&config.vpn.networks);
         self.fleet.configure(&self.device, &config.uplink);
         let wanted: Vec<&String> = config.uplink.values().flat_map(|to| &to.streams).collect();
         self.watchers.retain(|stream, tasks| {
