@@ -139,7 +139,7 @@ impl Device {
             },
             Told::Started(Err(why)) => Some(self.failed(why)),
             // One that was ended from here is none that ended.
-            Told::Ended(why) => self.program.is_some().then(|| self.failed(why)),
+            Told::Ended(how) => self.program.is_some().then(|| self.failed(format!("WireGuard ended: {how}"))),
             Told::Answer(id, answer) => {
                 let at = self.asked.iter().position(|(asked, _)| *asked == id)?;
                 let (_, asked) = self.asked.swap_remove(at);

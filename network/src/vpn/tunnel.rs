@@ -155,11 +155,8 @@ impl Tunnel {
             }
             // The end of one before: of another version of the profile, or from before it was turned on again.
             Told::Ended(_) if !self.runs => Vec::new(),
-            Told::Started(Err(why)) | Told::Ended(why) => {
-                self.runs = false;
-                (self.listener, self.management, self.pinger) = (None, None, None);
-                vec![Event::Ended(why)]
-            }
+            Told::Started(Err(why)) => self.ended(why),
+            Told::Ended(how) => self.ended(format!("openvpn ended: {how}")),
             Told::Answer(id, answer) if self.opening.as_ref().is_some_and(|(opening, _)| *opening == id) => {
                 let started = answer.and_then(|_| self.opened());
                 self.opening = None;
@@ -204,6 +201,12 @@ impl Tunnel {
         self.management = None;
         self.hall.end(self.name.clone());
         Vec::new()
+    }
+
+    fn ended(&mut self, why: String) -> Vec<Event> {
+        self.runs = false;
+        (self.listener, self.management, self.pinger) = (None, None, None);
+        vec![Event::Ended(why)]
     }
 
     async fn act(&mut self, actions: Vec<Action>) {

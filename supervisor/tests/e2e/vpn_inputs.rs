@@ -2,7 +2,8 @@
 
 use crate::appliance::{Plan, free_port, number, programs, said, sections};
 use crate::machine::Cable;
-use crate::venue::{Capture, Server, Venue, is_possible};
+use crate::venue::{Capture, Far, Server, Venue, is_possible};
+use crate::wireguard::{self, Keys, WireGuard};
 use crate::{eventually, root_only};
 use serde_json::Value;
 use std::process::Command;
@@ -29,20 +30,41 @@ fn acknowledged(venue: &Venue, stream: &str) -> u64 {
 }
 
 #[test]
-fn every_input_is_delivered_through_a_tunnel() {
+fn every_input_is_delivered_through_a_tunnel_by_openvpn() {
     root_only!();
     if !is_possible() {
         return;
     }
+    all_inputs("vpninputs", |venue| {
+        let server = Server::new(venue, "tun7", "udp", 1194, 77, &[]);
+        venue.import("noc", "proto udp\nremote 192.0.2.2 1194");
+        Box::new(server)
+    });
+}
+
+#[test]
+fn every_input_is_delivered_through_a_tunnel_by_wireguard() {
+    root_only!();
+    if !wireguard::is_possible() {
+        return;
+    }
+    all_inputs("wginputs", |venue| {
+        let keys = Keys::new();
+        let far = WireGuard::new(venue, &keys);
+        venue.import_text("noc", &keys.profile("192.0.2.2:1194"), &[]);
+        Box::new(far)
+    });
+}
+
+fn all_inputs(test: &str, far: impl FnOnce(&Venue) -> Box<dyn Far>) {
     let [flow, trap, winevent] = [free_port(), free_port(), free_port()];
     let others = sections(&[
         ("flow", format!("udp = [{flow}]\ntcp = []")),
         ("trap", format!("udp = [{trap}]\ncommunities = [\"public\"]")),
         ("winevent", format!("http = [{winevent}]")),
     ]);
-    let venue = Venue::of("vpninputs", Plan { others, ..Plan::new() });
-    let _server = Server::new(&venue, "tun7", "udp", 1194, 77, &[]);
-    venue.import("noc", "proto udp\nremote 192.0.2.2 1194");
+    let venue = Venue::of(test, Plan { others, ..Plan::new() });
+    let _far = far(&venue);
     venue.enable("noc");
     venue.deliver();
     let capture = Capture::new(&venue);
