@@ -20,6 +20,9 @@ const PASSWORD: &str = "pl4nted-password";
 const WRONG: &str = "pl4nted-wrong-password";
 const PASSPHRASE: &str = "pl4nted-passphrase";
 const PROXY: &str = "pl4nted-proxy-password";
+/// Codes with letters: digits alone stand in the times of a log too.
+const CODE: &str = "pl4nted-code";
+const WRONG_CODE: &str = "pl4nted-wrong-code";
 
 /// Runs a program to its end, with this as its standard input; what it printed.
 fn output(program: &str, arguments: &[&str], input: &str) -> String {
@@ -292,9 +295,9 @@ fn secrets_of_tunnels_lie_in_their_files_and_nowhere_else() {
     }
 }
 
-/// A profile that asks for a code at each connect, and a server that takes it with code 24680 and notes who came.
+/// A profile that asks for a code at each connect, and a server that takes it with [`CODE`] and notes who came.
 fn static_challenge(venue: &Venue) -> (Server, PathBuf) {
-    let answer = format!("SCRV1:{}:{}", BASE64.encode(PASSWORD), BASE64.encode("24680"));
+    let answer = format!("SCRV1:{}:{}", BASE64.encode(PASSWORD), BASE64.encode(CODE));
     let wanted = write(venue, "wanted", &format!("venue7\n{answer}\n"));
     let came = venue.pki.path("came");
     fs::write(&came, "").unwrap();
@@ -323,19 +326,19 @@ fn a_code_that_a_profile_asks_for_is_used_once_and_nothing_is_tried_without() {
     assert!(!owners(&processes(&venue.raven)).contains(&uid), "openvpn runs without a code");
 
     // On a command line others could read it.
-    let told = venue.raven.raven(&["vpn", "connect", "noc", "--code", "13579"]);
+    let told = venue.raven.raven(&["vpn", "connect", "noc", "--code", WRONG_CODE]);
     assert!(!told.status.success() && said(&told).contains("--code -"), "{}", said(&told));
-    let told = connect(&venue.raven, "13579");
+    let told = connect(&venue.raven, WRONG_CODE);
     assert!(told.status.success(), "{}", said(&told));
     venue.until_cause("noc", &format!("auth refused; {waits}"));
     pause(5000);
     assert_eq!(attempts(), 1, "a code is tried once");
 
-    assert!(connect(&venue.raven, "24680").status.success());
+    assert!(connect(&venue.raven, CODE).status.success());
     venue.until("noc", "up");
     assert_eq!(attempts(), 2);
     let all = venue.raven.running.log() + &said(&venue.raven.raven(&["vpn", "events"]));
-    for code in ["13579", "24680", &BASE64.encode("24680")] {
+    for code in [WRONG_CODE, CODE, &BASE64.encode(CODE)] {
         assert!(!all.contains(code), "{code}");
     }
     // Whoever begins anew is asked anew.
@@ -359,9 +362,10 @@ fn ask_and_take(socket: &Path) -> std::sync::mpsc::Receiver<String> {
                 rest.clone_into(&mut password);
             } else if line == ">CLIENT:ENV,END" && !who.is_empty() {
                 let user = BASE64.encode("venue7");
+                let right = format!("CRV1::n4me::{CODE}");
                 let answer = match password.as_str() {
                     PASSWORD => format!("client-deny {who} \"question\" \"CRV1:R,E:n4me:{user}:Code that was sent\"\n"),
-                    "CRV1::n4me::24680" => format!("client-auth-nt {who}\n"),
+                    answer if answer == right => format!("client-auth-nt {who}\n"),
                     _ => format!("client-deny {who} \"wrong\"\n"),
                 };
                 stream.write_all(answer.as_bytes()).unwrap();
@@ -394,17 +398,18 @@ fn a_server_that_asks_for_a_code_gets_it_and_is_left_alone_until_then() {
     pause(4000);
     assert_eq!(came.try_iter().collect::<Vec<_>>(), [PASSWORD], "asked once");
     // A wrong one: the question is put once more, and that is all.
-    assert!(connect(&venue.raven, "13579").status.success());
-    for expected in ["CRV1::n4me::13579", PASSWORD] {
+    assert!(connect(&venue.raven, WRONG_CODE).status.success());
+    for expected in [format!("CRV1::n4me::{WRONG_CODE}"), PASSWORD.to_owned()] {
         eventually("it came", || came.try_recv().is_ok_and(|it| it == expected));
     }
     pause(3000);
     venue.until_cause("noc", waits);
     assert_eq!(came.try_iter().count(), 0, "asked once more, and no more often");
-    assert!(connect(&venue.raven, "24680").status.success());
+    assert!(connect(&venue.raven, CODE).status.success());
     venue.until("noc", "up");
-    assert_eq!(came.try_iter().collect::<Vec<_>>(), ["CRV1::n4me::24680"]);
-    assert!(!venue.raven.running.log().contains("24680"));
+    assert_eq!(came.try_iter().collect::<Vec<_>>(), [format!("CRV1::n4me::{CODE}")]);
+    let log = venue.raven.running.log();
+    assert!(!log.contains("pl4nted"), "{log}");
 }
 
 #[test]
