@@ -3,7 +3,7 @@
 use crate::address::{Endpoint, Host};
 use crate::certificate::{Certificate, day};
 use crate::openvpn::{Cipher, Control, Credentials, Digest, Identity, OpenVpn, ServerUsage};
-use crate::wireguard::{PublicKey, WireGuard};
+use crate::wireguard::{self, WireGuard};
 use raven_model::prefix::Prefix;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -220,7 +220,7 @@ pub(crate) fn wire_guard(profile: &WireGuard) -> WireGuardSummary {
         keepalive: peer.keepalive,
     });
     WireGuardSummary {
-        public_key: PublicKey::of(&profile.private_key).to_string(),
+        public_key: wireguard::public_key(&profile.private_key).to_string(),
         addresses: profile.addresses.iter().map(ToString::to_string).collect(),
         listen_port: profile.listen_port,
         mtu: profile.mtu,

@@ -11,6 +11,7 @@ pub(crate) use read::read;
 use crate::address::Endpoint;
 use crate::secret::Secret;
 use raven_model::prefix::Prefix;
+use raven_model::tunnel::PublicKey;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -61,28 +62,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// A public key, written in base64.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PublicKey(pub [u8; 32]);
-
-impl PublicKey {
-    /// The public half of a private key (RFC 7748): what the far end has to know.
-    pub fn of(private: &Secret<[u8; 32]>) -> Self {
-        let private = x25519_dalek::StaticSecret::from(*private.expose());
-        Self(x25519_dalek::PublicKey::from(&private).to_bytes())
-    }
-}
-
-impl fmt::Display for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::pem::base64_of(&self.0))
-    }
-}
-
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({self})")
-    }
+/// The public half of a private key (RFC 7748): what the far end has to know.
+pub fn public_key(private: &Secret<[u8; 32]>) -> PublicKey {
+    let private = x25519_dalek::StaticSecret::from(*private.expose());
+    PublicKey(x25519_dalek::PublicKey::from(&private).to_bytes())
 }
 
 /// What may be done with each key of a profile: section and key, `accepted`, `refused` or `left out`, and why.

@@ -12,7 +12,7 @@ use raven_model::config::{Address, VpnProfile};
 use raven_model::prefix::Prefix;
 use raven_model::table::{Role, table};
 use raven_model::tunnel::{
-    Carried, NO_WIREGUARD, PublicKey, Refusal, TunnelAnswer, TunnelName, TunnelOrder, WireguardKey, WireguardPeer,
+    Carried, NO_WIREGUARD, Refusal, TunnelAnswer, TunnelName, TunnelOrder, WireguardKey, WireguardPeer,
 };
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -316,7 +316,7 @@ impl Device {
     fn wanted_peers(&self) -> Vec<WireguardPeer> {
         let peers = self.profile.peers.iter().zip(&self.found);
         let peer = |(peer, found): (&raven_profile::wireguard::Peer, &Vec<SocketAddr>)| WireguardPeer {
-            public_key: PublicKey(peer.public_key.0),
+            public_key: peer.public_key,
             preshared_key: peer.preshared_key.as_ref().map(|key| WireguardKey::new(key.expose())),
             endpoint: found.get(self.turn.checked_rem(found.len()).unwrap_or(0)).copied(),
             keepalive: peer.keepalive.unwrap_or(KEEPALIVE),

@@ -5,12 +5,13 @@
 use super::table::Answer::{Accept, Drop, Refuse};
 use super::table::Section::{self, Interface, Peer as P};
 use super::table::{RULES, unknown};
-use super::{Address, Peer, PublicKey, WireGuard};
+use super::{Address, Peer, WireGuard};
 use crate::address::Endpoint;
 use crate::report::{Finding, Remedy, Report, Verdict};
 use crate::secret::Secret;
 use crate::{BOM, Options};
 use raven_model::prefix::Prefix;
+use raven_model::tunnel::PublicKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! Values of wg-quick's keys, taken into the draft.
 
+use super::Address;
 use super::read::{Draft, Problem, milder, refused};
-use super::{Address, PublicKey};
 use crate::Allow;
 use crate::address::{Endpoint, Host, number, port};
 use crate::openvpn::overlap;
@@ -9,6 +9,7 @@ use crate::pem::unwrap_base64;
 use crate::report::{Remedy, Verdict};
 use crate::secret::Secret;
 use raven_model::prefix::Prefix;
+use raven_model::tunnel::PublicKey;
 use std::net::IpAddr;
 
 const ALL_TRAFFIC: &str =
