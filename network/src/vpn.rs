@@ -3,13 +3,15 @@
 //!
 //! * [`store`] keeps profiles, [`desk`] is what operators say about them.
 //! * [`openvpn`] is one tunnel as a state machine, [`management`] and [`pushed`] are what openvpn says, [`causes`] what its
-//!   words mean, [`code`] the one-time codes that servers want, [`health`] whether anything gets through; [`tunnel`] is the task that lives all that, with [`ping`].
-//! * [`wireguard`], [`uapi`] and [`device`] are the same for WireGuard.
+//!   words mean, [`code`] the one-time codes that servers want; [`tunnel`] is the task that lives all that.
+//! * [`wireguard`] is one by WireGuard, [`uapi`] what is said to a program that carries it; [`device`] is the task.
+//! * [`health`] is whether anything gets through, by [`ping`]; [`backoff`] the pauses of both.
 //! * [`choice`] says which tunnels are on, and which carries.
 //!
 //! It has `ravend` start openvpn, and the `net` role change the kernel: nothing of what a server says reaches either but as
 //! checked values.
 
+pub mod backoff;
 pub mod causes;
 pub mod choice;
 pub mod code;
@@ -31,7 +33,7 @@ use choice::Choice;
 use desk::Desk;
 use device::Device;
 use hall::{Hall, Shown, now_seconds};
-use openvpn::Word;
+use health::Word;
 use raven_jail::channel::Channel;
 use raven_model::config::{Config, VpnProfile};
 use raven_model::control::{Fd, FromWorker, Start, ToWorker};

@@ -1,6 +1,6 @@
 //! What the tasks of the role share: the ways to `ravend` and to the `net` role, and what is known of each tunnel.
 
-use super::openvpn::Word;
+use super::health::Word;
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::memory::memfd_of;
 use raven_model::control::{FromWorker, OpenvpnOrder};

@@ -4,6 +4,7 @@
 //! ping went both ways; nothing else proves that.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Between two pings while all is well.
@@ -40,6 +41,48 @@ pub enum Through {
     },
     /// Nobody ever answered a ping here: nothing can be said by it.
     Unanswered,
+}
+
+/// The state of a tunnel as operators see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It is not wanted.
+    Off,
+    /// It is on its way.
+    Connecting,
+    /// Everything gets through, as far as can be said.
+    Up,
+    /// Much is lost.
+    Degraded,
+    /// What is sent is not answered.
+    HalfOpen,
+    /// It cannot be brought up.
+    Down,
+}
+
+impl Word {
+    /// As shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Connecting => "connecting",
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::HalfOpen => "half-open",
+            Self::Down => "down",
+        }
+    }
+
+    /// True when records can be sent through it.
+    pub const fn carries(self) -> bool {
+        matches!(self, Self::Up | Self::Degraded)
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// One ping.
@@ -137,6 +180,16 @@ impl Pings {
         match self.loss(now) {
             Some(loss) if loss >= DEGRADED => Through::Lossy { loss },
             _ => Through::Both,
+        }
+    }
+
+    /// What that is for a tunnel that is up otherwise, and why.
+    pub fn word(&self, now: Instant) -> (Word, String) {
+        match self.through(now) {
+            Through::Nothing { since } => (Word::HalfOpen, format!("sent, nothing back for {} s", since.as_secs())),
+            Through::Lossy { loss } => (Word::Degraded, format!("{loss} % loss")),
+            Through::Unanswered => (Word::Up, "nobody answers pings in it".to_owned()),
+            Through::Both | Through::Unknown => (Word::Up, String::new()),
         }
     }
 

@@ -5,9 +5,10 @@
 //! between attempts are ours, and grow. A connection that is lost is begun anew by the same process, at once; an attempt
 //! that fails is followed by another process, since a process keeps to its link and to the addresses that it was given.
 
+use super::backoff::Backoff;
 use super::causes;
 use super::code::Codes;
-use super::health::{Pings, Through};
+use super::health::{Pings, Through, Word};
 use super::management::{self, Ask, Message, Order, Secret, Stage, StageName};
 use super::pushed::{Pushed, Variables};
 use raven_model::vpn::SecretText;
@@ -86,48 +87,6 @@ impl fmt::Debug for Action {
     }
 }
 
-/// The state of a tunnel as operators see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
-    /// It is not wanted.
-    Off,
-    /// It is on its way.
-    Connecting,
-    /// Everything gets through, as far as can be said.
-    Up,
-    /// Much is lost.
-    Degraded,
-    /// What is sent is not answered.
-    HalfOpen,
-    /// It cannot be brought up.
-    Down,
-}
-
-impl Word {
-    /// As shown.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Connecting => "connecting",
-            Self::Up => "up",
-            Self::Degraded => "degraded",
-            Self::HalfOpen => "half-open",
-            Self::Down => "down",
-        }
-    }
-
-    /// True when records can be sent through it.
-    pub const fn carries(self) -> bool {
-        matches!(self, Self::Up | Self::Degraded)
-    }
-}
-
-impl fmt::Display for Word {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// What openvpn may ask for.
 #[derive(Debug, Default)]
 pub struct Credentials {
@@ -177,8 +136,7 @@ pub struct OpenVpn {
     answers: bool,
     /// What the server pushed and openvpn threw away, as it said.
     filtered: BTreeSet<String>,
-    /// For jitter: a different number for each box and attempt.
-    seed: u64,
+    backoff: Backoff,
     /// Bytes of the connection to the server.
     pub received: u64,
     /// The same, sent.
@@ -203,7 +161,7 @@ impl OpenVpn {
             refused: None,
             answers: false,
             filtered: BTreeSet::new(),
-            seed,
+            backoff: Backoff::new(seed),
             received: 0,
             sent: 0,
         }
@@ -297,12 +255,7 @@ impl OpenVpn {
         if let Some(why) = &self.refused {
             return (Word::Down, why.clone());
         }
-        match pings.through(now) {
-            Through::Nothing { since } => (Word::HalfOpen, format!("sent, nothing back for {} s", since.as_secs())),
-            Through::Lossy { loss } => (Word::Degraded, format!("{loss} % loss")),
-            Through::Unanswered => (Word::Up, "nobody answers pings in it".to_owned()),
-            Through::Both | Through::Unknown => (Word::Up, String::new()),
-        }
+        pings.word(now)
     }
 
     /// Takes in what happened.
@@ -369,15 +322,11 @@ impl OpenVpn {
         (self.phase, self.pushed) = (phase, None);
     }
 
-    /// Doubles from attempt to attempt, up to its longest, and differs by a fifth from box to box: when a server comes
-    /// back, not all of its clients come at once.
     fn next_pause(&mut self) -> Duration {
         let longest = if self.cause.is_some_and(causes::is_refusal) { REFUSED } else { PAUSE.1 };
-        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(16)).min(longest);
-        self.failures = self.failures.saturating_add(1);
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let jitter = (self.seed >> 33) % 400;
-        pause * (800 + jitter as u32) / 1000
+        let failures = self.failures;
+        self.failures = failures.saturating_add(1);
+        self.backoff.pause((PAUSE.0, longest), failures)
     }
 
     fn said(&mut self, message: Message, now: Instant) -> Vec<Action> {

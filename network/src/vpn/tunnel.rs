@@ -1,8 +1,9 @@
 //! The task of one tunnel by OpenVPN: it carries out what [`OpenVpn`] wants, and tells it what happened.
 
 use super::hall::{Hall, Shown, now_seconds};
+use super::health::Word;
 use super::management::{self, LINE, Message};
-use super::openvpn::{Action, Credentials, Event, OpenVpn, Word};
+use super::openvpn::{Action, Credentials, Event, OpenVpn};
 use super::ping::Pinger;
 use super::pushed::Pushed;
 use raven_model::config::VpnProfile;

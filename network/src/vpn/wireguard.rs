@@ -5,8 +5,8 @@
 //! notices after 15 s at the earliest that its far end forgot them. Here pings decide. When nothing comes back, its far ends
 //! are set anew, which begins the exchange at once, with the addresses that their names have by then.
 
-use super::health::{Pings, Through};
-use super::openvpn::Word;
+use super::backoff::Backoff;
+use super::health::{Pings, Word};
 use raven_model::tunnel::WireguardSeen;
 use std::time::{Duration, Instant};
 
@@ -101,8 +101,7 @@ pub struct WireGuard {
     answers: bool,
     /// It was up since it was turned on.
     was_up: bool,
-    /// For jitter.
-    seed: u64,
+    backoff: Backoff,
     /// How the far ends were seen last.
     pub peers: Vec<WireguardSeen>,
 }
@@ -117,7 +116,7 @@ impl WireGuard {
             refused: None,
             answers: false,
             was_up: false,
-            seed,
+            backoff: Backoff::new(seed),
             peers: Vec::new(),
         }
     }
@@ -190,12 +189,7 @@ impl WireGuard {
         if let Some(age) = session.age(now).filter(|age| *age > REJECT) {
             return (Word::HalfOpen, format!("no keys were exchanged for {} s", age.as_secs()));
         }
-        match session.pings.through(now) {
-            Through::Nothing { since } => (Word::HalfOpen, format!("sent, nothing back for {} s", since.as_secs())),
-            Through::Lossy { loss } => (Word::Degraded, format!("{loss} % loss")),
-            Through::Unanswered => (Word::Up, "nobody answers pings in it".to_owned()),
-            Through::Both | Through::Unknown => (Word::Up, String::new()),
-        }
+        session.pings.word(now)
     }
 
     fn is_well(&self, session: &Session, now: Instant) -> bool {
@@ -215,7 +209,7 @@ impl WireGuard {
             Event::Ended(_) if matches!(self.phase, Phase::Pausing { .. }) => {}
             Event::Ended(why) => {
                 self.words = why;
-                let pause = grown(PAUSE, self.failures) * self.jitter() / 1000;
+                let pause = self.backoff.pause(PAUSE, self.failures);
                 self.failures = self.failures.saturating_add(1);
                 self.phase = Phase::Pausing { until: now + pause };
                 self.peers.clear();
@@ -257,7 +251,7 @@ impl WireGuard {
     }
 
     fn begin(&mut self, now: Instant) {
-        let again = now + self.pause();
+        let again = now + self.backoff.pause(AGAIN, self.failures.saturating_sub(HASTY));
         let pings = Pings::new(now, self.answers);
         let session = Session { begun: now, again, looked: now, pings, exchanged: None, has_answered: false };
         self.phase = Phase::Open(session);
@@ -267,16 +261,6 @@ impl WireGuard {
         self.failures = self.failures.saturating_add(1);
         self.begin(now);
         vec![Action::Renew]
-    }
-
-    fn pause(&mut self) -> Duration {
-        grown(AGAIN, self.failures.saturating_sub(HASTY)) * self.jitter() / 1000
-    }
-
-    /// Differs by a fifth from box to box: when a server comes back, not all of its clients come at once.
-    fn jitter(&mut self) -> u32 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        800 + ((self.seed >> 33) % 400) as u32
     }
 
     fn seen(&mut self, peers: Vec<WireguardSeen>, now: Instant) {
@@ -339,11 +323,6 @@ impl Session {
     fn age(&self, now: Instant) -> Option<Duration> {
         self.exchanged.map(|(_, at)| now.duration_since(at))
     }
-}
-
-/// Doubles with each failure, up to the longest.
-fn grown((first, longest): (Duration, Duration), failures: u32) -> Duration {
-    first.saturating_mul(1 << failures.min(16)).min(longest)
 }
 
 #[cfg(test)]
