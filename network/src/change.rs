@@ -4,7 +4,6 @@ use crate::kernel::Link;
 use crate::tunnels;
 use crate::ways::{Route, Rule, Ways};
 use futures_util::{StreamExt, TryStreamExt};
-use raven_model::tunnel::NO_WIREGUARD;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
@@ -117,17 +116,17 @@ pub async fn quiet(handle: &Handle, name: &str) -> Result<(), Error> {
     set(handle, message).await
 }
 
-/// Makes a device of the kernel's WireGuard.
+/// Makes a device of the kernel's WireGuard; false when the kernel has none.
 ///
 /// # Errors
-/// As it is said to operators; [`NO_WIREGUARD`] by a kernel that has none.
-pub async fn make_wireguard(handle: &Handle, name: &str) -> Result<(), String> {
-    let made = handle.link().add(LinkWireguard::new(name).build()).execute().await;
-    made.map_err(|error| match errno(&error) {
-        Some(EEXIST) => tunnels::taken(name),
-        Some(EOPNOTSUPP) => NO_WIREGUARD.to_owned(),
-        errno => format!("device {name} cannot be made: {}", said(&error, errno)),
-    })
+/// As it is said to operators.
+pub async fn make_wireguard(handle: &Handle, name: &str) -> Result<bool, String> {
+    let Err(error) = handle.link().add(LinkWireguard::new(name).build()).execute().await else { return Ok(true) };
+    match errno(&error) {
+        Some(EOPNOTSUPP) => Ok(false),
+        Some(EEXIST) => Err(tunnels::taken(name)),
+        errno => Err(format!("device {name} cannot be made: {}", said(&error, errno))),
+    }
 }
 
 async fn index(handle: &Handle, name: &str) -> Result<u32, Error> {

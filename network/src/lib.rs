@@ -208,17 +208,13 @@ impl Watch {
                 format!("nothing can be done about tunnels without {CAPABILITY}: ravend has to be started as root");
             return Ok(Ok(answer(asked.id, Err(why))));
         };
-        // Of a moment ago at most, but for what the kernel told since.
-        self.seen = kernel::look(&self.handle).await?;
+        // Of a moment ago at most, but for what the kernel told since: enough to ask a device that is there.
+        if !matches!(asked.order, TunnelOrder::Look { .. }) {
+            self.seen = kernel::look(&self.handle).await?;
+        }
         match tunnels.take(&asked.order, &self.seen) {
             Err(why) => Ok(Ok(answer(asked.id, Err(why)))),
-            Ok(Outcome::Make { device, by: Carried::Program(owner) }) => {
-                Ok(Err(Making { asked, device, owner, until: tokio::time::Instant::now() + PATIENCE }))
-            }
-            Ok(Outcome::Make { device, by: Carried::Wireguard }) => {
-                let made = change::make_wireguard(&self.handle, &device).await;
-                Ok(Ok(self.made(&asked, &device, made).await?))
-            }
+            Ok(Outcome::Make { device, by }) => self.make_first(asked, device, &by).await,
             Ok(Outcome::Wireguard(index)) => Ok(Ok(answer(asked.id, self.wireguard(index, &asked.order).await))),
             Ok(Outcome::Remove(index)) => {
                 let gone = self.handle.link().del(index).execute().await;
@@ -241,18 +237,46 @@ impl Watch {
                 _ => format!("device {device} cannot be made: {error}"),
             })
         });
-        self.made(&asked, &device, made).await
+        self.made(&asked, &device, Carried::Program(owner), made).await
+    }
+
+    /// Makes a device of the first of these kinds that can be; one that takes a descriptor waits for that.
+    async fn make_first(
+        &mut self,
+        asked: ToNet,
+        device: String,
+        by: &[Carried],
+    ) -> Result<Result<FromNet, Making>, NetError> {
+        for by in by {
+            let made = match by {
+                Carried::Program(owner) => {
+                    let until = tokio::time::Instant::now() + PATIENCE;
+                    return Ok(Err(Making { asked, device, owner: *owner, until }));
+                }
+                Carried::Wireguard => change::make_wireguard(&self.handle, &device).await,
+            };
+            if made != Ok(false) {
+                return Ok(Ok(self.made(&asked, &device, *by, made.map(drop)).await?));
+            }
+        }
+        Ok(Ok(answer(asked.id, Err("this kernel has no WireGuard, and nothing else may carry it".to_owned()))))
     }
 
     /// The device of an order was made, or could not be.
-    async fn made(&mut self, asked: &ToNet, device: &str, made: Result<(), String>) -> Result<FromNet, NetError> {
+    async fn made(
+        &mut self,
+        asked: &ToNet,
+        device: &str,
+        by: Carried,
+        made: Result<(), String>,
+    ) -> Result<FromNet, NetError> {
         if let Err(why) = made {
             return Ok(answer(asked.id, Err(why)));
         }
         let quiet = change::quiet(&self.handle, device).await;
         let quiet = quiet.map_err(|error| format!("{device} would give itself addresses: {error}"));
-        if let (TunnelOrder::Open { tunnel, by, endpoints }, Some(tunnels)) = (&asked.order, &mut self.tunnels) {
-            tunnels.open(tunnel, *by, endpoints);
+        if let (TunnelOrder::Open { tunnel, endpoints, .. }, Some(tunnels)) = (&asked.order, &mut self.tunnels) {
+            tunnels.open(tunnel, by, endpoints);
         }
         self.settled(asked, quiet.map(|()| vec![format!("device {device} made")])).await
     }

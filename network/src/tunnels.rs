@@ -74,8 +74,8 @@ pub enum Outcome {
     Make {
         /// Of this name.
         device: String,
-        /// Of this kind.
-        by: Carried,
+        /// Of the first of these kinds that can be.
+        by: Vec<Carried>,
     },
     /// The device of WireGuard of that number is to be given its keys, or asked how its far ends are.
     Wireguard(u32),
@@ -110,23 +110,20 @@ impl Tunnels {
     /// It cannot be: nothing has changed.
     pub fn take(&mut self, order: &TunnelOrder, seen: &Seen) -> Result<Outcome, String> {
         match order {
-            TunnelOrder::Open { tunnel, by, endpoints } => self.take_open(tunnel, *by, endpoints, seen),
+            TunnelOrder::Open { tunnel, by, endpoints } => self.take_open(tunnel, by, endpoints, seen),
             TunnelOrder::Peers { tunnel, .. } | TunnelOrder::Look { tunnel } => {
                 let wanted = self.known(tunnel)?;
-                let found = seen.links.iter().find(|(_, link)| link.name == tunnel.device());
-                let (index, link) = found.ok_or_else(|| format!("{} is not there: open it again", tunnel.device()))?;
+                let (index, link) = there(tunnel, seen)?;
                 if wanted.by != Carried::Wireguard {
                     return Err(format!("{} is not one of WireGuard", tunnel.device()));
                 }
                 ours(tunnel, wanted.by, link)?;
-                Ok(Outcome::Wireguard(*index))
+                Ok(Outcome::Wireguard(index))
             }
             TunnelOrder::Up { tunnel, addresses, peer, mtu, routes, endpoints } => {
                 let up = Up { addresses: addresses.clone(), peer: *peer, mtu: *mtu, routes: routes.clone() };
                 let wanted = self.known(tunnel)?;
-                let Some(link) = link_of(tunnel, seen) else {
-                    return Err(format!("{} is not there: open it again", tunnel.device()));
-                };
+                let (_, link) = there(tunnel, seen)?;
                 ours(tunnel, wanted.by, link)?;
                 (wanted.endpoints, wanted.refused) = policy::endpoints(endpoints);
                 wanted.up = Some(up);
@@ -138,13 +135,12 @@ impl Tunnels {
             }
             TunnelOrder::Close { tunnel } => {
                 let Some(wanted) = self.open.get(tunnel) else { return Ok(Outcome::Wanted) };
-                let device = seen.links.iter().find(|(_, link)| link.name == tunnel.device());
-                let device = device.filter(|(_, link)| ours(tunnel, wanted.by, link).is_ok());
+                let device = link_of(tunnel, seen).filter(|(_, link)| ours(tunnel, wanted.by, link).is_ok());
                 let Some((index, _)) = device else {
                     self.forget(tunnel);
                     return Ok(Outcome::Wanted);
                 };
-                Ok(Outcome::Remove(*index))
+                Ok(Outcome::Remove(index))
             }
             TunnelOrder::Prefer { tunnel } => {
                 if let Some(tunnel) = tunnel {
@@ -159,21 +155,21 @@ impl Tunnels {
     fn take_open(
         &mut self,
         tunnel: &TunnelName,
-        by: Carried,
+        by: &[Carried],
         endpoints: &[IpAddr],
         seen: &Seen,
     ) -> Result<Outcome, String> {
-        if by == Carried::Program(0) {
+        if by.contains(&Carried::Program(0)) {
             return Err("a tunnel's device is for a user of its own, not for root".to_owned());
         }
         if !self.open.contains_key(tunnel) && self.free_table().is_none() {
             return Err(format!("{} tunnels are open, and no more can be: close one", self.open.len()));
         }
-        let Some(link) = link_of(tunnel, seen) else {
-            return Ok(Outcome::Make { device: tunnel.device(), by });
+        let Some((_, link)) = link_of(tunnel, seen) else {
+            return Ok(Outcome::Make { device: tunnel.device(), by: by.to_vec() });
         };
-        ours(tunnel, by, link)?;
-        self.open(tunnel, by, endpoints);
+        let it_is = by.iter().find(|by| ours(tunnel, **by, link).is_ok());
+        self.open(tunnel, *it_is.ok_or_else(|| taken(&tunnel.device()))?, endpoints);
         Ok(Outcome::Wanted)
     }
 
@@ -270,13 +266,14 @@ impl Tunnels {
         if !trouble.is_empty() {
             return Err(trouble);
         }
-        let refused = match order {
+        let (refused, by) = match order {
             TunnelOrder::Open { tunnel, .. } | TunnelOrder::Up { tunnel, .. } => {
-                self.open.get(tunnel).map(Tunnel::refusals).unwrap_or_default()
+                let tunnel = self.open.get(tunnel);
+                (tunnel.map(Tunnel::refusals).unwrap_or_default(), tunnel.map(|tunnel| tunnel.by))
             }
-            _ => Vec::new(),
+            _ => Default::default(),
         };
-        Ok(TunnelAnswer { applied, refused, peers: Vec::new() })
+        Ok(TunnelAnswer { applied, refused, by, peers: Vec::new() })
     }
 
     /// For the report.
@@ -316,10 +313,9 @@ impl Tunnel {
 
     /// Its device, when it is there and is ours.
     fn find(&mut self, name: &TunnelName, seen: &Seen, troubles: &mut Vec<String>) {
-        let found = seen.links.iter().find(|(_, link)| link.name == name.device());
         self.index = None;
-        match found.map(|(index, link)| (index, ours(name, self.by, link))) {
-            Some((index, Ok(()))) => self.index = Some(*index),
+        match link_of(name, seen).map(|(index, link)| (index, ours(name, self.by, link))) {
+            Some((index, Ok(()))) => self.index = Some(index),
             Some((_, Err(why))) => troubles.push(why),
             None => {}
         }
@@ -378,8 +374,14 @@ fn held(route: &Route, seen: &Seen) -> HeldRoute {
     route.held(route.device.and_then(|index| Some(seen.links.get(&index)?.name.clone())))
 }
 
-fn link_of<'a>(tunnel: &TunnelName, seen: &'a Seen) -> Option<&'a Link> {
-    seen.links.values().find(|link| link.name == tunnel.device())
+/// The device of this name, and its number.
+fn link_of<'a>(tunnel: &TunnelName, seen: &'a Seen) -> Option<(u32, &'a Link)> {
+    let device = tunnel.device();
+    seen.links.iter().find(|(_, link)| link.name == device).map(|(index, link)| (*index, link))
+}
+
+fn there<'a>(tunnel: &TunnelName, seen: &'a Seen) -> Result<(u32, &'a Link), String> {
+    link_of(tunnel, seen).ok_or_else(|| format!("{} is not there: open it again", tunnel.device()))
 }
 
 /// Whether the device of this name is one that we made so.

@@ -7,13 +7,10 @@ use super::ping::Pinger;
 use super::tunnel::{Told, addresses, answer, wait};
 use super::uapi;
 use super::wireguard::{Action, Event, WireGuard};
-use crate::tunnels::taken;
 use raven_model::config::{Address, VpnProfile};
 use raven_model::prefix::Prefix;
 use raven_model::table::{Role, table};
-use raven_model::tunnel::{
-    Carried, NO_WIREGUARD, Refusal, TunnelAnswer, TunnelName, TunnelOrder, WireguardKey, WireguardPeer,
-};
+use raven_model::tunnel::{Carried, Refusal, TunnelAnswer, TunnelName, TunnelOrder, WireguardKey, WireguardPeer};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write as _};
@@ -41,7 +38,8 @@ pub struct Device {
     machine: WireGuard,
     hall: Rc<Hall>,
     inbox: Receiver<Told>,
-    by: Carried,
+    /// The kernel has no WireGuard: a program carries it.
+    by_program: bool,
     program: Option<Program>,
     pinger: Option<Pinger>,
     /// Orders whose answers are awaited.
@@ -86,7 +84,7 @@ impl Device {
             machine: WireGuard::new(seed),
             hall,
             inbox,
-            by: Carried::Wireguard,
+            by_program: false,
             program: None,
             pinger: None,
             asked: Vec::new(),
@@ -161,14 +159,6 @@ impl Device {
     fn answered(&mut self, asked: Asked, answer: Result<TunnelAnswer, String>) -> Option<Event> {
         let is_opening = self.machine.pings().is_none();
         match (asked, answer) {
-            // Or a program carried it before this role began anew: its device is there.
-            (Asked::Open, Err(why))
-                if self.by == Carried::Wireguard && (why == NO_WIREGUARD || why == taken(&self.name.device())) =>
-            {
-                self.by = Carried::Program(table().spec(Role::Wireguard).uid);
-                self.order(Asked::Open);
-                None
-            }
             (Asked::Up, Ok(answer)) => {
                 self.refused = answer.refused;
                 self.watch();
@@ -178,13 +168,14 @@ impl Device {
             (Asked::Look, Ok(answer)) => Some(self.seen(answer.peers)),
             (_, Err(why)) => Some(self.failed(why)),
             (Asked::Open, Ok(_)) if !is_opening => None,
-            (Asked::Open, Ok(_)) => match self.by {
-                Carried::Wireguard => self.peers(),
-                Carried::Program(_) => {
-                    self.hall.start_wireguard(self.name.clone());
-                    None
+            (Asked::Open, Ok(answer)) => {
+                self.by_program = matches!(answer.by, Some(Carried::Program(_)));
+                if !self.by_program {
+                    return self.peers();
                 }
-            },
+                self.hall.start_wireguard(self.name.clone());
+                None
+            }
             // The first ones: all that is to be ordered is ordered.
             (Asked::Peers, Ok(_)) if is_opening => {
                 self.order(Asked::Up);
@@ -204,7 +195,6 @@ impl Device {
         for action in actions {
             let event = match action {
                 Action::Open => {
-                    self.by = Carried::Wireguard;
                     self.look_up();
                     None
                 }
@@ -272,7 +262,7 @@ impl Device {
 
     /// Sets key and far ends.
     fn peers(&mut self) -> Option<Event> {
-        if self.by == Carried::Wireguard {
+        if !self.by_program {
             self.order(Asked::Peers);
             return None;
         }
@@ -283,7 +273,7 @@ impl Device {
     }
 
     fn look(&mut self) -> Option<Event> {
-        if self.by == Carried::Wireguard {
+        if !self.by_program {
             self.order(Asked::Look);
             return None;
         }
@@ -335,7 +325,7 @@ impl Device {
         }
         let endpoints = self.endpoints.clone();
         let order = match asked {
-            Asked::Open => TunnelOrder::Open { tunnel, by: self.by, endpoints },
+            Asked::Open => TunnelOrder::Open { tunnel, by: kinds(), endpoints },
             Asked::Peers => TunnelOrder::Peers {
                 tunnel,
                 private_key: WireguardKey::new(self.profile.private_key.expose()),
@@ -376,7 +366,7 @@ impl Device {
     }
 
     fn close(&mut self) {
-        if self.by != Carried::Wireguard {
+        if self.by_program {
             self.hall.end(self.name.clone());
         }
         (self.program, self.pinger) = (None, None);
@@ -408,6 +398,11 @@ impl Device {
         }
         self.hall.show(&self.name, shown);
     }
+}
+
+/// The kernel's, and where it has none a program's.
+fn kinds() -> Vec<Carried> {
+    vec![Carried::Wireguard, Carried::Program(table().spec(Role::Wireguard).uid)]
 }
 
 /// Who may answer pings: a far end's only address, or the first of the own network, where servers mostly are.

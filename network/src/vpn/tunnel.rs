@@ -262,7 +262,7 @@ impl Tunnel {
     fn open(&self) -> Result<u64, String> {
         let owner = table().spec(Role::Openvpn).uid;
         let (tunnel, endpoints) = (self.name.clone(), self.endpoints.clone());
-        self.hall.order(TunnelOrder::Open { tunnel, by: Carried::Program(owner), endpoints })
+        self.hall.order(TunnelOrder::Open { tunnel, by: vec![Carried::Program(owner)], endpoints })
     }
 
     fn opened(&self) -> Result<(), String> {

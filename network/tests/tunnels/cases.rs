@@ -3,7 +3,7 @@
 use crate::place::{
     CAPTURE, Net, OWNER, Program, READER, addresses, eventually, everything, ip, routes, rules, shown, within,
 };
-use raven_model::tunnel::{FromNet, NO_WIREGUARD, TunnelState};
+use raven_model::tunnel::{FromNet, TunnelState};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const NETWORKS: &str = "[vpn]\nnetworks = ['10.20.0.0/16', '2001:db8:20::/48']\nnever = ['10.99.0.0/16']\n";
 
 pub fn open(tunnel: &str) -> Value {
-    json!({ "open": { "tunnel": tunnel, "by": { "program": OWNER }, "endpoints": ["203.0.113.9"] } })
+    json!({ "open": { "tunnel": tunnel, "by": [{ "program": OWNER }], "endpoints": ["203.0.113.9"] } })
 }
 
 pub fn up(tunnel: &str) -> Value {
@@ -204,7 +204,7 @@ pub fn what_is_foreign_stays() {
             net.done(&about("close", tunnel));
         }
         // Root has no need of one, and would be no user of its own.
-        assert!(net.order(&json!({ "open": { "tunnel": "e", "by": { "program": 0 } } })).is_err());
+        assert!(net.order(&json!({ "open": { "tunnel": "e", "by": [{ "program": 0 }] } })).is_err());
         // Keys are for devices of WireGuard; where the kernel has none of those, that is said so that a program takes over.
         let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
         let peers = json!({ "peers": { "tunnel": "f", "private_key": key, "peers": [] } });
@@ -214,15 +214,20 @@ pub fn what_is_foreign_stays() {
             assert_eq!(net.order(order).map(drop), Err("vpn-f is not one of WireGuard".to_owned()));
         }
         net.done(&about("close", "f"));
-        match net.order(&json!({ "open": { "tunnel": "f", "by": "wireguard" } })) {
+        match net.order(&json!({ "open": { "tunnel": "f", "by": ["wireguard"] } })) {
             Ok(_) => {
                 net.done(&peers);
                 net.done(&about("look", "f"));
                 assert!(net.order(&open("f")).is_err(), "it is of another kind");
                 net.done(&about("close", "f"));
             }
-            Err(why) => assert_eq!(why, NO_WIREGUARD),
+            Err(why) => assert_eq!(why, "this kernel has no WireGuard, and nothing else may carry it"),
         }
+        let either = json!({ "open": { "tunnel": "f", "by": ["wireguard", { "program": OWNER }] } });
+        let first = net.order(&either).unwrap().by;
+        assert_eq!(net.order(&either).unwrap().by, first, "what is there is taken as it is");
+        assert!(first.is_some());
+        net.done(&about("close", "f"));
         // One that was ours, removed, and made by somebody else.
         net.done(&open("f"));
         net.done(&up("f"));

@@ -73,7 +73,7 @@ pub fn orders_harm_nobody() {
             json!({ "id": 5, "order": about("close", "b") }),
             json!({ "id": 6, "order": about("down", "a") }),
             json!({ "id": 7, "order": about("prefer", "a") }),
-            json!({ "id": 9, "order": { "open": { "tunnel": "w", "by": "wireguard" } } }),
+            json!({ "id": 9, "order": { "open": { "tunnel": "w", "by": ["wireguard"] } } }),
             json!({ "id": 10, "order": { "peers": { "tunnel": "w", "private_key": KEY, "peers": [
                 { "public_key": KEY, "endpoint": "203.0.113.9:51820", "keepalive": 25, "allowed_ips": ["10.20.0.0/16"] }] } } }),
             json!({ "id": 11, "order": about("look", "w") }),

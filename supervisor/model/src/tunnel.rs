@@ -24,8 +24,6 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const ROUTES_MAX: usize = 256;
 /// Most far ends of a device of WireGuard.
 pub const PEERS_MAX: usize = 16;
-/// Said of an [`TunnelOrder::Open`] by a kernel without WireGuard: a program may carry it instead.
-pub const NO_WIREGUARD: &str = "this kernel has no WireGuard";
 /// Most addresses at which its far end may be.
 pub const ENDPOINTS_MAX: usize = 64;
 
@@ -54,8 +52,8 @@ pub enum TunnelOrder {
     Open {
         /// Which.
         tunnel: TunnelName,
-        /// What carries its packets.
-        by: Carried,
+        /// What carries its packets: the first of these that can be.
+        by: Vec<Carried>,
         /// Where its far end may be: packets to there never go through a tunnel. At most [`ENDPOINTS_MAX`].
         #[serde(default)]
         endpoints: Vec<IpAddr>,
@@ -119,7 +117,7 @@ pub enum TunnelOrder {
 pub enum Carried {
     /// A program of this user, not root, which attaches to a TUN device.
     Program(u32),
-    /// The kernel's WireGuard.
+    /// The kernel's WireGuard, where it has one.
     Wireguard,
 }
 
@@ -248,6 +246,9 @@ pub struct TunnelAnswer {
     pub applied: Vec<String>,
     /// What was left out.
     pub refused: Vec<Refusal>,
+    /// To [`TunnelOrder::Open`]: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Carried>,
     /// To [`TunnelOrder::Look`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<WireguardSeen>,
