@@ -567,8 +567,8 @@ impl<K: Kind> Receiver<K> {
             | ToWorker::Networkd(_)
             | ToWorker::Tun(_)
             | ToWorker::VpnClient { .. }
-            | ToWorker::Openvpn { .. }
-            | ToWorker::OpenvpnEnded { .. }
+            | ToWorker::ProgramStarted { .. }
+            | ToWorker::ProgramEnded { .. }
             | ToWorker::Carrier(_)
             | ToWorker::Acknowledged { .. } => {
                 Err(CollectorError::Setup("a message that a collector does not take".to_owned()))

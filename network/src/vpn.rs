@@ -206,11 +206,11 @@ impl State {
                 self.off.clear();
                 self.configure();
             }
-            ToWorker::Openvpn { tunnel, started } => {
+            ToWorker::ProgramStarted { tunnel, started } => {
                 let started = started.and_then(|()| fds.pop().ok_or_else(|| "no management socket came".to_owned()));
                 self.tell(&tunnel, Told::Started(started));
             }
-            ToWorker::OpenvpnEnded { tunnel, how } => self.tell(&tunnel, Told::Ended(how)),
+            ToWorker::ProgramEnded { tunnel, how } => self.tell(&tunnel, Told::Ended(how)),
             ToWorker::Acknowledged { tunnel, ago_ms } => {
                 let at = Instant::now().checked_sub(Duration::from_millis(ago_ms));
                 if let Some(at) = at {

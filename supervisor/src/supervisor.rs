@@ -3,8 +3,8 @@
 
 mod accept;
 mod finish;
-mod openvpn;
 mod operators;
+mod programs;
 mod reload;
 mod restore;
 mod sealed;
@@ -21,8 +21,8 @@ use crate::installer::Installer;
 use crate::journal::Journal;
 use crate::listeners::Listeners;
 use crate::logins::Logins;
-use crate::openvpn::Openvpns;
 use crate::operator::{self, Client};
+use crate::programs::Programs;
 use crate::secrets::Secrets;
 use crate::slots::SlotKeeper;
 use crate::stick::Stick;
@@ -71,7 +71,7 @@ enum Token {
     Process(usize),
     Listener(ListenerId),
     Client(u32),
-    Openvpn(u32),
+    Program(u32),
 }
 
 impl Token {
@@ -83,7 +83,7 @@ impl Token {
             Self::Process(n) => (3, n as u64),
             Self::Listener(id) => (4, u64::from(id)),
             Self::Client(n) => (5, u64::from(n)),
-            Self::Openvpn(n) => (6, u64::from(n)),
+            Self::Program(n) => (6, u64::from(n)),
         };
         kind << 32 | n
     }
@@ -97,7 +97,7 @@ impl Token {
             3 => Self::Process(n as usize),
             4 => Self::Listener(n as ListenerId),
             5 => Self::Client(n),
-            _ => Self::Openvpn(n),
+            _ => Self::Program(n),
         }
     }
 }
@@ -150,7 +150,7 @@ pub struct Supervisor {
     /// Being read for a support bundle.
     journal: Journal,
     /// One for each tunnel by OpenVPN.
-    openvpns: Openvpns,
+    programs: Programs,
     /// Which tunnel carries, as the vpn role told last.
     carrier: Carrier,
     /// Who is logged in.
@@ -237,7 +237,7 @@ impl Supervisor {
             history,
             installer: Installer::default(),
             journal: Journal::default(),
-            openvpns: Openvpns::default(),
+            programs: Programs::default(),
             carrier: Carrier::default(),
             stick,
             logins,
@@ -307,7 +307,7 @@ impl Supervisor {
             Token::Process(n) => self.reap(n)?,
             Token::Listener(id) => self.accept_connections(id),
             Token::Client(n) => self.serve_client(n),
-            Token::Openvpn(n) => self.reap_openvpn(n),
+            Token::Program(n) => self.reap_program(n),
         }
         Ok(())
     }
@@ -334,7 +334,7 @@ impl Supervisor {
         self.tend_slots();
         self.tend_journal();
         self.tend_stick();
-        self.openvpns.tend();
+        self.programs.tend();
         let (slots, others) = (&self.asked_slots, [self.asked_reset, self.journal.client()]);
         let waits = |n: &u32| slots.contains(n) || others.contains(&Some(*n));
         self.clients.retain(|n, client| client.is_answering() || waits(n) || client.since.elapsed() < SILENT_CLIENT);

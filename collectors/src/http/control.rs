@@ -130,8 +130,8 @@ impl<I: Intake> Control<I> {
             | ToWorker::Networkd(_)
             | ToWorker::Tun(_)
             | ToWorker::VpnClient { .. }
-            | ToWorker::Openvpn { .. }
-            | ToWorker::OpenvpnEnded { .. }
+            | ToWorker::ProgramStarted { .. }
+            | ToWorker::ProgramEnded { .. }
             | ToWorker::Carrier(_)
             | ToWorker::Acknowledged { .. } => {
                 return Err(CollectorError::Setup("a message that a collector does not take".to_owned()));

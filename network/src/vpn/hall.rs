@@ -3,7 +3,7 @@
 use super::health::Word;
 use raven_jail::channel::{Channel, ChannelError};
 use raven_jail::memory::memfd_of;
-use raven_model::control::{FromWorker, OpenvpnOrder};
+use raven_model::control::{FromWorker, ProgramOrder};
 use raven_model::host::Change;
 use raven_model::news::{News, cut};
 use raven_model::report::VpnTunnel;
@@ -89,20 +89,20 @@ impl Hall {
     /// Has openvpn started with this profile.
     pub fn start(&self, tunnel: TunnelName, link: Option<String>, profile: &str) -> io::Result<()> {
         let memory = memfd_of("raven-profile", profile.as_bytes())?;
-        let order = FromWorker::Openvpn(OpenvpnOrder::Start { tunnel, link });
+        let order = FromWorker::Program(ProgramOrder::Openvpn { tunnel, link });
         self.ravend.send_json(&order, &[memory.as_fd()]).map_err(io::Error::other)
     }
 
     /// Has a WireGuard started for this tunnel's device.
     pub fn start_wireguard(&self, tunnel: TunnelName) {
-        if let Err(error) = self.tell(&FromWorker::Openvpn(OpenvpnOrder::Wireguard { tunnel })) {
+        if let Err(error) = self.tell(&FromWorker::Program(ProgramOrder::Wireguard { tunnel })) {
             eprintln!("raven-worker vpn: ravend cannot be told: {error}");
         }
     }
 
     /// Has it ended.
     pub fn end(&self, tunnel: TunnelName) {
-        if let Err(error) = self.tell(&FromWorker::Openvpn(OpenvpnOrder::End { tunnel })) {
+        if let Err(error) = self.tell(&FromWorker::Program(ProgramOrder::End { tunnel })) {
             eprintln!("raven-worker vpn: ravend cannot be told: {error}");
         }
     }

@@ -78,14 +78,14 @@ pub enum ToWorker {
     Staged(Result<(), String>),
     /// For the `vpn` role: a program that it ordered was started, with the socket to whose connection openvpn comes, or
     /// one that WireGuard reads; or why not.
-    Openvpn {
+    ProgramStarted {
         /// Of which tunnel.
         tunnel: TunnelName,
         /// Why it is not there.
         started: Result<(), String>,
     },
     /// For the `vpn` role: the program of a tunnel is gone.
-    OpenvpnEnded {
+    ProgramEnded {
         /// Of which tunnel.
         tunnel: TunnelName,
         /// `exit 1`, `SIGKILL`.
@@ -145,7 +145,7 @@ pub enum FromWorker {
     /// The `update` role's: something that only root can do.
     Slot(SlotOrder),
     /// The `vpn` role's: a process that only root can start or end; with the profile (memfd) to start.
-    Openvpn(OpenvpnOrder),
+    Program(ProgramOrder),
     /// The `vpn` role's, when it changes: which tunnel carries.
     Carrier(Carrier),
     /// The uplink's, once a second while it is so: a destination reached through a tunnel acknowledged records, so that both
@@ -177,9 +177,9 @@ pub enum SlotOrder {
 /// What the `vpn` role asks of `ravend`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OpenvpnOrder {
+pub enum ProgramOrder {
     /// Start openvpn for this tunnel; one that runs is ended first.
-    Start {
+    Openvpn {
         /// Which.
         tunnel: TunnelName,
         /// The link over which its own packets leave; without it as the routes say.

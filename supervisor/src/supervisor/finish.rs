@@ -14,7 +14,7 @@ impl Supervisor {
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         let collectors = Stream::ALL.map(Stream::collector);
-        self.openvpns.end_all();
+        self.programs.end_all();
         let last = [Role::Vpn, Role::Net, Role::Update, Role::Import, Role::Store, Role::Uplink, Role::Decode];
         for role in collectors.into_iter().chain(last) {
             if role == Role::Store {

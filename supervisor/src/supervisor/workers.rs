@@ -139,7 +139,7 @@ impl Supervisor {
         let mut packet = Vec::new();
         while let Some((message, fds)) = self.workers[n].receive(&mut packet) {
             match message {
-                FromWorker::Openvpn(order) => self.order_openvpn(&order, fds),
+                FromWorker::Program(order) => self.order_program(&order, fds),
                 FromWorker::Carrier(carrier) => self.tell_carrier(carrier),
                 FromWorker::Acknowledged { tunnel, ago_ms } => {
                     self.tell(Role::Vpn, &ToWorker::Acknowledged { tunnel, ago_ms }, Vec::new());

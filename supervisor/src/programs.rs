@@ -36,7 +36,7 @@ struct Running {
 
 /// All of them, by numbers of our own.
 #[derive(Debug, Default)]
-pub struct Openvpns {
+pub struct Programs {
     running: BTreeMap<u32, Running>,
     last: u32,
 }
@@ -51,7 +51,7 @@ pub struct Place<'a> {
     pub start: Start,
 }
 
-impl Openvpns {
+impl Programs {
     /// Starts one, after the one that this tunnel had is ended. Its number, and the socket to which it comes.
     pub fn start(
         &mut self,
