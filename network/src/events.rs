@@ -27,6 +27,11 @@ pub fn between(then: &NetReport, now: &NetReport) -> Vec<Change> {
     changes
 }
 
+/// Whether something can be reached by it that could not before.
+pub const fn opens_a_way(change: &Change) -> bool {
+    matches!(change, Change::CarrierUp { .. } | Change::AddressAdded { .. } | Change::GatewayAdded { .. })
+}
+
 fn find<'a>(links: &'a [LinkStatus], name: &str) -> Option<&'a LinkStatus> {
     links.iter().find(|link| link.name == name)
 }

@@ -112,6 +112,8 @@ struct Watch {
     /// As it was when changes were looked for last; none before the first look.
     noted: Option<NetReport>,
     news: News,
+    /// A way was opened, and nobody was told.
+    returned: bool,
     /// Heartbeats until links are counted again.
     uncounted: u32,
 }
@@ -148,6 +150,7 @@ impl Watch {
         let now = self.state();
         let changes = self.noted.as_ref().map(|then| events::between(then, &now)).unwrap_or_default();
         for change in changes {
+            self.returned |= events::opens_a_way(&change);
             self.news.add(vpn::hall::now_ns(), change);
         }
         self.noted = Some(now);
@@ -349,6 +352,7 @@ impl Net {
             logged: None,
             noted: None,
             news: News::new(RandomState::new().hash_one(0)),
+            returned: false,
             uncounted: 0,
         };
         Ok(Self { channel, runtime, watch, told, events: Box::pin(messages.map(|(message, _)| message)), orders })
@@ -410,6 +414,9 @@ impl Net {
                     () = at(due) => {
                         due = None;
                         watch.look().await?;
+                        if std::mem::take(&mut watch.returned) && let Some(orders) = &mut orders {
+                            orders.hint(&FromNet::Returned);
+                        }
                     }
                     heard = next(&mut orders), if making.is_none() => {
                         let answered = match heard {

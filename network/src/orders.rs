@@ -96,6 +96,13 @@ impl Orders {
         }
     }
 
+    /// Says what need not be heard.
+    pub fn hint(&mut self, message: &FromNet) {
+        if self.unsent.is_none() {
+            self.say(message);
+        }
+    }
+
     /// Answers, now or when the far end has room.
     pub fn say(&mut self, message: &FromNet) {
         let Ok(packet) = serde_json::to_vec(message) else { return };

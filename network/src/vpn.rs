@@ -234,6 +234,11 @@ impl State {
                 }
                 self.prefer();
             }
+            FromNet::Returned => {
+                for running in self.running.values() {
+                    running.tell(Told::Returned);
+                }
+            }
             // Whose order it was, each of them knows.
             FromNet::Answer { id: Some(id), answer } => {
                 for running in self.running.values() {

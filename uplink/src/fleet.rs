@@ -18,6 +18,7 @@ use raven_model::tunnel::{Carrier, TunnelName};
 use raven_model::units::Seq;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use tokio::sync::watch;
@@ -197,11 +198,17 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         Some((tunnel, newest.elapsed()))
     }
 
+    /// A name may stand for any address; an address is in one of the networks or not.
+    fn may_be_tunnelled(&self, to: &Destination) -> bool {
+        let address = to.to.parse::<SocketAddr>().ok();
+        self.tunnelled.iter().any(|net| address.is_none_or(|address| net.holds(address.ip())))
+    }
+
     fn out(&self, to: &Destination) -> Out {
         let device = self.carrier.tunnel.as_ref().map(TunnelName::device);
         match to.via {
             Some(Via::Vpn) => Out::Tunnel(device),
-            None if self.tunnelled.is_empty() => Out::default(),
+            None if !self.may_be_tunnelled(to) => Out::default(),
             None => Out::Routes { tunnelled: self.tunnelled.clone(), device },
         }
     }

@@ -143,6 +143,7 @@ impl Device {
                 let (_, asked) = self.asked.swap_remove(at);
                 self.answered(asked, answer)
             }
+            Told::Returned => Some(Event::Returned),
             Told::Acknowledged(at) => Some(Event::Acknowledged(at)),
             Told::NetBegan => {
                 self.asked.clear();

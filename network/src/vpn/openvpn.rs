@@ -55,6 +55,8 @@ pub enum Event {
     Pong(u16),
     /// Records were acknowledged through it at that time.
     Acknowledged(Instant),
+    /// A link has a cable, an address or a way out that it had not.
+    Returned,
     /// Time went by.
     Tick,
 }
@@ -294,8 +296,23 @@ impl OpenVpn {
                 }
                 Vec::new()
             }
+            Event::Returned => self.returned(now),
             Event::Tick => self.tick(now),
         }
+    }
+
+    /// What failed for want of a way need not wait; a server that refuses us is not asked more often by that.
+    fn returned(&mut self, now: Instant) -> Vec<Action> {
+        if self.cause.is_some_and(causes::is_refusal) {
+            return Vec::new();
+        }
+        self.failures = self.failures.min(1);
+        match &mut self.phase {
+            Phase::Pausing { until } => *until = now,
+            Phase::Connecting { release: Some(release), .. } => *release = now,
+            _ => {}
+        }
+        self.tick(now)
     }
 
     /// Starts it, unless somebody has to give a code first.
@@ -862,6 +879,24 @@ mod tests {
             pauses.push(rig.now - before);
         }
         assert!(pauses[0] <= S * 2 && pauses[9] >= S * 24 && pauses[9] <= S * 36, "{pauses:?}");
+    }
+
+    #[test]
+    fn a_link_that_comes_back_ends_the_pause_but_not_that_of_a_refusal() {
+        let mut rig = Rig::new();
+        rig.tunnel.want(true, rig.now);
+        for _ in 0..10 {
+            rig.tunnel.step(Event::Ended("exit 1".to_owned()), rig.now);
+            rig.wait();
+        }
+        rig.tunnel.step(Event::Ended("exit 1".to_owned()), rig.now);
+        assert!(rig.tunnel.due(rig.now).unwrap() > rig.now + 20 * S);
+        assert_eq!(rig.tunnel.step(Event::Returned, rig.now), [Action::Start]);
+        assert_eq!(rig.tunnel.step(Event::Returned, rig.now), [], "it is on its way");
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">PASSWORD:Verification Failed: 'Auth'");
+        rig.tunnel.step(Event::Ended("exit 1".to_owned()), rig.now);
+        assert_eq!(rig.tunnel.step(Event::Returned, rig.now), []);
     }
 
     #[test]

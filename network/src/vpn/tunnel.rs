@@ -44,6 +44,8 @@ pub enum Told {
     Answer(u64, Result<TunnelAnswer, String>),
     /// Records were acknowledged through it at that time.
     Acknowledged(Instant),
+    /// A link has a cable, an address or a way out that it had not.
+    Returned,
     /// The `net` role was started anew: it is to be told again.
     NetBegan,
 }
@@ -170,6 +172,7 @@ impl Tunnel {
                 vec![Event::Applied(answer.map(drop))]
             }
             Told::Answer(..) => Vec::new(),
+            Told::Returned => vec![Event::Returned],
             Told::Acknowledged(at) => vec![Event::Acknowledged(at)],
             Told::NetBegan => {
                 if let Err(why) = self.open() {

@@ -44,6 +44,8 @@ pub enum Event {
     Pong(u16),
     /// Records were acknowledged through it at that time.
     Acknowledged(Instant),
+    /// A link has a cable, an address or a way out that it had not.
+    Returned,
     /// Time went by.
     Tick,
 }
@@ -240,9 +242,22 @@ impl WireGuard {
                     self.answers = false;
                 }
             }
+            Event::Returned => return self.returned(now),
             Event::Tick => return self.tick(now),
         }
         Vec::new()
+    }
+
+    /// What failed for want of a way need not wait; a cable that is loose is not followed at each time.
+    fn returned(&mut self, now: Instant) -> Vec<Action> {
+        match &self.phase {
+            Phase::Pausing { .. } => self.open(now),
+            Phase::Open(session) if session.begun + PAUSE.0 <= now && !self.is_well(session, now) => {
+                self.failures = self.failures.min(1);
+                self.renew(now)
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn open(&mut self, now: Instant) -> Vec<Action> {
@@ -471,6 +486,19 @@ mod tests {
         rig.lives = (false, false);
         rig.run(10 * S);
         assert_eq!(rig.tunnel.step(Event::Moved, rig.now), [Action::Renew]);
+    }
+
+    #[test]
+    fn a_link_that_comes_back_is_used_at_once() {
+        let mut rig = Rig::new((true, true));
+        rig.run(60 * S);
+        assert_eq!(rig.tunnel.step(Event::Returned, rig.now), [], "all is well");
+        rig.lives = (false, false);
+        rig.run(900 * S);
+        let due = rig.tunnel.due(rig.now).unwrap();
+        rig.run(2 * S);
+        assert_eq!(rig.tunnel.step(Event::Returned, rig.now), [Action::Renew], "due {due:?}");
+        assert_eq!(rig.tunnel.step(Event::Returned, rig.now), [], "a loose cable");
     }
 
     #[test]

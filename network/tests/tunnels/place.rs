@@ -226,8 +226,14 @@ impl Net {
 
     pub fn hear(&mut self) -> FromNet {
         let mut packet = vec![0; PACKET_MAX];
-        let len = self.far.read(&mut packet).expect("the role answers");
-        serde_json::from_slice(&packet[..len]).unwrap()
+        loop {
+            let len = self.far.read(&mut packet).expect("the role answers");
+            match serde_json::from_slice(&packet[..len]).unwrap() {
+                // Comes whenever a link does.
+                FromNet::Returned => {}
+                told => return told,
+            }
+        }
     }
 
     /// Gives an order, as its JSON, and returns what is answered.

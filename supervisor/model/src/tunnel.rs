@@ -230,6 +230,9 @@ fn bytes_of(text: &str) -> Result<[u8; 32], &'static str> {
 pub enum FromNet {
     /// It was started, and holds what the kernel holds of tunnels.
     Began,
+    /// A link of the venue has a cable, an address or a way out that it had not: what waits for its next attempt need not
+    /// wait.
+    Returned,
     /// To a [`ToNet`].
     Answer {
         /// Of the order; none when it was not to be read.

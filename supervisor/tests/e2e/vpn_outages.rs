@@ -18,7 +18,7 @@ struct Outage {
     mend: fn(&Venue, &mut dyn Far),
 }
 
-const OUTAGES: [Outage; 9] = [
+const OUTAGES: [Outage; 10] = [
     Outage {
         name: "server killed",
         is_telling: true,
@@ -44,6 +44,15 @@ const OUTAGES: [Outage; 9] = [
         name: "link off at the box",
         is_telling: false,
         break_it: |v, _| plug(v, 0, "down"),
+        mend: |v, _| plug(v, 0, "up"),
+    },
+    Outage {
+        name: "link off at the box for a minute",
+        is_telling: false,
+        break_it: |v, _| {
+            plug(v, 0, "down");
+            pause(60_000);
+        },
         mend: |v, _| plug(v, 0, "up"),
     },
     Outage {
@@ -146,17 +155,17 @@ fn goes_through(outage: &Outage, run: &'static str, venue: &Venue, server: &mut 
     );
 }
 
-fn all_outages(test: &str, proto: &str, (profile, more): (&str, &[&str]), runs: [&'static str; 10]) {
+fn all_outages(test: &str, proto: &str, (profile, more): (&str, &[&str]), runs: [&'static str; 11]) {
     let (venue, mut server) = Venue::with(test, proto, more, profile);
     go_through_all(&venue, &mut server, runs);
 }
 
-fn go_through_all(venue: &Venue, server: &mut dyn Far, runs: [&'static str; 10]) {
+fn go_through_all(venue: &Venue, server: &mut dyn Far, runs: [&'static str; 11]) {
     let capture = Capture::new(venue);
     for (outage, run) in OUTAGES.iter().zip(runs).filter(|(outage, _)| full() || outage.is_telling) {
         goes_through(outage, run, venue, server);
     }
-    flaps(venue, runs[9]);
+    flaps(venue, runs[10]);
     assert_eq!(capture.end(), "", "outside of the tunnel");
 }
 
@@ -184,7 +193,7 @@ fn nothing_is_lost_by_any_outage_of_a_tunnel_by_udp() {
     if !is_possible() {
         return;
     }
-    let runs = ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9"];
+    let runs = ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10"];
     let clean = &["--explicit-exit-notify", "1"];
     all_outages("vpnoutu", "udp", ("proto udp\nremote 192.0.2.2 1194", clean), runs);
 }
@@ -195,7 +204,7 @@ fn nothing_is_lost_by_any_outage_of_a_tunnel_by_tcp() {
     if !is_possible() {
         return;
     }
-    let runs = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
+    let runs = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "t10"];
     all_outages("vpnoutt", "tcp-server", ("proto tcp\nremote 192.0.2.2 1194", &[]), runs);
 }
 
@@ -205,7 +214,7 @@ fn nothing_is_lost_by_any_outage_of_a_tunnel_by_wireguard() {
     if !wireguard::is_possible() {
         return;
     }
-    let runs = ["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9"];
+    let runs = ["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9", "w10"];
     let (venue, mut far, _) = wireguard::venue("vpnoutw", "192.0.2.2:1194");
     go_through_all(&venue, &mut far, runs);
 }
