@@ -31,6 +31,7 @@ mod updates;
 mod variants;
 mod venue;
 mod volatile;
+mod wg;
 
 pub use scenarios::{Outcome, run};
 pub use serial::PATIENCE;

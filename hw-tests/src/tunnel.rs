@@ -6,11 +6,11 @@ use crate::network::Network;
 use crate::noc::{self, Noc};
 use crate::pki::Pki;
 use crate::venue::{self, Remote};
+use crate::wg::Keys;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// Of the operations centre, behind the tunnel.
@@ -27,16 +27,10 @@ pub fn openvpn(lab: &mut Lab) -> Result<()> {
 
 /// By the kernel's WireGuard.
 pub fn wireguard(lab: &mut Lab) -> Result<()> {
-    let (far, near, shared) = (wg("genkey", "")?, wg("genkey", "")?, wg("genpsk", "")?);
+    let keys = Keys::new()?;
     let config = lab.work().join("far.conf");
-    let peer =
-        format!("[Peer]\nPublicKey = {}\nPresharedKey = {shared}\nAllowedIPs = 10.9.0.2/32\n", wg("pubkey", &near)?);
-    std::fs::write(&config, format!("[Interface]\nPrivateKey = {far}\nListenPort = 51820\n{peer}"))?;
-    let profile = format!(
-        "[Interface]\nPrivateKey = {near}\nAddress = 10.9.0.2/24\n[Peer]\nPublicKey = {}\nPresharedKey = {shared}\n\
-         AllowedIPs = 10.9.0.1/32, 10.20.0.0/16\nEndpoint = 10.77.0.1:51820\n",
-        wg("pubkey", &far)?
-    );
+    std::fs::write(&config, keys.far_end(51820, "10.9.0.2/32")?)?;
+    let profile = keys.profile("10.9.0.2/24", "10.77.0.1:51820", "10.9.0.1/32, 10.20.0.0/16")?;
     records_arrive(lab, &profile, "10.9.0.2/24", &|network| Server::wireguard(network, &config))
 }
 
@@ -126,15 +120,6 @@ fn arrives(network: &Network, noc: &Noc, text: &str) -> Result<()> {
         ensure!(noc.received().contains(text), "`{text}` did not come");
         Ok(())
     })
-}
-
-/// `wg genkey` and the like.
-fn wg(verb: &str, input: &str) -> Result<String> {
-    let mut wg = Command::new("wg");
-    let mut wg =
-        wg.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("wg (package wireguard-tools)")?;
-    wg.stdin.take().context("wg's standard input")?.write_all(input.as_bytes())?;
-    Ok(String::from_utf8(wg.wait_with_output()?.stdout)?.trim().to_owned())
 }
 
 /// The far end.

@@ -49,6 +49,8 @@ mod vpn_kinds;
 mod vpn_outages;
 mod vpn_secrets;
 mod vpn_wireguard;
+#[path = "../../../hw-tests/src/wg.rs"]
+mod wg;
 mod wireguard;
 
 use std::time::{Duration, Instant};

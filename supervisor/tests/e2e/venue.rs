@@ -66,12 +66,29 @@ impl Drop for Program {
 pub trait Far {
     /// Until it listens.
     fn start(&mut self);
+    /// Its process.
+    fn child(&mut self) -> &mut Option<Child>;
+
     /// At once, without a word to the box.
-    fn kill(&mut self);
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child().take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
     /// As an administrator does it.
-    fn stop(&self);
+    fn stop(&mut self) {
+        send_signal(self.child().as_ref().unwrap().id(), Signal::TERM);
+    }
+
     /// Waits for its end.
-    fn ended(&mut self);
+    fn ended(&mut self) {
+        if let Some(mut child) = self.child().take() {
+            child.wait().unwrap();
+        }
+    }
+
     /// The box is to get another address from it.
     fn give_another_address(&mut self) {}
 }
@@ -115,21 +132,8 @@ impl Far for Server {
         });
     }
 
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn stop(&self) {
-        send_signal(self.child.as_ref().unwrap().id(), Signal::TERM);
-    }
-
-    fn ended(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.wait().unwrap();
-        }
+    fn child(&mut self) -> &mut Option<Child> {
+        &mut self.child
     }
 
     fn give_another_address(&mut self) {
@@ -298,6 +302,16 @@ impl Venue {
         self.cable.inside(|| {
             UdpSocket::bind("0.0.0.0:0").unwrap().send_to(format!("<13>{text}").as_bytes(), to).unwrap();
         });
+    }
+
+    /// A role dies, and its successor goes on.
+    pub fn survives(&self, role: &str) {
+        let before = self.raven.process(role);
+        self.raven.kill(role, Signal::KILL);
+        self.raven.restarted(role, &before);
+        self.until("noc", "up");
+        self.send(&format!("after-{role}"));
+        self.arrives(&format!("after-{role}"));
     }
 
     pub fn arrives(&self, text: &str) {

@@ -204,7 +204,7 @@ fn a_server_that_says_good_bye_is_followed_by_the_next_profile_at_once() {
     if !is_possible() {
         return;
     }
-    let (venue, server) = Venue::with("vpnbye", "udp", &["--explicit-exit-notify", "1"], PROFILE);
+    let (venue, mut server) = Venue::with("vpnbye", "udp", &["--explicit-exit-notify", "1"], PROFILE);
     let _second = Server::new(&venue, "tun8", "udp", 1195, 78, &[]);
     venue.import("backup", "proto udp\nremote 192.0.2.2 1195");
     venue.enable("backup");

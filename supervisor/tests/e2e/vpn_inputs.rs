@@ -3,7 +3,8 @@
 use crate::appliance::{Plan, free_port, number, programs, said, sections};
 use crate::machine::Cable;
 use crate::venue::{Capture, Far, Server, Venue, is_possible};
-use crate::wireguard::{self, Keys, WireGuard};
+use crate::wg::Keys;
+use crate::wireguard::{self, WireGuard};
 use crate::{eventually, root_only};
 use serde_json::Value;
 use std::process::Command;
@@ -49,9 +50,9 @@ fn every_input_is_delivered_through_a_tunnel_by_wireguard() {
         return;
     }
     all_inputs("wginputs", |venue| {
-        let keys = Keys::new();
+        let keys = Keys::new().unwrap();
         let far = WireGuard::new(venue, &keys);
-        venue.import_text("noc", &keys.profile("192.0.2.2:1194"), &[]);
+        venue.import_text("noc", &wireguard::profile(&keys, "192.0.2.2:1194"), &[]);
         Box::new(far)
     });
 }

@@ -1,15 +1,14 @@
 //! Debian's wireguard-go as far end of a tunnel, and a box whose tunnel ends there.
 
+use crate::eventually;
 use crate::machine::ip;
 use crate::venue::{CENTRE, Far, Venue, command_in};
-use crate::{appliance::send_signal, eventually};
+use crate::wg::Keys;
 use raven_model::table::{Role, table};
-use rustix::process::Signal;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 /// Whether all is there.
 pub fn is_possible() -> bool {
@@ -20,14 +19,6 @@ pub fn is_possible() -> bool {
     programs && crate::venue::is_possible()
 }
 
-/// `wg genkey` and the like.
-pub fn wg(verb: &str, input: &str) -> String {
-    let mut command = Command::new("wg");
-    let mut child = command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
-}
-
 /// The far end: at 10.8.9.1 and fd00:8:9::1, whose peer is at `.2`, at the port of the tests.
 pub struct WireGuard {
     name: String,
@@ -36,40 +27,16 @@ pub struct WireGuard {
     child: Option<Child>,
 }
 
-/// Its own key and the box's, and one that they share.
-pub struct Keys {
-    pub far: String,
-    pub near: String,
-    pub shared: String,
-}
-
-impl Keys {
-    pub fn new() -> Self {
-        Self { far: wg("genkey", ""), near: wg("genkey", ""), shared: wg("genpsk", "") }
-    }
-
-    /// The box's profile.
-    pub fn profile(&self, endpoint: &str) -> String {
-        let (near, shared, far) = (&self.near, &self.shared, wg("pubkey", &self.far));
-        format!(
-            "[Interface]\nPrivateKey = {near}\nAddress = 10.8.9.2/24, fd00:8:9::2/64\n[Peer]\nPublicKey = {far}\n\
-             PresharedKey = {shared}\nAllowedIPs = 10.8.9.1/32, fd00:8:9::1/128, 10.20.0.0/16, fd00:20::/64\n\
-             Endpoint = {endpoint}\n"
-        )
-    }
+/// The box's profile.
+pub fn profile(keys: &Keys, endpoint: &str) -> String {
+    let behind = "10.8.9.1/32, fd00:8:9::1/128, 10.20.0.0/16, fd00:20::/64";
+    keys.profile("10.8.9.2/24, fd00:8:9::2/64", endpoint, behind).unwrap()
 }
 
 impl WireGuard {
     pub fn new(venue: &Venue, keys: &Keys) -> Self {
         let config = venue.pki.path("far.conf");
-        let text = format!(
-            "[Interface]\nPrivateKey = {}\nListenPort = 1194\n[Peer]\nPublicKey = {}\nPresharedKey = {}\n\
-             AllowedIPs = 10.8.9.2/32, fd00:8:9::2/128\n",
-            keys.far,
-            wg("pubkey", &keys.near),
-            keys.shared
-        );
-        fs::write(&config, text).unwrap();
+        fs::write(&config, keys.far_end(1194, "10.8.9.2/32, fd00:8:9::2/128").unwrap()).unwrap();
         let device = format!("wgfar{}", std::process::id() % 100_000);
         let mut far = Self { name: venue.cable.names[1].clone(), device, config, child: None };
         far.start();
@@ -96,21 +63,8 @@ impl Far for WireGuard {
         ip(&format!("-n {} link set {} up", self.name, self.device));
     }
 
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn stop(&self) {
-        send_signal(self.child.as_ref().unwrap().id(), Signal::TERM);
-    }
-
-    fn ended(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.wait().unwrap();
-        }
+    fn child(&mut self) -> &mut Option<Child> {
+        &mut self.child
     }
 }
 
@@ -123,9 +77,9 @@ impl Drop for WireGuard {
 
 /// A box whose only tunnel ends there, and records that are delivered through it.
 pub fn venue(test: &str, endpoint: &str) -> (Venue, WireGuard, Keys) {
-    let (venue, keys) = (Venue::bare(test), Keys::new());
+    let (venue, keys) = (Venue::bare(test), Keys::new().unwrap());
     let far = WireGuard::new(&venue, &keys);
-    venue.import_text("noc", &keys.profile(endpoint), &[]);
+    venue.import_text("noc", &profile(&keys, endpoint), &[]);
     venue.enable("noc");
     venue.configure(|text| text.replace("[vpn]\n", "[vpn]\nnetworks = [\"10.20.0.0/16\"]\n"));
     venue.deliver();
