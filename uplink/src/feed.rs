@@ -20,6 +20,9 @@ use tokio::time::Instant;
 /// Default of `ack_timeout`: half-open connections are found within seconds, and a receiver may pause a little.
 const ACK_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How long what is under way may take to be acknowledged when told to stop, where the way there works.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
 /// How long a backfill lane keeps its connection without work.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -55,8 +58,8 @@ pub struct Feed<S: Source> {
     pub path: udp::Shared,
     /// How it is spoken to, where its kind does not say.
     pub speak: Option<Speak<S>>,
-    /// Becomes true when the task shall end.
-    pub stop: watch::Receiver<bool>,
+    /// Set when the task shall end: how long what is under way may still take to be acknowledged.
+    pub stop: watch::Receiver<Option<Duration>>,
 }
 
 /// How an attempt ended.
@@ -126,7 +129,7 @@ impl<S: Source> Feed<S> {
                 biased;
                 () = changed.notified() => {}
                 () = tokio::time::sleep(IDLE) => {}
-                () = told(&mut self.stop) => return false,
+                _ = told(&mut self.stop) => return false,
             }
         }
         !self.stopping()
@@ -161,14 +164,14 @@ impl<S: Source> Feed<S> {
         tokio::select! {
             biased;
             done = work => Some(done),
-            () = told(&mut self.stop) => None,
+            _ = told(&mut self.stop) => None,
             never = self.reader.pin() => match never {},
         }
     }
 
     /// Whether to stop.
     pub fn stopping(&self) -> bool {
-        *self.stop.borrow()
+        self.stop.borrow().is_some()
     }
 }
 
@@ -191,7 +194,8 @@ async fn drained(lane: Lane, standing: Shared) {
     }
 }
 
-/// Waits until told to stop. A closed channel means that whoever held the other end is gone: stop as well.
-pub async fn told(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+/// Waits until told to stop, and says how long what is under way may take. A closed channel means that whoever held the
+/// other end is gone: stop as well.
+pub async fn told(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    stop.wait_for(Option::is_some).await.ok().and_then(|grace| *grace).unwrap_or(STOP_GRACE)
 }

@@ -2,7 +2,7 @@
 
 use crate::attempt::{Attempts, Pace};
 use crate::dead::DeadLetters;
-use crate::feed::{Feed, Speak};
+use crate::feed::{Feed, STOP_GRACE, Speak};
 use crate::lanes::{Board, Lane, class};
 use crate::net::Out;
 use crate::progress::Progress;
@@ -71,7 +71,7 @@ pub(crate) struct Running {
     secrets: Own,
     pub(crate) standing: Shared,
     pub(crate) dead: DeadLetters,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Duration>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -141,7 +141,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         let (stay, go): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.running).into_values().partition(|running| wanted.contains_key(&running.route));
         for running in go {
-            let _ = running.stop.send(true);
+            let _ = running.stop.send(Some(STOP_GRACE));
             self.leaving.push(running);
         }
         self.running = stay.into_iter().map(|running| (running.route.clone(), running)).collect();
@@ -149,7 +149,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             let old = self.running.remove(&route);
             let running = match old {
                 Some(same) if same.to == *to && same.out == self.out(to) && !renamed => same,
-                Some(changed) => self.replace(changed, to),
+                Some(changed) => self.replace(changed, to, STOP_GRACE),
                 None => self.start(&route, to),
             };
             self.running.insert(route, running);
@@ -163,7 +163,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
             let route = running.route.clone();
             let same = running.secrets == self.secrets.of(&route.0);
             let to = running.to.clone();
-            let running = if same { running } else { self.replace(running, &to) };
+            let running = if same { running } else { self.replace(running, &to, STOP_GRACE) };
             self.running.insert(route, running);
         }
     }
@@ -176,11 +176,13 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
     /// Another tunnel carries, or the same one again: destinations that are reached through it begin anew, at once.
     pub fn carrier(&mut self, carrier: Carrier) {
         let works_again = carrier.works && !self.carrier.works;
+        // What is under way by a tunnel that died is not answered any more.
+        let grace = if self.carrier.works { STOP_GRACE } else { Duration::ZERO };
         self.carrier = carrier;
         for running in std::mem::take(&mut self.running).into_values() {
             let (route, to) = (running.route.clone(), running.to.clone());
             let same = running.out == self.out(&to) && !(works_again && to.via.is_some());
-            let running = if same { running } else { self.replace(running, &to) };
+            let running = if same { running } else { self.replace(running, &to, grace) };
             self.running.insert(route, running);
         }
     }
@@ -217,7 +219,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         // One that is still leaving knows more than what is saved.
         if let Some(at) = self.leaving.iter().position(|leaving| leaving.route == *route) {
             let leaving = self.leaving.swap_remove(at);
-            return self.replace(leaving, to);
+            return self.replace(leaving, to, STOP_GRACE);
         }
         let saved = self.store.load(route);
         if saved.is_none() {
@@ -244,8 +246,8 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         }
     }
 
-    fn replace(&mut self, old: Running, to: &Destination) -> Running {
-        let _ = old.stop.send(true);
+    fn replace(&mut self, old: Running, to: &Destination, grace: Duration) -> Running {
+        let _ = old.stop.send(Some(grace));
         let way = self.way(&old.route, to);
         old.standing.borrow_mut().change_way(way);
         let dead = DeadLetters::new(&self.base.cursors, &self.base.device, &old.route.0, &old.route.1);
@@ -261,7 +263,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         dead: DeadLetters,
         before: Option<[JoinHandle<()>; 2]>,
     ) -> Running {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let secrets = self.secrets.of(&route.0);
         let path = udp::Path::new(to);
         let out = self.out(to);
@@ -349,7 +351,7 @@ impl<S: Source, C: CursorStore> Fleet<S, C> {
         let all: Vec<Running> =
             std::mem::take(&mut self.running).into_values().chain(std::mem::take(&mut self.leaving)).collect();
         for running in &all {
-            let _ = running.stop.send(true);
+            let _ = running.stop.send(Some(STOP_GRACE));
         }
         for mut running in all {
             for task in &mut running.tasks {

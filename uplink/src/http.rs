@@ -40,9 +40,6 @@ const SUSPECTS_MAX: usize = 16;
 /// How long to wait for another record that could show that it is the record, not the destination, that is wrong.
 const SUSPECT_WAIT: Duration = Duration::from_secs(2);
 
-/// How long the answer to a body may take when told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-
 /// What is remembered from one attempt to the next.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -168,7 +165,7 @@ impl<S: Source> Session<'_, S> {
         let Feed { reader, stop, .. } = &mut *self.feed;
         let loaded = tokio::select! {
             loaded = reader.load() => Some(loaded),
-            () = told(stop) => return Ok(true),
+            _ = told(stop) => return Ok(true),
             () = tokio::time::sleep(SUSPECT_WAIT), if suspects => None,
         };
         match loaded {
@@ -244,11 +241,11 @@ impl<S: Source> Session<'_, S> {
         let request = self.target.request(body);
         let exchange = timeout_at(deadline, connection.exchange(request, deadline, self.feed.to.kind.is_otlp()));
         tokio::pin!(exchange);
-        tokio::select! {
+        let grace = tokio::select! {
             answer = &mut exchange => return Some(answer),
-            () = told(&mut self.feed.stop) => {}
-        }
-        timeout(STOP_GRACE, exchange).await.ok()
+            grace = told(&mut self.feed.stop) => grace,
+        };
+        timeout(grace, exchange).await.ok()
     }
 
     fn settle(&mut self, body: &Body, outcome: Outcome) -> Result<(), Failure> {

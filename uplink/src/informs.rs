@@ -23,9 +23,6 @@ use teller::Teller;
 use tokio::time::{Instant, sleep_until};
 use window::{Inform, REPEAT, Window};
 
-/// How long what is under way may take to be acknowledged when told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-
 /// Answers taken at a time, before other destinations have their turn.
 const ANSWERS: usize = 256;
 
@@ -112,7 +109,7 @@ enum Woken {
     Loaded(Result<(), SourceError>),
     Writable(io::Result<()>),
     Due,
-    Stop,
+    Stop(Duration),
 }
 
 impl<S: Source> Session<'_, S> {
@@ -145,12 +142,12 @@ impl<S: Source> Session<'_, S> {
             loaded = reader.load(), if open => Woken::Loaded(loaded),
             writable = self.far.socket.writable(), if matches!(held, Held::Full) => Woken::Writable(writable),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Woken::Due,
-            () = told(stop), if self.ending.is_none() => Woken::Stop,
+            grace = told(stop), if self.ending.is_none() => Woken::Stop(grace),
         };
         match woken {
             Woken::Came(Err(error)) | Woken::Writable(Err(error)) => return Err(self.far.broken(&error)),
             Woken::Loaded(Err(error)) => return Err(Failure::retry(error.0)),
-            Woken::Stop => self.ending = Some(Instant::now() + STOP_GRACE),
+            Woken::Stop(grace) => self.ending = Some(Instant::now() + grace),
             Woken::Came(Ok(())) | Woken::Writable(Ok(())) | Woken::Loaded(Ok(())) | Woken::Due => {}
         }
         Ok(false)

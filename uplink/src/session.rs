@@ -29,9 +29,6 @@ const OUT_MAX: usize = 256 * 1024;
 /// Bytes read ahead; more than the longest thing that a far end may say.
 pub const IN_MAX: usize = 64 * 1024;
 
-/// How long what is under way may take to be acknowledged when told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-
 /// What a far end says of what was sent to it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
@@ -128,7 +125,7 @@ enum Woken {
     Talked(io::Result<Option<usize>>),
     Loaded(Result<(), SourceError>),
     Late,
-    Stop,
+    Stop(Duration),
 }
 
 impl<'a, S: Source, P: Protocol> Session<'a, S, P> {
@@ -183,7 +180,7 @@ impl<'a, S: Source, P: Protocol> Session<'a, S, P> {
             talked = self.link.talk(&mut self.out, self.inbox.room()) => Woken::Talked(talked),
             loaded = reader.load(), if wants => Woken::Loaded(loaded),
             () = sleep_until(deadline) => Woken::Late,
-            () = told(stop), if !told_already => Woken::Stop,
+            grace = told(stop), if !told_already => Woken::Stop(grace),
         };
         self.woken(woken).map(|()| false)
     }
@@ -202,8 +199,8 @@ impl<'a, S: Source, P: Protocol> Session<'a, S, P> {
             Woken::Talked(Err(error)) => Err(self.broken(&error)),
             Woken::Loaded(loaded) => loaded.map_err(|error| Failure::retry(error.0)),
             Woken::Late => self.check_alive(),
-            Woken::Stop => {
-                self.ending = Some(Ending { by: Instant::now() + STOP_GRACE, failure: None });
+            Woken::Stop(grace) => {
+                self.ending = Some(Ending { by: Instant::now() + grace, failure: None });
                 Ok(())
             }
         }

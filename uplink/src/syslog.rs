@@ -30,9 +30,6 @@ const OUT_MAX: usize = 256 * 1024;
 /// Parts under way, at most. Of 64 KiB and more while there is enough to send.
 const PARTS_MAX: usize = 64 * 1024;
 
-/// How long the far end's kernel may take for the rest when told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-
 /// One attempt: connect, deliver until it fails or shall stop.
 pub async fn attempt<S: Source>(feed: &mut Feed<S>) -> Ended {
     let dial = match Dial::of(feed) {
@@ -79,7 +76,7 @@ enum Woken {
     Talked(io::Result<Option<usize>>),
     Loaded(Result<(), SourceError>),
     Look,
-    Stop,
+    Stop(Duration),
 }
 
 impl<'a, S: Source> Session<'a, S> {
@@ -141,7 +138,7 @@ impl<'a, S: Source> Session<'a, S> {
             talked = self.link.talk(&mut self.out, &mut ignored) => Woken::Talked(talked),
             loaded = reader.load(), if more => Woken::Loaded(loaded),
             () = sleep_until(self.look), if !idle => Woken::Look,
-            () = told(stop), if self.ending.is_none() => Woken::Stop,
+            grace = told(stop), if self.ending.is_none() => Woken::Stop(grace),
         };
         self.woken(woken).map(|()| false)
     }
@@ -156,8 +153,8 @@ impl<'a, S: Source> Session<'a, S> {
             Woken::Talked(Ok(_)) | Woken::Look => Ok(()),
             Woken::Talked(Err(error)) => Err(self.broken(&error)),
             Woken::Loaded(loaded) => loaded.map_err(|error| Failure::retry(error.0)),
-            Woken::Stop => {
-                self.ending = Some(Instant::now() + STOP_GRACE);
+            Woken::Stop(grace) => {
+                self.ending = Some(Instant::now() + grace);
                 self.look = Instant::now();
                 Ok(())
             }

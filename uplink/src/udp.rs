@@ -202,7 +202,7 @@ impl<S: Source> Session<'_, S> {
             loaded = reader.load(), if empty => Woken::Loaded(loaded),
             writable = self.socket.writable(), if matches!(held, Held::Full) => Woken::Writable(writable),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Woken::Due,
-            () = told(stop) => Woken::Stop,
+            _ = told(stop) => Woken::Stop,
         };
         match woken {
             Woken::Came(Ok(_)) | Woken::Writable(Ok(())) | Woken::Due => Ok(false),

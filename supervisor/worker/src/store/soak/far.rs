@@ -124,7 +124,7 @@ impl Call {
                     loaded = reader.load() => if let Err(error) = loaded {
                         return self.failed(&error.0);
                     },
-                    () = told(stop) => return Ended::Stopped,
+                    _ = told(stop) => return Ended::Stopped,
                     () = sleep(Duration::from_secs(5)) => {}
                 }
                 continue;
