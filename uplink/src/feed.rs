@@ -100,6 +100,8 @@ impl<S: Source> Feed<S> {
             }
             self.event(Event::Due);
         }
+        // Whoever comes after sends again what was not acknowledged.
+        self.standing.borrow_mut().give_back(self.lane);
         self.event(Event::Stop);
     }
 

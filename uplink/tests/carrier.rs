@@ -4,8 +4,11 @@
 mod support;
 
 use raven_model::tunnel::Carrier;
-use raven_uplink::feed::{Ended, Speak, told};
+use raven_model::units::Seq;
+use raven_uplink::feed::{Ended, Feed, Speak, told};
 use raven_uplink::fleet::{Base, Fleet};
+use raven_uplink::lanes::{JUMP_MIN, LIVE_LAG, Lane};
+use raven_uplink::reader::More;
 use raven_uplink::sim::SimRing;
 use std::cell::RefCell;
 use std::path::Path;
@@ -57,5 +60,58 @@ fn what_is_under_way_is_waited_for_where_the_tunnel_works_and_not_where_it_died(
         fleet.carrier(carrier("backup", true));
         until("it begins anew in the other", || *begun.borrow() == 3).await;
         assert_eq!(*graces.borrow(), [Duration::ZERO, Duration::from_secs(2)]);
+    });
+}
+
+/// Takes what there is, and never hears of it.
+async fn take_all(feed: &mut Feed<SimRing>) -> Vec<u64> {
+    let mut taken = Vec::new();
+    feed.reader.load().await.unwrap();
+    feed.reader.take(|seq, _, _| {
+        taken.push(seq.0);
+        More::Yes
+    });
+    taken
+}
+
+#[test]
+fn what_was_left_behind_and_is_not_acknowledged_is_sent_again_by_the_next_tunnel() {
+    let ring = SimRing::new();
+    store_numbered(&ring, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let backfilled = Rc::<RefCell<Vec<Vec<u64>>>>::default();
+    let seen = Rc::clone(&backfilled);
+    let speak: Speak<SimRing> = Rc::new(move |feed| {
+        let backfilled = Rc::clone(&seen);
+        Box::pin(async move {
+            let taken = take_all(feed).await;
+            if feed.lane == Lane::Backfill {
+                backfilled.borrow_mut().push(taken);
+            } else {
+                // It is late, and jumps.
+                feed.standing.borrow_mut().acked(taken.into_iter().map(Seq));
+                tokio::time::sleep(LIVE_LAG * 2).await;
+                take_all(feed).await;
+            }
+            told(&mut feed.stop).await;
+            Ended::Stopped
+        })
+    });
+    run(async move {
+        let mut fleet = fleet(&ring, dir.path(), speak);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // One block: all of it is under way.
+        store_numbered(&ring, JUMP_MIN + 10);
+        until("it is sent", || {
+            // As the uplink does each second: it notes how far the stream is.
+            fleet.save();
+            backfilled.borrow().len() == 1
+        })
+        .await;
+        fleet.carrier(carrier("backup", true));
+        until("it is sent again", || backfilled.borrow().len() == 2).await;
+        let backfilled = backfilled.borrow();
+        assert!(backfilled[0].len() as u64 >= JUMP_MIN, "{:?}", backfilled[0].len());
+        assert_eq!(backfilled[0], backfilled[1]);
     });
 }
