@@ -3,7 +3,9 @@
 
 use crate::appliance::{Appliance, proc_text, said};
 use crate::pki::Pki;
-use crate::venue::{Capture, Far as _, Server, Venue, is_possible};
+use crate::venue::{Capture, Far, Server, Venue, is_possible};
+use crate::wg::Keys;
+use crate::wireguard::{self, WireGuard};
 use crate::{eventually, pause, root_only};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -140,16 +142,47 @@ fn the_next_profile_carries_when_one_dies_and_the_first_again_later() {
     let (venue, mut server) = Venue::with("vpnfail", "udp", &[], "proto udp\nremote 192.0.2.2 1194");
     let _second = Server::new(&venue, "tun8", "udp", 1195, 78, &[]);
     venue.import("backup", "proto udp\nremote 192.0.2.2 1195");
+    fails_over_and_back(&venue, &mut server);
+}
+
+#[test]
+fn the_next_profile_may_be_of_the_other_kind() {
+    root_only!();
+    if !is_possible() || !wireguard::is_possible() {
+        return;
+    }
+    let (venue, mut server) = Venue::with("vpnwgfail", "tcp-server", &[], "proto tcp-client\nremote 192.0.2.2 1194");
+    let keys = Keys::new().unwrap();
+    let _second = WireGuard::new(&venue, &keys);
+    venue.import_text("backup", &wireguard::profile(&keys, "192.0.2.2:1194"), &[]);
+    fails_over_and_back(&venue, &mut server);
+}
+
+#[test]
+fn the_next_profile_after_wireguard_may_be_by_openvpn() {
+    root_only!();
+    if !is_possible() || !wireguard::is_possible() {
+        return;
+    }
+    let (venue, mut far, _) = wireguard::venue("wgvpnfail", "192.0.2.2:1194");
+    let _second = Server::new(&venue, "tun8", "tcp-server", 1195, 78, &[]);
+    venue.import("backup", "proto tcp-client\nremote 192.0.2.2 1195");
+    fails_over_and_back(&venue, &mut far);
+}
+
+/// The tunnel `backup` carries while the far end of `noc` is dead.
+fn fails_over_and_back(venue: &Venue, first: &mut dyn Far) {
     venue.enable("backup");
     venue.until("noc", "up");
+    eventually("a ping is answered", || venue.tunnel("noc")["rtt_ms"].is_number());
     assert_eq!(venue.tunnel("backup")["state"], "off");
-    server.kill();
+    first.kill();
     let killed = Instant::now();
     eventually("the backup carries", || venue.tunnel("backup")["carries"] == true);
     println!("the first server was killed: the second carries after {:.1} s", killed.elapsed().as_secs_f64());
     venue.send("by-the-backup");
     venue.arrives("by-the-backup");
-    server.start();
+    first.start();
     eventually("the first carries again", || venue.tunnel("noc")["carries"] == true);
     venue.send("by-the-first");
     venue.arrives("by-the-first");
