@@ -1,7 +1,10 @@
-//! Pauses between attempts: each twice as long as the one before, up to a longest one, and different by a fifth from box to
-//! box: when a server comes back, not all of its clients come at once.
+//! Pauses between attempts: short ones first, then each twice as long as the one before, up to a longest one, and different
+//! by a fifth from box to box: when a server comes back, not all of its clients come at once.
 
 use std::time::Duration;
+
+/// So many attempts that fail for want of an answer come at the first pause: most outages are over by then.
+pub const HASTY: u32 = 30;
 
 /// Of one tunnel.
 #[derive(Debug)]
@@ -11,6 +14,11 @@ impl Backoff {
     /// With a seed of this tunnel's own.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// The pause after so many attempts that failed for want of an answer: [`HASTY`] of them are followed by the first.
+    pub fn hasty(&mut self, bounds: (Duration, Duration), failures: u32) -> Duration {
+        self.pause(bounds, failures.saturating_sub(HASTY))
     }
 
     /// The pause after so many attempts that failed: the first, and the longest there is.
@@ -33,6 +41,8 @@ mod tests {
             assert!(*pause >= plain * 4 / 5 && *pause <= plain * 6 / 5, "{pause:?} for {plain:?}");
         }
         assert!(pauses.iter().skip(5).all(|pause| *pause <= Duration::from_secs(36)));
+        assert!((0..=HASTY).all(|failures| backoff.hasty(bounds, failures) <= bounds.0 * 6 / 5));
+        assert!(backoff.hasty(bounds, HASTY + 5) >= bounds.1 * 4 / 5);
         assert!(pauses.windows(2).skip(5).any(|pair| pair[0] != pair[1]), "{pauses:?}");
     }
 }

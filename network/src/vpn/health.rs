@@ -122,7 +122,7 @@ impl Pings {
         let is_missed = |ping: &Ping| ping.answered.is_none() && now.duration_since(ping.sent) >= LATE;
         // The one before counts too: an answer to it went both ways before this one was sent.
         let hurry = self.sent.iter().rev().take(2).any(is_missed) && self.last_answer.is_none_or(|at| at < last.sent);
-        if hurry { last.sent + HURRY } else { last.sent + INTERVAL }
+        if hurry && self.through(now) != Through::Unanswered { last.sent + HURRY } else { last.sent + INTERVAL }
     }
 
     /// When to look again although no ping is due: the newest may be missed by then.
@@ -288,8 +288,9 @@ mod tests {
     fn where_nobody_ever_answers_nothing_is_said_to_be_dead() {
         let start = Instant::now();
         let mut pings = Pings::new(start, false);
-        let (_, dead) = run(&mut pings, start, 60 * INTERVAL, |_| None);
+        let (sent, dead) = run(&mut pings, start, 60 * INTERVAL, |_| None);
         assert_eq!((dead, pings.through(start + 60 * INTERVAL)), (None, Through::Unanswered));
+        assert_eq!(sent.iter().filter(|at| **at >= 20 * INTERVAL).count(), 40, "nor hurried after");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! device and no clock.
 //!
 //! WireGuard knows no connection: it exchanges keys when something is to be sent, tries every 5 s while nobody answers, and
-//! notices after 15 s at the earliest that its far end forgot them. Here pings decide. When nothing comes back, its far ends
-//! are set anew, which begins the exchange at once, with the addresses that their names have by then.
+//! notices after 15 s at the earliest that its far end forgot them. Here pings decide; where nobody answers any, the bytes
+//! that come in. When nothing comes back, its far ends are set anew, which begins the exchange at once, with the addresses
+//! that their names have by then.
 
 use super::backoff::Backoff;
-use super::health::{Pings, Word};
+use super::health::{Pings, Through, Word};
 use raven_model::tunnel::WireguardSeen;
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,15 @@ const OPEN: Duration = Duration::from_secs(5);
 const EXCHANGE: Duration = Duration::from_secs(5);
 /// Between two beginnings while nobody answers: the first ones, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
-/// So many come at the shorter pause; each after that doubles it.
-const HASTY: u32 = 30;
 /// Pauses after the device could not be made or a name did not resolve: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Between two looks at the far ends, while keys are not exchanged, and while they are.
 const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Keys that are older are not used any more (the WireGuard paper, 6.1, `Reject-After-Time`).
 const REJECT: Duration = Duration::from_mins(3);
+/// A far end that has nothing to say to our pings says so after 10 s (the WireGuard paper, 6.5, `Keepalive-Timeout`), and
+/// the look that finds it comes [`LOOK`] later at most: where nothing was received for so long nothing gets through.
+const QUIET: Duration = Duration::from_secs(20);
 /// A tunnel that was up for so long begins with short pauses again.
 const GOOD: Duration = Duration::from_secs(30);
 
@@ -87,6 +89,8 @@ struct Session {
     pings: Pings,
     /// When keys were exchanged last, as far as was seen.
     exchanged: Option<(u64, Instant)>,
+    /// Bytes received, and when they were seen to grow last.
+    received: (u64, Instant),
     /// A ping was answered since it began.
     has_answered: bool,
 }
@@ -191,6 +195,10 @@ impl WireGuard {
         if let Some(age) = session.age(now).filter(|age| *age > REJECT) {
             return (Word::HalfOpen, format!("no keys were exchanged for {} s", age.as_secs()));
         }
+        let silent = now.duration_since(session.received.1);
+        if session.pings.through(now) == Through::Unanswered && silent >= QUIET {
+            return (Word::HalfOpen, format!("sent, nothing back for {} s", silent.as_secs()));
+        }
         session.pings.word(now)
     }
 
@@ -266,9 +274,10 @@ impl WireGuard {
     }
 
     fn begin(&mut self, now: Instant) {
-        let again = now + self.backoff.pause(AGAIN, self.failures.saturating_sub(HASTY));
+        let again = now + self.backoff.hasty(AGAIN, self.failures);
         let pings = Pings::new(now, self.answers);
-        let session = Session { begun: now, again, looked: now, pings, exchanged: None, has_answered: false };
+        let session =
+            Session { begun: now, again, looked: now, pings, exchanged: None, received: (0, now), has_answered: false };
         self.phase = Phase::Open(session);
     }
 
@@ -280,6 +289,10 @@ impl WireGuard {
 
     fn seen(&mut self, peers: Vec<WireguardSeen>, now: Instant) {
         if let Phase::Open(session) = &mut self.phase {
+            let received = peers.iter().map(|peer| peer.received).sum();
+            if session.received.0 != received {
+                session.received = (received, now);
+            }
             let newest = peers.iter().map(|peer| peer.handshake).max().filter(|at| *at > 0);
             // Its clock may be wrong, and be set meanwhile: when it was seen to change is what counts.
             if let Some(newest) = newest.filter(|newest| session.exchanged.is_none_or(|(known, _)| known != *newest)) {
@@ -355,13 +368,15 @@ mod tests {
         /// It exchanges keys, and answers pings.
         lives: (bool, bool),
         handshake: u64,
+        received: u64,
+        said: Instant,
         renewals: Vec<Instant>,
     }
 
     impl Rig {
         fn new(lives: (bool, bool)) -> Self {
-            let mut rig =
-                Self { tunnel: WireGuard::new(7), now: Instant::now(), lives, handshake: 0, renewals: vec![] };
+            let (now, tunnel) = (Instant::now(), WireGuard::new(7));
+            let mut rig = Self { tunnel, now, lives, handshake: 0, received: 0, said: now, renewals: vec![] };
             assert_eq!(rig.tunnel.want(true, rig.now), [Action::Open]);
             assert_eq!(rig.tunnel.step(Event::Opened, rig.now), [Action::Look]);
             rig.tunnel.step(Event::Applied(Ok(())), rig.now);
@@ -398,11 +413,15 @@ mod tests {
                 Action::Look => {
                     let is_new = self.handshake == 0 && self.lives.0;
                     self.handshake += u64::from(is_new) * (1_700_000_000 + self.renewals.len() as u64);
+                    // It tells every 10 s at least that it lives.
+                    if self.lives.0 && self.now >= self.said + 10 * S {
+                        (self.said, self.received) = (self.now, self.received + 32);
+                    }
                     let seen = WireguardSeen {
                         public_key: PublicKey([1; 32]),
                         endpoint: None,
                         handshake: self.handshake,
-                        received: 0,
+                        received: self.received,
                         sent: 0,
                     };
                     self.tunnel.step(Event::Seen(vec![seen]), self.now);
@@ -467,15 +486,29 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_answers_pings_the_age_of_the_keys_decides() {
+    fn where_nobody_answers_pings_the_bytes_that_come_in_decide() {
         let mut rig = Rig::new((true, false));
         rig.run(60 * S);
         assert_eq!(rig.word(), ("up", "nobody answers pings in it".to_owned()));
         rig.run(119 * S);
         assert_eq!((rig.word().0, rig.renewals.len()), ("up", 0));
+        let died = rig.now;
         rig.lives = (false, false);
-        rig.run(10 * S);
+        rig.run(40 * S);
         assert_eq!((rig.word().0, rig.renewals.is_empty()), ("down", false));
+        assert!(rig.renewals[0] - died <= QUIET + LOOK.1, "{:?}", rig.renewals[0] - died);
+        rig.lives = (true, false);
+        rig.run(60 * S);
+        assert_eq!(rig.word(), ("up", "nobody answers pings in it".to_owned()));
+    }
+
+    #[test]
+    fn keys_that_are_too_old_are_not_used_although_bytes_come_in() {
+        let mut rig = Rig::new((true, false));
+        rig.run(170 * S);
+        assert_eq!((rig.word().0, rig.renewals.len()), ("up", 0));
+        rig.run(15 * S);
+        assert_eq!(rig.renewals.len(), 1);
     }
 
     #[test]
