@@ -149,6 +149,13 @@ pub enum StageName {
     Exiting,
 }
 
+impl StageName {
+    /// The server has said something.
+    pub const fn is_answered(self) -> bool {
+        !matches!(self, Self::Connecting | Self::Resolve | Self::TcpConnect | Self::Wait)
+    }
+}
+
 const STAGES: [(&str, StageName); 12] = [
     ("CONNECTING", StageName::Connecting),
     ("RESOLVE", StageName::Resolve),

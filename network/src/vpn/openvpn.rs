@@ -5,7 +5,7 @@
 //! between attempts are ours, and grow. A connection that is lost is begun anew by the same process, at once; an attempt
 //! that fails is followed by another process, since a process keeps to its link and to the addresses that it was given.
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, HASTY};
 use super::causes;
 use super::code::Codes;
 use super::health::{Pings, Through, Word};
@@ -21,6 +21,11 @@ use zeroize::Zeroizing;
 const START: Duration = Duration::from_secs(5);
 /// A connection must stand by then.
 const CONNECT: Duration = Duration::from_secs(20);
+/// So long an answer may take while attempts are hasty, and later: openvpn asks ever more seldom, and a way that heals must
+/// not wait for it.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(8));
+/// So much longer by a proxy: openvpn waits 2 s for more of what an HTTP proxy may say after its answer.
+const PROXY: Duration = Duration::from_secs(3);
 /// Pauses between attempts: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The longest where the server refuses us: accounts are locked by programs that do not stop trying.
@@ -109,10 +114,10 @@ enum Phase {
     Waiting,
     /// Started, and not yet at its management socket.
     Starting { since: Instant },
-    /// On its way to the server.
-    Connecting { since: Instant, release: Option<Instant> },
-    /// Connected.
-    Connected { since: Instant, pings: Pings, restarted: Option<Instant> },
+    /// On its way to the server, and given up then. Held until it is released.
+    Connecting { since: Instant, until: Instant, release: Option<Instant> },
+    /// Connected. What was pushed is in force once it is not applied any more.
+    Connected { since: Instant, pings: Pings, restarted: Option<Instant>, is_applying: bool },
 }
 
 /// The tunnel.
@@ -120,6 +125,8 @@ enum Phase {
 pub struct OpenVpn {
     phase: Phase,
     credentials: Credentials,
+    /// By what [`PATIENCE`] is longer.
+    detour: Duration,
     codes: Codes,
     /// Attempts since it was well.
     failures: u32,
@@ -147,11 +154,12 @@ pub struct OpenVpn {
 
 impl OpenVpn {
     /// One that is off.
-    pub fn new(credentials: Credentials, seed: u64) -> Self {
+    pub fn new(credentials: Credentials, by_proxy: bool, seed: u64) -> Self {
         Self {
             phase: Phase::Off,
             codes: Codes::new(credentials.challenge.clone()),
             credentials,
+            detour: if by_proxy { PROXY } else { Duration::ZERO },
             failures: 0,
             turn: 0,
             is_fresh: false,
@@ -229,7 +237,7 @@ impl OpenVpn {
             Phase::Off | Phase::Waiting => self.codes.ends(),
             Phase::Pausing { until } => Some(*until),
             Phase::Starting { since } => Some(*since + START),
-            Phase::Connecting { since, release } => Some(release.unwrap_or(*since + CONNECT)),
+            Phase::Connecting { until, release, .. } => Some(release.unwrap_or(*until)),
             Phase::Connected { pings, .. } => Some(pings.look(now)),
         }
     }
@@ -249,15 +257,13 @@ impl OpenVpn {
             Phase::Starting { .. } => (Word::Connecting, "openvpn is started".to_owned()),
             Phase::Connecting { .. } if !cause.is_empty() => (Word::Down, cause),
             Phase::Connecting { .. } => (Word::Connecting, self.words.clone()),
-            Phase::Connected { pings, .. } => self.connected(pings, now),
+            Phase::Connected { pings, is_applying, .. } => match &self.refused {
+                Some(why) => (Word::Down, why.clone()),
+                // What is sent by then may leave with an address that the server does not know any more.
+                None if *is_applying => (Word::Connecting, words(StageName::Connected).to_owned()),
+                None => pings.word(now),
+            },
         }
-    }
-
-    fn connected(&self, pings: &Pings, now: Instant) -> (Word, String) {
-        if let Some(why) = &self.refused {
-            return (Word::Down, why.clone());
-        }
-        pings.word(now)
     }
 
     /// Takes in what happened.
@@ -268,7 +274,7 @@ impl OpenVpn {
         }
         match event {
             Event::Connected => {
-                self.phase = Phase::Connecting { since: now, release: None };
+                self.phase = Phase::connecting(now);
                 (self.is_fresh, self.is_left) = (true, false);
                 vec![say(Order::Tell)]
             }
@@ -282,6 +288,9 @@ impl OpenVpn {
             }
             Event::Applied(result) => {
                 self.refused = result.err();
+                if let Phase::Connected { is_applying, .. } = &mut self.phase {
+                    *is_applying = false;
+                }
                 Vec::new()
             }
             Event::Pong(sequence) => {
@@ -340,10 +349,12 @@ impl OpenVpn {
     }
 
     fn next_pause(&mut self) -> Duration {
-        let longest = if self.cause.is_some_and(causes::is_refusal) { REFUSED } else { PAUSE.1 };
         let failures = self.failures;
         self.failures = failures.saturating_add(1);
-        self.backoff.pause((PAUSE.0, longest), failures)
+        if self.cause.is_some_and(causes::is_refusal) {
+            return self.backoff.pause((PAUSE.0, REFUSED), failures);
+        }
+        self.backoff.hasty(PAUSE, failures)
     }
 
     fn said(&mut self, message: Message, now: Instant) -> Vec<Action> {
@@ -412,15 +423,24 @@ impl OpenVpn {
         if std::mem::take(&mut self.is_fresh) {
             self.failures = self.failures.max(1);
             self.forget_cause();
-            return vec![say(Order::Release)];
+            return self.release(now);
         }
         if self.failures == 0 {
             self.failures = 1;
-            return vec![say(Order::Release)];
+            return self.release(now);
         }
-        let release = now + self.next_pause();
-        self.phase = Phase::Connecting { since: now, release: Some(release) };
+        let release = Some(now + self.next_pause());
+        self.phase = Phase::Connecting { since: now, until: now + CONNECT, release };
         Vec::new()
+    }
+
+    fn release(&mut self, now: Instant) -> Vec<Action> {
+        self.phase = Phase::Connecting { since: now, until: now + self.patience(), release: None };
+        vec![say(Order::Release)]
+    }
+
+    fn patience(&self) -> Duration {
+        self.detour + if self.failures > HASTY { PATIENCE.1 } else { PATIENCE.0 }
     }
 
     /// The next attempt may fail by another one.
@@ -439,7 +459,9 @@ impl OpenVpn {
         match stage.name {
             StageName::Connected => {
                 self.cause = None;
-                self.phase = Phase::Connected { since: now, pings: Pings::new(now, self.answers), restarted: None };
+                let pings = Pings::new(now, self.answers);
+                let is_applying = self.pushed.is_some();
+                self.phase = Phase::Connected { since: now, pings, restarted: None, is_applying };
                 self.pushed.clone().map(Action::Up).into_iter().collect()
             }
             StageName::Reconnecting | StageName::Exiting => {
@@ -452,6 +474,10 @@ impl OpenVpn {
             }
             name => {
                 words(name).clone_into(&mut self.words);
+                let patience = self.patience();
+                if let Phase::Connecting { since, until, .. } = &mut self.phase {
+                    *until = if name.is_answered() { *since + CONNECT } else { (now + patience).max(*until) };
+                }
                 Vec::new()
             }
         }
@@ -464,8 +490,8 @@ impl OpenVpn {
         if let Phase::Connected { since, .. } = self.phase {
             let held = now.duration_since(since);
             let doublings = (held.as_millis() / PAUSE.0.as_millis()).checked_ilog2().unwrap_or(0);
-            self.failures = if held >= GOOD { 0 } else { self.failures.min(doublings) };
-            self.phase = Phase::Connecting { since: now, release: None };
+            self.failures = if held >= GOOD { 0 } else { self.failures.min(HASTY + doublings) };
+            self.phase = Phase::connecting(now);
         }
         if let Some(cause) = causes::of_detail(detail) {
             self.blame(cause);
@@ -528,11 +554,10 @@ impl OpenVpn {
                 vec![Action::Kill]
             }
             Phase::Connecting { release, .. } if release.is_some_and(|at| at <= now) => {
-                self.phase = Phase::Connecting { since: now, release: None };
                 self.forget_cause();
-                vec![say(Order::Release)]
+                self.release(now)
             }
-            Phase::Connecting { since, release: None } if *since + CONNECT <= now => {
+            Phase::Connecting { until, release: None, .. } if *until <= now => {
                 self.blame("the server does not answer");
                 self.pause(now);
                 vec![Action::Kill]
@@ -558,6 +583,13 @@ impl OpenVpn {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+impl Phase {
+    /// It comes to its hold, and begins when it is released.
+    fn connecting(now: Instant) -> Self {
+        Self::Connecting { since: now, until: now + CONNECT, release: None }
     }
 }
 
@@ -596,7 +628,7 @@ mod tests {
             let mut credentials = Credentials::default();
             let password = SecretText::new("pass\"word");
             credentials.known.insert(Secret::Auth, ("venue7".to_owned(), password));
-            Self { tunnel: OpenVpn::new(credentials, 7), now: Instant::now() }
+            Self { tunnel: OpenVpn::new(credentials, false, 7), now: Instant::now() }
         }
 
         fn said(&mut self, line: &str) -> Vec<Action> {
@@ -664,6 +696,8 @@ mod tests {
         assert!(matches!(&actions[..], [Action::Up(pushed)] if pushed.addresses[0].to_string() == "10.8.77.2/32"));
         // As connected it says once more what is to be in force: after a reconnect openvpn may not repeat it.
         assert!(matches!(&rig.said(">STATE:1,CONNECTED,SUCCESS,10.8.77.2,,,,")[..], [Action::Up(_)]));
+        assert_eq!(rig.word(), ("connecting", "addresses are put into force".to_owned()));
+        rig.tunnel.step(Event::Applied(Ok(())), rig.now);
         assert_eq!(rig.word(), ("up", String::new()));
         rig.tunnel.step(Event::Applied(Err("vpn-noc is taken by somebody else".to_owned())), rig.now);
         assert_eq!(rig.word(), ("down", "vpn-noc is taken by somebody else".to_owned()));
@@ -684,7 +718,7 @@ mod tests {
     fn a_profile_that_asks_for_a_code_is_tried_once_for_each_code() {
         let known = BTreeMap::from([(Secret::Auth, ("venue7".to_owned(), SecretText::new("pw")))]);
         let credentials = Credentials { known, challenge: Some("Your code".to_owned()) };
-        let mut rig = Rig { tunnel: OpenVpn::new(credentials, 7), now: Instant::now() };
+        let mut rig = Rig { tunnel: OpenVpn::new(credentials, false, 7), now: Instant::now() };
         assert_eq!(rig.tunnel.want(true, rig.now), []);
         assert_eq!(rig.word(), ("down", "waits for a one-time code".to_owned()));
         assert_eq!((rig.tunnel.awaited(), rig.tunnel.due(rig.now)), (Some("Your code"), None));
@@ -802,6 +836,7 @@ mod tests {
         assert_eq!(rig.word(), ("down", "nothing came back through it".to_owned()));
         assert_eq!(rig.said(">HOLD:Waiting for hold release:1"), [say(Order::Release)]);
         rig.connect();
+        rig.tunnel.step(Event::Applied(Ok(())), rig.now);
         assert_eq!((rig.word(), rig.tunnel.turn()), (("up", String::new()), 0));
     }
 
@@ -834,7 +869,7 @@ mod tests {
     fn a_pause_is_not_longer_than_the_connection_before_it_held() {
         for (held, most) in [(0, 1), (1, 2), (4, 5), (10, 10), (29, 30), (31, 0)] {
             let mut rig = Rig::up();
-            rig.tunnel.failures = 12;
+            rig.tunnel.failures = HASTY + 12;
             rig.live(held * S);
             rig.said(">STATE:1,RECONNECTING,connection-reset,,,,,");
             let lost = rig.now;
@@ -861,11 +896,11 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_fail_come_after_growing_pauses_each_by_a_process_of_its_own() {
+    fn attempts_that_fail_come_after_short_pauses_then_growing_ones_each_by_a_process_of_its_own() {
         let mut rig = Rig::new();
         rig.tunnel.want(true, rig.now);
         let mut pauses = Vec::new();
-        for n in 0..10 {
+        for n in 0..40 {
             assert_eq!(rig.tunnel.turn(), n);
             rig.tunnel.step(Event::Connected, rig.now);
             assert_eq!(rig.said(">HOLD:Waiting for hold release:0"), [say(Order::Release)]);
@@ -878,14 +913,15 @@ mod tests {
             assert_eq!(rig.wait(), [Action::Start]);
             pauses.push(rig.now - before);
         }
-        assert!(pauses[0] <= S * 2 && pauses[9] >= S * 24 && pauses[9] <= S * 36, "{pauses:?}");
+        assert!(pauses[..30].iter().all(|pause| *pause <= S * 6 / 10), "{pauses:?}");
+        assert!(pauses[39] >= S * 24 && pauses[39] <= S * 36, "{pauses:?}");
     }
 
     #[test]
     fn a_link_that_comes_back_ends_the_pause_but_not_that_of_a_refusal() {
         let mut rig = Rig::new();
         rig.tunnel.want(true, rig.now);
-        for _ in 0..10 {
+        for _ in 0..40 {
             rig.tunnel.step(Event::Ended("exit 1".to_owned()), rig.now);
             rig.wait();
         }
@@ -910,6 +946,23 @@ mod tests {
         rig.said(">HOLD:Waiting for hold release:0");
         while rig.wait() != [Action::Kill] {}
         assert!(rig.word().1.starts_with("the server does not answer"), "{:?}", rig.word());
+    }
+
+    #[test]
+    fn who_does_not_answer_is_waited_for_shortly_at_first_and_who_does_for_longer() {
+        for (stage, failures, seconds) in
+            [("WAIT", 0, 2), ("WAIT", HASTY + 1, 8), ("AUTH", 0, 20), ("GET_CONFIG", 0, 20)]
+        {
+            let mut rig = Rig::new();
+            rig.tunnel.want(true, rig.now);
+            rig.tunnel.failures = failures;
+            rig.tunnel.step(Event::Connected, rig.now);
+            assert_eq!(rig.said(">HOLD:Waiting for hold release:0"), [say(Order::Release)]);
+            let begun = rig.now;
+            rig.said(&format!(">STATE:1,{stage},,,,,,"));
+            assert_eq!(rig.wait(), [Action::Kill]);
+            assert_eq!(rig.now - begun, seconds * S, "{stage}");
+        }
     }
 
     #[test]

@@ -86,12 +86,13 @@ impl Tunnel {
     ) -> Self {
         let expires = profile.ends();
         let credentials = credentials(&mut profile, passphrase);
+        let by_proxy = profile.remotes.iter().any(|remote| remote.proxy.is_some());
         let seed = RandomState::new().hash_one(name.as_str());
         Self {
             name,
             config,
             profile,
-            machine: OpenVpn::new(credentials, seed),
+            machine: OpenVpn::new(credentials, by_proxy, seed),
             hall,
             inbox,
             listener: None,

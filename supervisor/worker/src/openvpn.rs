@@ -63,7 +63,9 @@ fn arguments(tunnel: &TunnelName, link: Option<&str>, data: &Path) -> Vec<String
     add(&["--management-hold", "--management-query-passwords", "--management-up-down"]);
     add(&["--dev", &tunnel.device(), "--dev-type", "tun", "--persist-tun", "--nobind", "--disable-dco"]);
     add(&["--ifconfig-noexec", "--route-noexec", "--script-security", "0", "--auth-nocache"]);
-    add(&["--connect-retry", "1", "1", "--server-poll-timeout", "5", "--resolv-retry", "0", "--hand-window", "15"]);
+    // Who does not answer is asked again after a second. How long that goes on the `vpn` role decides, before these do.
+    add(&["--tls-timeout", "1", "--server-poll-timeout", "15", "--connect-retry", "1", "1", "--resolv-retry", "0"]);
+    add(&["--hand-window", "15"]);
     add(&["--verb", "3", "--suppress-timestamps"]);
     if let Some(link) = link {
         add(&["--bind-dev", link]);
