@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// So many attempts that fail for want of an answer come at the first pause: most outages are over by then.
-pub const HASTY: u32 = 30;
+pub const HASTY: u32 = 40;
 
 /// Of one tunnel.
 #[derive(Debug)]

@@ -151,6 +151,11 @@ impl Pings {
         true
     }
 
+    /// What was sent so far could not get through yet, and is no loss.
+    pub fn forget_unanswered(&mut self) {
+        self.sent.retain(|ping| ping.answered.is_some());
+    }
+
     /// Records were acknowledged through the tunnel at `at`: so both ways lived. True when pings that went before were not
     /// answered all the same: whoever answered them is not there any more, and nothing can be said by pings until somebody is.
     pub fn acknowledged(&mut self, at: Instant) -> bool {

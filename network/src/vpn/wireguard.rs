@@ -16,7 +16,7 @@ const OPEN: Duration = Duration::from_secs(5);
 /// So long an exchange of keys may take before it counts as failed.
 const EXCHANGE: Duration = Duration::from_secs(5);
 /// Between two beginnings while nobody answers: the first ones, and the longest.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+const AGAIN: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_secs(30));
 /// Pauses after the device could not be made or a name did not resolve: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Between two looks at the far ends, while keys are not exchanged, and while they are.
@@ -107,6 +107,8 @@ pub struct WireGuard {
     answers: bool,
     /// It was up since it was turned on.
     was_up: bool,
+    /// Keys were exchanged when it began last, and nothing came of it.
+    had_keys: bool,
     backoff: Backoff,
     /// How the far ends were seen last.
     pub peers: Vec<WireguardSeen>,
@@ -122,6 +124,7 @@ impl WireGuard {
             refused: None,
             answers: false,
             was_up: false,
+            had_keys: false,
             backoff: Backoff::new(seed),
             peers: Vec::new(),
         }
@@ -178,7 +181,9 @@ impl WireGuard {
         if let Some(why) = &self.refused {
             return (Word::Down, why.clone());
         }
-        if session.exchanged.is_none() {
+        // What each beginning finds anew is told as one thing.
+        let is_again = self.had_keys && self.failures > 3 && session.begun + PAUSE.0 > now;
+        if session.exchanged.is_none() && !(is_again && self.answers) {
             let is_late = self.failures > 1 || session.begun + EXCHANGE <= now;
             return match (is_late, self.was_up) {
                 (false, _) => (Word::Connecting, "waits for the server's first answer".to_owned()),
@@ -239,7 +244,10 @@ impl WireGuard {
                 {
                     session.has_answered = true;
                     // It came through, so keys were exchanged, whether that was looked at or not.
-                    session.exchanged.get_or_insert((0, now));
+                    if session.exchanged.is_none() {
+                        session.exchanged = Some((0, now));
+                        session.pings.forget_unanswered();
+                    }
                     (self.answers, self.was_up) = (true, true);
                 }
             }
@@ -256,13 +264,15 @@ impl WireGuard {
         Vec::new()
     }
 
-    /// What failed for want of a way need not wait; a cable that is loose is not followed at each time.
+    /// What failed for want of a way need not wait; a cable that is loose is followed once a second.
     fn returned(&mut self, now: Instant) -> Vec<Action> {
-        match &self.phase {
+        let is_well = matches!(&self.phase, Phase::Open(session) if self.is_well(session, now));
+        match &mut self.phase {
             Phase::Pausing { .. } => self.open(now),
-            Phase::Open(session) if session.begun + PAUSE.0 <= now && !self.is_well(session, now) => {
+            Phase::Open(session) if !is_well => {
                 self.failures = self.failures.min(1);
-                self.renew(now)
+                session.again = session.again.min(session.begun + PAUSE.0);
+                if session.again <= now { self.renew(now) } else { Vec::new() }
             }
             _ => Vec::new(),
         }
@@ -274,6 +284,7 @@ impl WireGuard {
     }
 
     fn begin(&mut self, now: Instant) {
+        self.had_keys = matches!(&self.phase, Phase::Open(before) if before.exchanged.is_some());
         let again = now + self.backoff.hasty(AGAIN, self.failures);
         let pings = Pings::new(now, self.answers);
         let session =
@@ -296,6 +307,9 @@ impl WireGuard {
             let newest = peers.iter().map(|peer| peer.handshake).max().filter(|at| *at > 0);
             // Its clock may be wrong, and be set meanwhile: when it was seen to change is what counts.
             if let Some(newest) = newest.filter(|newest| session.exchanged.is_none_or(|(known, _)| known != *newest)) {
+                if session.exchanged.is_none() {
+                    session.pings.forget_unanswered();
+                }
                 session.exchanged = Some((newest, now));
                 self.was_up = true;
             }
@@ -474,6 +488,17 @@ mod tests {
     }
 
     #[test]
+    fn pings_before_there_were_keys_are_no_loss() {
+        let mut rig = Rig::new((true, true));
+        rig.run(60 * S);
+        rig.lives = (false, false);
+        rig.run(900 * S);
+        rig.lives = (true, true);
+        rig.run(40 * S);
+        assert_eq!(rig.word(), ("up", String::new()));
+    }
+
+    #[test]
     fn keys_alone_are_not_enough_where_somebody_answered_before() {
         let mut rig = Rig::new((true, true));
         rig.run(60 * S);
@@ -532,6 +557,9 @@ mod tests {
         rig.run(2 * S);
         assert_eq!(rig.tunnel.step(Event::Returned, rig.now), [Action::Renew], "due {due:?}");
         assert_eq!(rig.tunnel.step(Event::Returned, rig.now), [], "a loose cable");
+        let begun = rig.now;
+        rig.run(2 * S);
+        assert!(rig.renewals.last().is_some_and(|at| *at > begun && *at <= begun + S), "nor forgotten");
     }
 
     #[test]
