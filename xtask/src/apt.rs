@@ -35,7 +35,7 @@ pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
 
 /// All that the tests use.
-pub const TESTS: [Need; 35] = [
+pub const TESTS: [Need; 40] = [
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -56,6 +56,11 @@ pub const TESTS: [Need; 35] = [
     Need { what: "microsocks", package: "microsocks" },
     OPENVPN,
     WIREGUARD_GO,
+    Need { what: "fping", package: "fping" },
+    Need { what: "mtr", package: "mtr-tiny" },
+    Need { what: "traceroute", package: "traceroute" },
+    Need { what: "tracepath", package: "iputils-tracepath" },
+    Need { what: "ping", package: "iputils-ping" },
     Need { what: "wg", package: "wireguard-tools" },
     Need { what: "sysctl", package: "procps" },
     IP,

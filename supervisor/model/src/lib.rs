@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod config;
 pub mod control;
 pub mod delivery;
+pub mod diag;
 pub mod firewall;
 pub mod hex;
 pub mod host;
