@@ -4,8 +4,8 @@ use crate::client::Client;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, export, factory_reset, flows, health, import, inbox, load, manual, net, ring,
-    search, sources, status, support, tail, traps, tui, update, uplink, vpn, words,
+    alerts, archive, audit, config, dead, diag, export, factory_reset, flows, health, import, inbox, load, manual, net,
+    ring, search, sources, status, support, tail, traps, tui, update, uplink, vpn, words,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -111,6 +111,12 @@ pub enum Command {
     Vpn(vpn::VpnCommand),
     /// Links, addresses, counters, tunnels' devices, rules and routes; `events`: what changed lately; `firewall`: its rules
     Net(net::NetArgs),
+    /// Whether targets answer, how fast and how many are lost (exit 1 when one answers nothing)
+    Ping(diag::PingArgs),
+    /// By which routers a target is reached, and where it breaks (exit 1 when it does)
+    Trace(diag::TraceArgs),
+    /// The longest packet that reaches a target, and whether longer ones vanish (exit 1 when they do)
+    Mtu(diag::MtuArgs),
     /// Records that a destination refuses: list, show, retry, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -227,6 +233,9 @@ pub fn run(command: Command, client: Client, output: &mut Output) -> Result<u8, 
         Command::Uplink(command) => uplink::run(&command, &client, output),
         Command::Vpn(command) => vpn::run(&command, &client, output),
         Command::Net(args) => net::run(&args, &client, output),
+        Command::Ping(args) => diag::ping(args, &client, output),
+        Command::Trace(args) => diag::trace(args, &client, output),
+        Command::Mtu(args) => diag::mtu(args, &client, output),
         Command::Dead(command) => dead::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),

@@ -6,6 +6,7 @@ use crate::progress::Bar;
 use raven_model::archive::ImportOrder;
 use raven_model::control::{Request, Response};
 use raven_model::delivery::Order;
+use raven_model::diag::Test;
 use raven_model::query::{Progress, Query, Reply};
 use raven_model::vpn::VpnOrder;
 use rustix::io::Errno;
@@ -65,6 +66,11 @@ impl Client {
     /// Tells the vpn role.
     pub fn vpn(&self, order: &VpnOrder) -> Result<Answer, Failure> {
         self.converse("vpn", &Request::Vpn { rights: order.rights() }, order)
+    }
+
+    /// Has the diag role make a test, which ends with the connection.
+    pub fn diag(&self, test: &Test) -> Result<Answer, Failure> {
+        self.converse("diag", &Request::Diag, test)
     }
 
     /// Tells the import role; the archive goes [its way](Answer::way).

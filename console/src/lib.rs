@@ -13,6 +13,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod dead;
+pub mod diag;
 pub mod escape;
 pub mod export;
 pub mod factory_reset;

@@ -44,7 +44,7 @@ pub enum ToWorker {
     /// little-endian.
     Mibs,
     /// A client of the `decode` role (it speaks the protocol of [`crate::query`]), of the uplink
-    /// ([`crate::delivery`]) or of the `import` role ([`crate::archive`]), with its descriptor.
+    /// ([`crate::delivery`]), of the `import` role ([`crate::archive`]) or of the `diag` role ([`crate::diag`]), with its descriptor.
     Client,
     /// A client of the `vpn` role (it speaks the protocol of [`crate::vpn`]), with its descriptor.
     VpnClient {
@@ -401,6 +401,8 @@ pub enum Request {
     Deliver,
     /// A connection to the `import` role: see [`crate::archive`].
     Import,
+    /// A connection to the `diag` role: see [`crate::diag`].
+    Diag,
     /// A connection to the `vpn` role: see [`crate::vpn`].
     Vpn {
         /// For what.
@@ -531,6 +533,7 @@ impl Request {
             Self::Query => "query",
             Self::Deliver => "deliver",
             Self::Import => "import",
+            Self::Diag => "diag",
             Self::Vpn { rights: VpnRights::Look } => "vpn",
             Self::Vpn { rights: VpnRights::Operate } => "vpn_operate",
             Self::Vpn { rights: VpnRights::Change } => "vpn_change",
@@ -593,7 +596,7 @@ pub enum Response {
     Status(Box<RawStatus>),
     /// To [`Request::Show`].
     Config(Box<Config>),
-    /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`], [`Request::Vpn`] and [`Request::Update`]: the descriptor beside
+    /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`], [`Request::Diag`], [`Request::Vpn`] and [`Request::Update`]: the descriptor beside
     /// this line is the connection. To [`Request::Journal`]: the descriptor is a file to be read. To
     /// [`Request::Give`]: it takes the content, to its end, and then tells in a line what came of it.
     Query,

@@ -50,11 +50,13 @@ pub enum Role {
     Openvpn,
     /// Becomes wireguard-go, one process for each tunnel, where the kernel has no WireGuard.
     Wireguard,
+    /// Makes tests of the network for operators. Runs while it is needed.
+    Diag,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -75,6 +77,7 @@ impl Role {
         Self::Vpn,
         Self::Openvpn,
         Self::Wireguard,
+        Self::Diag,
     ];
 
     /// As in the process table and on the command line.
@@ -100,6 +103,7 @@ impl Role {
             Self::Vpn => "vpn",
             Self::Openvpn => "openvpn",
             Self::Wireguard => "wireguard",
+            Self::Diag => "diag",
         }
     }
 
@@ -121,7 +125,7 @@ impl Role {
 
     /// True when it is started for an operator's order, and ends when that is done.
     pub const fn is_on_demand(self) -> bool {
-        matches!(self, Self::Import | Self::Update)
+        matches!(self, Self::Import | Self::Update | Self::Diag)
     }
 
     /// The role of that name.

@@ -109,6 +109,10 @@ impl Supervisor {
                 Ok(()) => self.connect(Role::Import, &ToWorker::Client),
                 Err(error) => (refused(&error.context("the import role cannot be started")), None),
             },
+            Request::Diag => match self.start_on_demand(Role::Diag) {
+                Ok(()) => self.connect(Role::Diag, &ToWorker::Client),
+                Err(error) => (refused(&error.context("the diag role cannot be started")), None),
+            },
             Request::Vpn { rights } => match self.start_on_demand(Role::Vpn) {
                 Ok(()) => self.connect(Role::Vpn, &ToWorker::VpnClient { rights: *rights }),
                 Err(error) => (refused(&error.context("the vpn role cannot be started")), None),

@@ -12,6 +12,7 @@ mod corpus;
 mod damage;
 mod delivery;
 mod destinations;
+mod diag;
 mod disk;
 mod disk_health;
 mod fd_store;

@@ -86,6 +86,11 @@ fn run(role: Role) -> anyhow::Result<()> {
             let vpn = raven_network::vpn::Vpn::new(&start, fds, channel)?;
             jail(&start, |ready| vpn.ready(ready))?.run()?;
         }
+        Role::Diag => {
+            let missing = enter(&start)?;
+            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            raven_netdiag::Diag::new(channel).run()?;
+        }
         Role::Openvpn => match openvpn::run(&start, fds)? {},
         Role::Wireguard => match wireguard::run(&start, fds)? {},
         Role::Winevent => {

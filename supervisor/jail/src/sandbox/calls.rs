@@ -162,7 +162,9 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
             rules.push(rule(&[pointer_is_null(4)]));
             rules
         }
-        "socket" if spec.name == Role::Vpn => internet_sockets().into_iter().chain(ping_sockets()).collect(),
+        "socket" if matches!(spec.name, Role::Vpn | Role::Diag) => {
+            internet_sockets().into_iter().chain(ping_sockets()).collect()
+        }
         "socket" => internet_sockets(),
         // The net role makes devices of tunnels. What a role with network may is in `answered`.
         "ioctl" if !spec.network => [TUNSETIFF, TUNSETOWNER, TUNSETPERSIST].map(|call| rule(&[is(1, call)])).into(),
