@@ -122,11 +122,6 @@ impl Probe {
         Ok(Self { socket, family, kind, buffer: vec![0; READ_MAX], control: nix::cmsg_space!(TimeSpec, [u8; 128]) })
     }
 
-    /// Its local port (of ICMP: its identifier).
-    pub fn port(&self) -> io::Result<u16> {
-        self.socket.local_addr().map(|address| address.as_socket().map_or(0, |address| address.port()))
-    }
-
     /// Datagrams go to this one alone, and errors are of those alone.
     pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
         self.socket.connect(&to.into())
@@ -185,7 +180,8 @@ impl Probe {
     /// The next answer, or what a router said; nothing when there is none.
     pub fn hear(&mut self) -> io::Result<Option<Heard<'_>>> {
         let Self { socket, family, kind, buffer, control } = self;
-        for flags in [MsgFlags::MSG_ERRQUEUE, MsgFlags::empty()] {
+        // Answers first: there are more of them, and each costs one call so.
+        for flags in [MsgFlags::empty(), MsgFlags::MSG_ERRQUEUE] {
             match read(socket.as_fd(), buffer, control, flags | MsgFlags::MSG_DONTWAIT) {
                 Ok(got) => return Ok(Some(got.of(*family, *kind, buffer))),
                 Err(Errno::EAGAIN) => {}

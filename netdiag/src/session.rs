@@ -1,7 +1,7 @@
 //! Who asked for a test: what is told goes there, and when the connection is gone the test ends.
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use raven_model::query::Reply;
 use serde::Serialize;
 use std::io::{Read as _, Write as _};
@@ -103,18 +103,12 @@ impl Session {
         let mut fds: Vec<PollFd<'_>> = sockets.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         fds.push(PollFd::new(self.stream.as_fd(), PollFlags::empty()));
         let left = until.saturating_duration_since(Instant::now());
-        let polled = nix::poll::ppoll(&mut fds, Some(left.into()), None);
+        let polled = ppoll(&mut fds, Some(left.into()), None);
         match polled {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return Err(Gone),
         }
         let client = fds.last().and_then(PollFd::revents).unwrap_or(PollFlags::empty());
         if client.is_empty() { Ok(()) } else { Err(Gone) }
-    }
-
-    /// Whether somebody is there still.
-    pub fn is_gone(&self) -> bool {
-        let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 }

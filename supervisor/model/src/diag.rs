@@ -123,16 +123,6 @@ pub enum Method {
     Icmp,
 }
 
-impl Method {
-    /// Lower case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Icmp => "icmp",
-        }
-    }
-}
-
 /// [`Test::Mtu`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
