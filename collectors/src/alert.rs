@@ -12,6 +12,7 @@ pub mod engine;
 pub mod look;
 #[cfg(test)]
 mod role_tests;
+mod schedules;
 #[cfg(test)]
 mod tests;
 mod tunnels;
@@ -165,6 +166,9 @@ impl Alert {
             }
             ToWorker::Report { role: Role::Vpn, report } => {
                 take(Role::Vpn, serde_json::from_str(report.get()), &mut self.reports.vpn);
+            }
+            ToWorker::Report { role: Role::Schedule, report } => {
+                take(Role::Schedule, serde_json::from_str(report.get()), &mut self.reports.schedule);
             }
             ToWorker::Configure(config) => self.rules = config.alert,
             _ => {}

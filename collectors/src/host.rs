@@ -157,6 +157,7 @@ impl<S: Source> Host<S> {
         let config = match message {
             ToWorker::Configure(config) => config,
             ToWorker::Report { role, report } => return self.told.hear(*role, report),
+            ToWorker::Audit(news) => return self.told.hear_audit((**news).clone()),
             _ => return,
         };
         let interval = interval(config);

@@ -19,7 +19,7 @@ pub mod metrics;
 pub mod receiver;
 pub mod relp;
 pub mod session;
-mod speaker;
+pub mod speaker;
 pub mod syslog;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -565,8 +565,11 @@ impl<K: Kind> Receiver<K> {
             | ToWorker::Slot(_)
             | ToWorker::Staged(_)
             | ToWorker::Networkd(_)
+            | ToWorker::Audit(_)
             | ToWorker::Tun(_)
             | ToWorker::VpnClient { .. }
+            | ToWorker::Tapped { .. }
+            | ToWorker::ScheduleClient { .. }
             | ToWorker::ProgramStarted { .. }
             | ToWorker::ProgramEnded { .. }
             | ToWorker::Carrier(_)

@@ -1,4 +1,4 @@
-//! What roles share that listen to nobody ([`crate::host`], [`crate::alert`]): they speak of the appliance. Their records
+//! What roles share that listen to nobody ([`crate::host`], [`crate::alert`], `schedule`): they speak of the appliance. Their records
 //! wait for room in the receive memory, as sent by 127.0.0.1:0, and `ravend` is heard between two of them.
 
 use crate::{CollectorError, Passed};
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How often a role says that it lives.
@@ -111,9 +111,15 @@ impl Speaker {
 
     /// Waits until then, or until `ravend` has said something; true when it has.
     pub fn wait(&self, until: Instant) -> Result<bool, CollectorError> {
+        self.wait_also(until, None)
+    }
+
+    /// Also until this can be read.
+    pub fn wait_also(&self, until: Instant, bell: Option<BorrowedFd<'_>>) -> Result<bool, CollectorError> {
         // Rounded up: a wait cut to whole milliseconds would spin at the end.
         let wait = until.saturating_duration_since(Instant::now()).min(HEARTBEAT).as_micros().div_ceil(1000) as u16;
-        let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        let watched = [Some(self.channel.as_fd()), bell].into_iter().flatten();
+        let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, PollTimeout::from(wait)) {
             Ok(_) => Ok(fds[0].any().unwrap_or(false)),
             Err(Errno::EINTR) => Ok(false),
@@ -123,11 +129,16 @@ impl Speaker {
 
     /// What `ravend` says. The packet's memory is kept only as long as it is needed.
     pub fn hear(&mut self) -> Result<Vec<ToWorker>, CollectorError> {
+        Ok(self.hear_all()?.into_iter().map(|(message, _)| message).collect())
+    }
+
+    /// The same, with the descriptors beside each.
+    pub fn hear_all(&mut self) -> Result<Vec<(ToWorker, Vec<OwnedFd>)>, CollectorError> {
         let (mut packet, mut heard) = (vec![0; PACKET_MAX], Vec::new());
         loop {
             match self.channel.try_recv_json::<ToWorker>(&mut packet) {
                 Ok(Some((ToWorker::Stop, _))) => self.stopping = true,
-                Ok(Some((message, _))) => heard.push(message),
+                Ok(Some(heard_now)) => heard.push(heard_now),
                 Ok(None) => {
                     self.stopping = true;
                     return Ok(heard);

@@ -5,7 +5,8 @@ mod identity;
 mod line;
 mod ranges;
 mod report;
-mod signed;
+mod sessions;
+pub(crate) mod signed;
 
 use crate::client::Client;
 use crate::failure::{Failure, OK, PROBLEM, file};
@@ -63,6 +64,8 @@ pub enum AuditCommand {
     Verify(signed::VerifyArgs),
     /// The public half of the appliance's device key
     Key,
+    /// Who came over SSH, what was said, and what came of it
+    Sessions(sessions::SessionsArgs),
 }
 
 /// How a receiver wrote.
@@ -82,6 +85,7 @@ pub fn run(args: &AuditArgs, client: &Client, output: &mut Output) -> Result<u8,
         Some(AuditCommand::Report(args)) => return identity::run(args, client, output),
         Some(AuditCommand::Verify(args)) => return signed::verify(args, output),
         Some(AuditCommand::Key) => return signed::key(client, output),
+        Some(AuditCommand::Sessions(args)) => return sessions::run(args, client, output),
         None => {}
     }
     if args.expect_first.zip(args.expect_next).is_some_and(|(first, next)| first > next) {

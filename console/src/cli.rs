@@ -1,11 +1,12 @@
 //! The command line: every command, its arguments and its help.
 
 use crate::client::Client;
+use crate::diag::help;
 use crate::failure::{Failure, OK};
 use crate::output::Output;
 use crate::{
-    alerts, archive, audit, config, dead, diag, export, factory_reset, flows, health, import, inbox, load, manual, net,
-    ring, search, sources, status, support, tail, traps, tui, update, uplink, vpn, words,
+    accept, alerts, archive, audit, config, dead, diag, export, factory_reset, flows, health, import, inbox, load,
+    manual, net, ring, search, sources, status, support, tail, traps, tui, update, uplink, vpn, why, words,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -29,6 +30,7 @@ Examples:
   raven flows top --by app --since 1h     what the traffic is
   raven traps --name linkDown -f          notifications of one kind, as they come
   raven alerts --follow                   what is wrong, and each change of it
+  raven ping 192.0.2.1                    the network from here; also trace, mtu, bw, dns, tcp, tls, http, ntp
   raven config check new.toml             every mistake, with its line and remedy";
 
 /// How times are written, for the help of commands that take some.
@@ -65,7 +67,16 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     if words.first().is_none_or(|first| first != "raven") {
         words.insert(0, "raven".to_owned());
     }
+    asked_for_help(&mut words);
     Cli::try_parse_from(words)
+}
+
+/// `help`, `help ping` and `?`, as one who has no other shell asks for it, mean `--help` and `ping --help`.
+fn asked_for_help(words: &mut Vec<String>) {
+    if words.get(1).is_some_and(|word| word == "help" || word == "?") {
+        words.remove(1);
+        words.push("--help".to_owned());
+    }
 }
 
 /// What `raven` can do.
@@ -111,12 +122,48 @@ pub enum Command {
     Vpn(vpn::VpnCommand),
     /// Links, addresses, counters, tunnels' devices, rules and routes; `events`: what changed lately; `firewall`: its rules
     Net(net::NetArgs),
+    /// Why is it not forwarding? From the cable to the acknowledgement: what is broken first, and what to do (exit 1 when
+    /// something is)
+    Why(why::WhyArgs),
+    /// The acceptance test of a venue: `why`, the way to each destination measured, an event through each input to the far
+    /// end; a signed report (exit 1 when something fails)
+    Accept(accept::AcceptArgs),
     /// Whether targets answer, how fast and how many are lost (exit 1 when one answers nothing)
+    #[command(after_help = help::PING)]
     Ping(diag::PingArgs),
     /// By which routers a target is reached, and where it breaks (exit 1 when it does)
-    Trace(diag::TraceArgs),
+    #[command(after_help = help::TRACE)]
+    Trace(diag::trace::TraceArgs),
     /// The longest packet that reaches a target, and whether longer ones vanish (exit 1 when they do)
+    #[command(after_help = help::MTU)]
     Mtu(diag::MtuArgs),
+    /// How much gets through to an iperf3 or another Raven; `--server`: this box as the other end, for a while
+    #[command(after_help = help::BW)]
+    Bw(diag::bw::BwArgs),
+    /// What name servers answer, how fast, and whether others answer for them (exit 1 when one has no such record)
+    #[command(after_help = help::DNS)]
+    Dns(diag::services::DnsArgs),
+    /// Whether a port can be connected to, by each address (exit 1 when by none)
+    #[command(after_help = help::TCP)]
+    Tcp(diag::services::TcpArgs),
+    /// TLS: times, version, certificates, and whether they are right (exit 1 when not)
+    #[command(after_help = help::TLS)]
+    Tls(diag::services::TlsArgs),
+    /// One request over HTTP/1.1, phase by phase (exit 1 on an error, or when it is not whole)
+    #[command(after_help = help::HTTP)]
+    Http(diag::services::HttpArgs),
+    /// How far the clock is from those of time servers (exit 1 when one does not answer or is not synchronised)
+    #[command(after_help = help::NTP)]
+    Ntp(diag::services::NtpArgs),
+    /// What arrives on an interface, beside what Raven receives (exit 1 when nobody receives what arrives)
+    Wire(diag::wire::WireArgs),
+    /// Frames of an interface into a capture file, for tcpdump and Wireshark
+    Capture(diag::wire::CaptureArgs),
+    /// Gateways, addresses that somebody else has too, DHCP servers (exit 1 when something is wrong)
+    Lan(diag::wire::LanArgs),
+    /// Scheduled tests: schedules, history, run
+    #[command(subcommand)]
+    Diag(diag::schedule::DiagCommand),
     /// Records that a destination refuses: list, show, retry, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -233,9 +280,21 @@ pub fn run(command: Command, client: Client, output: &mut Output) -> Result<u8, 
         Command::Uplink(command) => uplink::run(&command, &client, output),
         Command::Vpn(command) => vpn::run(&command, &client, output),
         Command::Net(args) => net::run(&args, &client, output),
+        Command::Why(args) => why::run(&args, &client, output),
+        Command::Accept(args) => accept::run(&args, &client, output),
         Command::Ping(args) => diag::ping(args, &client, output),
-        Command::Trace(args) => diag::trace(args, &client, output),
+        Command::Trace(args) => diag::trace::trace(args, &client, output),
         Command::Mtu(args) => diag::mtu(args, &client, output),
+        Command::Bw(args) => diag::bw::bw(args, &client, output),
+        Command::Dns(args) => diag::services::dns(args, &client, output),
+        Command::Tcp(args) => diag::services::tcp(args, &client, output),
+        Command::Tls(args) => diag::services::tls(args, &client, output),
+        Command::Http(args) => diag::services::http(args, &client, output),
+        Command::Ntp(args) => diag::services::ntp(args, &client, output),
+        Command::Wire(args) => diag::wire::wire(&args, &client, output),
+        Command::Capture(args) => diag::wire::capture(&args, &client, output),
+        Command::Lan(args) => diag::wire::lan(&args, &client, output),
+        Command::Diag(command) => diag::schedule::run(command, &client, output),
         Command::Dead(command) => dead::run(&command, &client, output),
         Command::Config(command) => config::run(&command, &client, output),
         Command::Gen(command) => load::run(&command, output),
@@ -280,6 +339,37 @@ mod tests {
         assert_eq!(tail.grep.as_deref(), Some("two words"));
         assert!(shell("sh -i").is_err() && shell("status; sh").is_err() && shell("tail --grep 'x").is_err());
         assert!(super::parse(vec!["-raven".into()]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn as_a_login_shell_it_helps_whoever_asks_for_it_and_names_every_test() {
+        let said = |line: &str| super::parse(["-raven", "-c", line].map(OsString::from).to_vec()).unwrap_err();
+        for line in ["help", "?", "--help", "raven help"] {
+            let error = said(line);
+            assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0), "{line}");
+            let text = error.to_string();
+            for verb in ["ping", "trace", "mtu", "bw", "dns", "tcp", "tls", "http", "ntp"] {
+                assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))), "{verb}: {text}");
+            }
+        }
+        for line in ["help ping", "ping --help"] {
+            assert!(said(line).to_string().contains("raven ping 192.0.2.1"), "{line}");
+        }
+        assert!(said("pong").to_string().contains("'--help'"));
+    }
+
+    #[test]
+    fn every_example_of_a_test_is_a_command_and_stands_in_its_help() {
+        let mut verbs = std::collections::BTreeSet::new();
+        for example in help::ALL.iter().flat_map(|text| text.lines().skip(1)) {
+            let line = example.trim().split("  ").next().unwrap();
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+            let verb = line.split(' ').nth(1).unwrap();
+            let long = parse(&format!("raven {verb} --help")).unwrap_err().to_string();
+            assert!(long.contains(line), "{line}: {long}");
+            verbs.insert(verb);
+        }
+        assert_eq!(verbs.len(), 9, "{verbs:?}");
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Talks to `ravend` over its control socket, and to the `decode` role over the connection that `ravend` hands on.
 
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::progress::Bar;
 use raven_model::archive::ImportOrder;
-use raven_model::control::{Request, Response};
+use raven_model::config::Config;
+use raven_model::control::{RawStatus, Request, Response};
 use raven_model::delivery::Order;
 use raven_model::diag::Test;
+use raven_model::diag::schedule::ScheduleOrder;
+use raven_model::diag::wire;
 use raven_model::query::{Progress, Query, Reply};
 use raven_model::vpn::VpnOrder;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::fs::File;
@@ -53,6 +57,22 @@ impl Client {
         }
     }
 
+    /// What `ravend` knows and what the roles report, as it came.
+    pub fn status(&self) -> Result<RawStatus, Failure> {
+        match self.ask(&Request::Status)? {
+            Response::Status(raw) => Ok(*raw),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Result<Config, Failure> {
+        match self.ask(&Request::Show)? {
+            Response::Config(config) => Ok(*config),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Asks the `decode` role.
     pub fn query(&self, query: &Query) -> Result<Answer, Failure> {
         self.converse("decode", &Request::Query, query)
@@ -70,7 +90,27 @@ impl Client {
 
     /// Has the diag role make a test, which ends with the connection.
     pub fn diag(&self, test: &Test) -> Result<Answer, Failure> {
-        self.converse("diag", &Request::Diag, test)
+        self.diag_held(test, |_| ())
+    }
+
+    /// The same; who is to end it gets the connection before the first answer.
+    pub fn diag_held(&self, test: &Test, hold: impl FnOnce(&UnixStream)) -> Result<Answer, Failure> {
+        let mut line = serde_json::to_vec(test).map_err(|error| Failure::Protocol(error.to_string()))?;
+        line.push(b'\n');
+        let stream = self.connected(&Request::Diag)?;
+        hold(&stream);
+        answered("diag", stream, &line)
+    }
+
+    /// Has the wire role look at an interface, by a socket that goes with the connection.
+    pub fn wire(&self, tap: &wire::Tap, order: &wire::Order) -> Result<Answer, Failure> {
+        self.converse("wire", &Request::Wire(tap.clone()), order)
+    }
+
+    /// Asks the schedule role.
+    pub fn schedule(&self, order: &ScheduleOrder) -> Result<Answer, Failure> {
+        let run = matches!(order, ScheduleOrder::Run { .. });
+        self.converse("schedule", &Request::Schedule { run }, order)
     }
 
     /// Tells the import role; the archive goes [its way](Answer::way).
@@ -120,34 +160,18 @@ impl Client {
 
     /// Gets a connection to a role, and says the first words there.
     fn hand(&self, role: &'static str, way: &Request, words: &[u8]) -> Result<Answer, Failure> {
-        let (response, fd) = self.exchange(way)?;
-        let stream = match (response, fd) {
-            (Response::Query, Some(fd)) => UnixStream::from(fd),
+        answered(role, self.connected(way)?, words)
+    }
+
+    /// A connection to a role.
+    fn connected(&self, way: &Request) -> Result<UnixStream, Failure> {
+        match self.exchange(way)? {
+            (Response::Query, Some(fd)) => Ok(UnixStream::from(fd)),
             (Response::Query, None) => {
-                return Err(Failure::Protocol("the answer to a query came without a connection".to_owned()));
+                Err(Failure::Protocol("the answer to a query came without a connection".to_owned()))
             }
-            (Response::Refused(why), _) => return Err(Failure::Refused(why)),
-            (other, _) => return Err(unexpected(&other)),
-        };
-        // Who is refused at the door finds it closed before having asked; the reason lies there all the same.
-        let asked = (&stream).write_all(words);
-        let mut reader = BufReader::with_capacity(256 << 10, stream);
-        let reply = match (first_line(role, &mut reader), asked) {
-            (Err(_), Err(error)) => return Err(Failure::Protocol(format!("the {role} role went away: {error}"))),
-            (reply, _) => reply?,
-        };
-        match reply {
-            Reply::Ok => Ok(Answer {
-                role,
-                reader,
-                line: Vec::new(),
-                lines: 0,
-                is_whole: false,
-                progress: None,
-                bar: Bar::default(),
-            }),
-            Reply::Error(why) => Err(Failure::Refused(vec![why])),
-            other => Err(Failure::Protocol(format!("the {role} role began its answer with {other:?}"))),
+            (Response::Refused(why), _) => Err(Failure::Refused(why)),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -175,6 +199,30 @@ impl Client {
             _ => "look at the log of ravend",
         };
         Failure::Unreachable { path: self.socket.clone(), source, hint }
+    }
+}
+
+/// Says the first words to a role; its answer from behind the reply on.
+fn answered(role: &'static str, stream: UnixStream, words: &[u8]) -> Result<Answer, Failure> {
+    // Who is refused at the door finds it closed before having asked; the reason lies there all the same.
+    let asked = (&stream).write_all(words);
+    let mut reader = BufReader::with_capacity(256 << 10, stream);
+    let reply = match (first_line(role, &mut reader), asked) {
+        (Err(_), Err(error)) => return Err(Failure::Protocol(format!("the {role} role went away: {error}"))),
+        (reply, _) => reply?,
+    };
+    match reply {
+        Reply::Ok => Ok(Answer {
+            role,
+            reader,
+            line: Vec::new(),
+            lines: 0,
+            is_whole: false,
+            progress: None,
+            bar: Bar::default(),
+        }),
+        Reply::Error(why) => Err(Failure::Refused(vec![why])),
+        other => Err(Failure::Protocol(format!("the {role} role began its answer with {other:?}"))),
     }
 }
 
@@ -214,6 +262,8 @@ impl Answer {
                 Some(Reply::Note(note)) => output.note(&note),
                 Some(Reply::Done(lines)) if lines == self.lines => self.is_whole = true,
                 Some(Reply::Done(lines)) => return Err(self.broken_off(&format!("it should have had {lines}"))),
+                // A test that cannot be made to its end has an outcome all the same.
+                Some(Reply::Error(why)) if self.role == "diag" => return Err(Failure::Refused(vec![why])),
                 Some(Reply::Error(why)) => return Err(self.broken_off(&why)),
                 Some(Reply::Ok) => return Err(self.broken_off("then came another answer")),
             }
@@ -223,6 +273,9 @@ impl Answer {
 
     fn read_line(&mut self) -> Result<(), Failure> {
         self.line.clear();
+        if self.is_drained() {
+            await_line(self.reader.get_ref())?;
+        }
         if let Err(error) = self.reader.read_until(b'\n', &mut self.line) {
             return Err(self.broken_off(&error.to_string()));
         }
@@ -250,6 +303,23 @@ impl Answer {
     /// True when the next line has not arrived yet: time to show what was written.
     pub fn is_drained(&self) -> bool {
         self.reader.buffer().is_empty()
+    }
+}
+
+/// Waits until there is something to read, and no longer than somebody reads what is written: who ran this over SSH, and is
+/// gone, has nothing run on.
+fn await_line(stream: &UnixStream) -> Result<(), Failure> {
+    let out = io::stdout();
+    loop {
+        let mut fds = [PollFd::new(stream, PollFlags::IN), PollFd::new(&out, PollFlags::empty())];
+        match poll(&mut fds, None) {
+            Ok(_) if fds[1].revents().intersects(output::UNREAD) => {
+                return Err(Failure::Output(io::ErrorKind::BrokenPipe.into()));
+            }
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Failure::Output(error.into())),
+        }
     }
 }
 

@@ -1,12 +1,19 @@
 //! `raven ping`, `raven trace`, `raven mtu`: tests that the `diag` role makes. Who ends the command ends the test.
 
-mod shown;
+pub mod bw;
+pub mod help;
+pub mod meaning;
+pub mod schedule;
+pub mod services;
+pub mod shown;
+pub mod trace;
+pub mod wire;
 
 use crate::client::Client;
 use crate::failure::{Failure, OK, PROBLEM};
 use crate::output::Output;
 use clap::Args;
-use raven_model::diag::{Event, Family, Method, MtuTest, PingTest, Test, TraceTest, Way};
+use raven_model::diag::{Event, Family, MtuTest, PingTest, Test, Way};
 use raven_model::tunnel::TunnelName;
 use raven_model::units::Span;
 use shown::Shown;
@@ -78,36 +85,6 @@ pub struct PingArgs {
     way: WayArgs,
 }
 
-/// `raven trace`.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// A name or an address
-    target: String,
-    /// By echo requests instead of UDP
-    #[arg(long, conflicts_with_all = ["port", "flows"])]
-    icmp: bool,
-    /// UDP port [default: 33434]
-    #[arg(short, long)]
-    port: Option<u16>,
-    /// Flows: several show several ways
-    #[arg(short, long, default_value = "1")]
-    flows: u8,
-    /// Probes to each hop, by each flow
-    #[arg(short, long, default_value = "3")]
-    count: u8,
-    /// Hops at most
-    #[arg(short = 'm', long, default_value = "30")]
-    hops: u8,
-    /// Between two rounds
-    #[arg(short, long, default_value = "200ms")]
-    interval: Span,
-    /// An answer that takes longer is none
-    #[arg(short = 'W', long, default_value = "1s")]
-    timeout: Span,
-    #[command(flatten)]
-    way: WayArgs,
-}
-
 /// `raven mtu`.
 #[derive(Debug, Args)]
 pub struct MtuArgs {
@@ -139,22 +116,6 @@ pub fn ping(args: PingArgs, client: &Client, output: &mut Output) -> Result<u8, 
     run(&Test::Ping(test), args.way.ndjson, client, output)
 }
 
-/// Runs `raven trace`.
-pub fn trace(args: TraceArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let test = TraceTest {
-        target: args.target,
-        way: args.way.way(),
-        method: if args.icmp { Method::Icmp } else { Method::Udp },
-        port: args.port,
-        hops: args.hops,
-        rounds: args.count,
-        flows: args.flows,
-        interval_ms: milliseconds(args.interval),
-        timeout_ms: milliseconds(args.timeout),
-    };
-    run(&Test::Trace(test), args.way.ndjson, client, output)
-}
-
 /// Runs `raven mtu`.
 pub fn mtu(args: MtuArgs, client: &Client, output: &mut Output) -> Result<u8, Failure> {
     let timeout_ms = milliseconds(args.timeout);
@@ -169,12 +130,12 @@ fn milliseconds(span: Span) -> u32 {
 /// Has a test made and shows what comes; the exit code.
 fn run(test: &Test, ndjson: bool, client: &Client, output: &mut Output) -> Result<u8, Failure> {
     let mut answer = client.diag(test)?;
-    let mut shown = Shown::new(test);
+    let mut shown = Shown::new(test, output.terminal);
     let mut code = PROBLEM;
     while let Some(line) = answer.next(output)? {
         let event: Event = serde_json::from_slice(line).map_err(|error| Failure::Protocol(error.to_string()))?;
         if event.is_result() {
-            code = if is_well(&event) { OK } else { PROBLEM };
+            code = if event.is_well() { OK } else { PROBLEM };
         }
         if ndjson {
             output.json_line(line)?;
@@ -183,7 +144,9 @@ fn run(test: &Test, ndjson: bool, client: &Client, output: &mut Output) -> Resul
                 Event::Ping(results) => output.value(results)?,
                 Event::Trace(result) => output.value(result)?,
                 Event::Mtu(result) => output.value(result)?,
-                _ => {}
+                Event::Bandwidth(result) => output.value(result)?,
+                Event::BandwidthServer(result) => output.value(result)?,
+                other => services::value(other, output)?,
             }
         } else {
             for text in shown.lines(&event) {
@@ -195,14 +158,4 @@ fn run(test: &Test, ndjson: bool, client: &Client, output: &mut Output) -> Resul
         }
     }
     Ok(code)
-}
-
-/// Every target answered something; the target was reached; packets of the first link's length get there.
-fn is_well(result: &Event) -> bool {
-    match result {
-        Event::Ping(results) => results.iter().all(|result| result.received > 0),
-        Event::Trace(result) => result.reached,
-        Event::Mtu(result) => result.mtu.is_some() && !result.black_hole,
-        _ => false,
-    }
 }

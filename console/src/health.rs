@@ -1,16 +1,15 @@
 //! `raven health`: whether this box does what it must, each thing with its reason. After an update the answer decides
 //! whether the new system stays.
 
-mod canary;
-mod checks;
+pub(crate) mod canary;
+pub(crate) mod checks;
 
 use crate::client::{Client, unexpected};
 use crate::escape;
 use crate::failure::{Failure, OK, PROBLEM};
 use crate::output::Output;
 use clap::Args;
-use raven_model::config::Config;
-use raven_model::control::{RawStatus, Request, Response};
+use raven_model::control::{Request, Response};
 use raven_model::report::UplinkReport;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -79,8 +78,8 @@ pub fn run(args: HealthArgs, client: &Client, output: &mut Output) -> Result<u8,
 
 /// Looks once.
 fn look(client: &Client) -> Result<Health, Failure> {
-    let config = running_config(client)?;
-    let first = status(client)?;
+    let config = client.config()?;
+    let first = client.status()?;
     let mut found = vec![
         Check::of("config", file(client)?),
         Check::of("listeners", checks::listeners(&config.collect.wanted(), &first.own.listeners)),
@@ -89,23 +88,9 @@ fn look(client: &Client) -> Result<Health, Failure> {
         Check::of("uplink", checks::uplink(before(client)?.as_ref(), checks::uplink_report(&first).as_ref())),
     ];
     // Last: the canary has given a role that dies over each message the time to do so.
-    let then = status(client)?;
+    let then = client.status()?;
     found.push(Check::of("processes", checks::processes(&first.own.processes, &then.own.processes)));
     Ok(Health { well: found.iter().all(|check| check.ok), checks: found })
-}
-
-fn status(client: &Client) -> Result<RawStatus, Failure> {
-    match client.ask(&Request::Status)? {
-        Response::Status(status) => Ok(*status),
-        other => Err(unexpected(&other)),
-    }
-}
-
-fn running_config(client: &Client) -> Result<Config, Failure> {
-    match client.ask(&Request::Show)? {
-        Response::Config(config) => Ok(*config),
-        other => Err(unexpected(&other)),
-    }
 }
 
 /// Whether the file is one that this Raven reads.

@@ -97,7 +97,7 @@ fn remedy(stream: Stream, source: &str) -> String {
         Stream::Trap => "set the device to SNMP 2c or 3, and its community or user to one of `collect.trap`",
         Stream::Winevent => "set the agent to send JSON, NDJSON or XML of whole events",
         Stream::Metrics => "set the sender to Prometheus remote write 1.0 or Loki's push",
-        Stream::Host | Stream::Alert => "look at the log of ravend",
+        Stream::Host | Stream::Alert | Stream::Diag => "look at the log of ravend",
     };
     format!("{advice}; {look}")
 }

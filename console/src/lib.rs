@@ -6,6 +6,7 @@
 //!
 //! Start with [`cli`] (the commands), then [`client`] (the protocol), then [`status`].
 
+pub mod accept;
 pub mod alerts;
 pub mod archive;
 pub mod audit;
@@ -30,6 +31,7 @@ pub mod progress;
 pub mod reports;
 pub mod ring;
 pub mod search;
+pub mod session;
 pub mod shown;
 mod silence;
 pub mod sources;
@@ -42,4 +44,5 @@ pub mod tui;
 pub mod update;
 pub mod uplink;
 pub mod vpn;
+pub mod why;
 mod words;

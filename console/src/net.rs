@@ -42,18 +42,11 @@ pub fn run(args: &NetArgs, client: &Client, output: &mut Output) -> Result<u8, F
     if let Some(NetCommand::Firewall) = args.command {
         return firewall(client, output);
     }
-    let Some(report) = report(&fetch(client)?)? else {
+    let Some(report) = report(&client.status()?)? else {
         output.line("the net role has not reported yet: ask again in a moment")?;
         return Ok(PROBLEM);
     };
     if args.command.is_some() { events(&report, output) } else { show(&report, output) }
-}
-
-fn fetch(client: &Client) -> Result<RawStatus, Failure> {
-    match client.ask(&Request::Status)? {
-        Response::Status(raw) => Ok(*raw),
-        other => Err(unexpected(&other)),
-    }
 }
 
 fn report(raw: &RawStatus) -> Result<Option<NetReport>, Failure> {
@@ -264,7 +257,7 @@ fn firewall(client: &Client, output: &mut Output) -> Result<u8, Failure> {
         Response::Config(config) => config,
         other => return Err(unexpected(&other)),
     };
-    let is_box = fetch(client)?.own.is_box;
+    let is_box = client.status()?.own.is_box;
     let rules = firewall::rules(&config);
     if output.json {
         output.value(&json!({ "in_force": is_box, "rules": rules }))?;

@@ -2,10 +2,21 @@
 
 use crate::escape;
 use crate::failure::Failure;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::rc::Rc;
+
+/// What `poll` says of standard output when nobody reads it any more.
+pub const UNREAD: PollFlags = PollFlags::ERR.union(PollFlags::HUP);
+
+/// Whether somebody reads standard output still: a pipe of which sshd closed the other end is read by nobody.
+pub fn is_read() -> bool {
+    let out = io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec::default())).is_err() || !fds[0].revents().intersects(UNREAD)
+}
 
 /// Where a command writes.
 pub struct Output {

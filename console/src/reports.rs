@@ -1,8 +1,8 @@
 //! The newest reports of the collectors, for commands that show what they saw.
 
-use crate::client::{Client, unexpected};
+use crate::client::Client;
 use crate::failure::Failure;
-use raven_model::control::{RawStatus, Request, Response};
+use raven_model::control::RawStatus;
 use raven_model::report::{CollectorReport, ListenerStatus};
 use raven_model::stream::Stream;
 use std::collections::BTreeMap;
@@ -21,13 +21,11 @@ pub struct Reports {
 impl Reports {
     /// Asks `ravend`.
     pub fn fetch(client: &Client) -> Result<Self, Failure> {
-        match client.ask(&Request::Status)? {
-            Response::Status(raw) => Ok(Self::of(&raw)),
-            other => Err(unexpected(&other)),
-        }
+        client.status().map(|raw| Self::of(&raw))
     }
 
-    fn of(raw: &RawStatus) -> Self {
+    /// Of a status that was asked for.
+    pub fn of(raw: &RawStatus) -> Self {
         let mut reports = Self { listeners: raw.own.listeners.clone(), ..Self::default() };
         for stream in Stream::ALL {
             let role = stream.collector();

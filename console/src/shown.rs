@@ -3,6 +3,7 @@
 //! The decode role took the record apart; here is only chosen what of its JSON a person wants to see first.
 
 pub mod alert;
+pub mod diag;
 mod flow;
 mod host;
 mod metrics;
@@ -55,6 +56,7 @@ fn decoded_lines(stream: Stream, decoded: &Json, raw: &[u8]) -> Option<Vec<Strin
         Stream::Metrics => metrics::line(&decoded.read()?).map(|line| vec![line]),
         Stream::Host => host::line(&decoded.read()?).map(|line| vec![line]),
         Stream::Alert => Some(vec![alert::line(&decoded.read()?)]),
+        Stream::Diag => Some(vec![diag::line(&decoded.read()?)]),
     }
 }
 
@@ -62,7 +64,9 @@ fn undecoded(stream: Stream, raw: &[u8]) -> String {
     match stream {
         Stream::Flow | Stream::Trap => format!("- {} bytes: {}", raw.len(), first_hex(raw)),
         Stream::Syslog => format!("- {}", message(raw)),
-        Stream::Winevent | Stream::Metrics | Stream::Host | Stream::Alert => format!("- {}", cut(&message(raw))),
+        Stream::Winevent | Stream::Metrics | Stream::Host | Stream::Alert | Stream::Diag => {
+            format!("- {}", cut(&message(raw)))
+        }
     }
 }
 
@@ -195,6 +199,12 @@ mod tests {
                 Stream::Alert,
                 e(
                     r#"{"t":1,"alert":"lag","subject":"@","state":"firing","severity":"notice","since_ns":1,"value":1,"text":"@"}"#,
+                ),
+            ),
+            (
+                Stream::Diag,
+                e(
+                    r#"{"t":1,"schedule":"@","test":"ping","outcome":"bad","why":"@","took_ms":1,"figures":{"path":"@"}}"#,
                 ),
             ),
             (Stream::Host, e(r#"{"t":1,"event":"@","@":"@","interface":"@"}"#)),

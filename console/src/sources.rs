@@ -42,7 +42,8 @@ pub fn run(args: &SourcesArgs, client: &Client, output: &mut Output) -> Result<u
 }
 
 fn one(stream: stream::Stream, since: UnixNanos, client: &Client, output: &mut Output) -> Result<u8, Failure> {
-    let mut answer = client.query(&Query::Sources { stream: stream.name().to_owned(), since: Some(since) })?;
+    let mut answer =
+        client.query(&Query::Sources { stream: stream.name().to_owned(), since: Some(since), until: None })?;
     let mut views = Vec::new();
     while let Some(line) = answer.next(output)? {
         if output.json {
@@ -64,8 +65,13 @@ pub fn of_stream(
     client: &Client,
     output: &mut Output,
 ) -> Result<Option<Vec<SourceView>>, Failure> {
-    let query = Query::Sources { stream: stream.name().to_owned(), since: Some(since) };
-    let mut answer = match client.query(&query) {
+    let query = Query::Sources { stream: stream.name().to_owned(), since: Some(since), until: None };
+    views(&query, client, output)
+}
+
+/// The senders that a query is about; `None` where its stream is not kept.
+pub fn views(query: &Query, client: &Client, output: &mut Output) -> Result<Option<Vec<SourceView>>, Failure> {
+    let mut answer = match client.query(query) {
         Ok(answer) => answer,
         Err(Failure::Refused(why)) if why.iter().any(|why| why.starts_with("there is no stream")) => return Ok(None),
         Err(failure) => return Err(failure),
@@ -170,6 +176,7 @@ const fn what(stream: stream::Stream) -> &'static str {
         stream::Stream::Winevent => "Windows events",
         stream::Stream::Metrics => "metrics and log lines pushed by Prometheus and Alloy",
         stream::Stream::Host => "the appliance itself",
+        stream::Stream::Diag => "scheduled tests",
         stream::Stream::Alert => "what to act on",
     }
 }

@@ -63,10 +63,7 @@ fn show(status: &Status, output: &mut Output) -> Result<(), Failure> {
 
 /// Asks `ravend` and merges.
 pub fn fetch(client: &Client) -> Result<Status, Failure> {
-    match client.ask(&Request::Status)? {
-        Response::Status(raw) => Ok(merge(&raw)),
-        other => Err(unexpected(&other)),
-    }
+    client.status().map(|raw| merge(&raw))
 }
 
 /// The same, with the store's counts by listener.

@@ -3,7 +3,7 @@
 //! [`facts`] are gathered, [`pages`] make rows of them, [`console`] is the state machine of pages and dialogs,
 //! [`wizard`] the questions that set a box up. All of that knows no terminal: [`screen`] draws it into a buffer, of
 //! which [`paint`] sends what has changed to a [`terminal`], and [`plain`] prints it line by line. What changes the box
-//! goes through [`appliance`].
+//! goes through [`appliance`], and so do tests of the network, whose page is [`testing`].
 
 pub mod appliance;
 pub mod console;
@@ -16,6 +16,7 @@ pub mod question;
 mod ravend;
 pub mod screen;
 pub mod terminal;
+pub mod testing;
 pub mod wizard;
 
 use crate::client::Client;
@@ -59,7 +60,8 @@ pub fn run(args: &ConsoleArgs, client: Client, output: &Output) -> Result<u8, Fa
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let mut ravend = Ravend::new(client.clone());
     if args.plain || is_dumb || !is_terminal {
-        let mut lines = Lines { input: io::stdin().lock(), output: io::stdout().lock() };
+        let stops: Option<fn() -> bool> = if io::stdin().is_terminal() { Some(terminal::is_typed) } else { None };
+        let mut lines = Lines { input: io::stdin().lock(), output: io::stdout().lock(), stops };
         return lines.run(&mut ravend, &mut || Facts::gather(&client, None));
     }
     let look = Look::detect(args.ascii, |name| std::env::var_os(name)?.into_string().ok());

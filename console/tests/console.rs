@@ -48,6 +48,7 @@ impl Held {
             }
             Request::Login { .. } => Response::Refused(vec!["wrong password: the next try is heard in 2 s".into()]),
             _ if !is_admin => Response::Refused(vec!["you may not".into()]),
+            Request::Diag => Response::Query,
             Request::Text | Request::Version { .. } => Response::Text(self.text.clone()),
             Request::History => {
                 let version = |number, current| Version { number, time_ns: UnixNanos(1), by: "admin".into(), current };
@@ -200,6 +201,96 @@ fn pages_are_drawn_by_their_differences_and_come_out_as_if_drawn_whole() {
         (after.local_modes, after.input_modes, after.output_modes),
         (before.local_modes, before.input_modes, before.output_modes)
     );
+}
+
+/// To the page of tests, logged in, with a ping to whom is typed that goes on until it is stopped.
+fn pinging(fake: &FakeRavend, whom: &str) -> Pty {
+    let mut pty = Pty::raven(&["--data", fake.data().to_str().unwrap(), "console"], (24, 80));
+    pty.shows("Enter: log in");
+    pty.send(b"\r");
+    pty.shows("The administrator's password");
+    pty.send(b"correct horse\r");
+    pty.shows("0: menu");
+    for (key, shown) in [("8", "Enter: choose a test"), ("\r", "Which test?"), ("\r", "To whom?")] {
+        pty.send(key.as_bytes());
+        pty.shows(shown);
+    }
+    // The last of those that are offered; where nothing is, it is typed at once.
+    if pty.shown().contains("Another one") {
+        pty.send(b"\x1b[F\r");
+        pty.shows("A name or an address");
+    }
+    pty.send(format!("{whom}\r").as_bytes());
+    let shown = pty.until("the next question", |shown| shown.contains("By which way?") || shown.contains("How many"));
+    if shown.contains("By which way?") {
+        pty.send(b"\r");
+        pty.shows("How many pings");
+    }
+    pty.send(b"0\r");
+    pty
+}
+
+#[test]
+fn a_test_is_watched_live_while_the_console_hears_every_key_and_ends_when_it_is_stopped() {
+    let (fake, _held) = owned();
+    let mut pty = pinging(&fake, "noc.example");
+    pty.shows("ping noc.example: runs");
+    pty.shows("LAST MS");
+    pty.until("bars with what was lost", |shown| shown.contains("___x___x") || shown.contains("x___x"));
+    // It goes on behind other pages.
+    pty.send(b"2");
+    pty.shows(": Network");
+    assert_eq!(fake.ended(), 0);
+    pty.send(b"8");
+    pty.shows("ping noc.example: runs");
+    pty.send(b"s");
+    pty.shows("stopped; so far: ");
+    ended(&fake, 1);
+    pty.send(b"r");
+    pty.shows("2  ping noc.example: runs");
+    pty.shows("1  ping noc.example: stopped");
+    // Who leaves ends it.
+    pty.send(b"\x03");
+    pty.shows("Enter: log in");
+    ended(&fake, 2);
+}
+
+#[test]
+fn a_test_of_which_nothing_is_heard_holds_nobody_up_and_can_be_stopped() {
+    let (fake, _held) = owned();
+    let mut pty = pinging(&fake, "silent");
+    pty.shows("ping silent: runs");
+    for (key, shown) in [("2", ": Network"), ("8", "ping silent: runs"), ("s", "stopped")] {
+        pty.send(key.as_bytes());
+        pty.shows(shown);
+    }
+    ended(&fake, 1);
+}
+
+fn ended(fake: &FakeRavend, tests: usize) {
+    let start = std::time::Instant::now();
+    while fake.ended() < tests {
+        assert!(start.elapsed().as_secs() < 10, "{} of {tests} tests ended", fake.ended());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_test_in_lines_says_who_may_and_that_ravend_is_away() {
+    let (fake, held) = owned();
+    // Without a login it is ravend who says no: the last of those that are offered is this box itself.
+    let own = |all: &str| {
+        let at = all.lines().find(|line| line.contains("127.0.0.1  (this box itself)")).unwrap();
+        at.split_whitespace().next().unwrap().to_owned()
+    };
+    let offered = plain(&fake, &["3", "1", "1"]);
+    assert!(offered.contains("== Raven arena: Test ==") && offered.contains("-- Which test? --"), "{offered}");
+    let shown = plain(&fake, &["3", "1", "1", &own(&offered), "2", "0", "0"]);
+    assert!(shown.contains("1  ping 127.0.0.1") && shown.contains("! FAIL: you may not"), "{shown}");
+    assert!(held.lock().unwrap().said.contains(&"diag".to_owned()), "{shown}");
+    std::fs::remove_file(fake.data().join("run/control")).unwrap();
+    let shown = plain(&fake, &["3", "1", "1", &own(&offered), "2", "0", "0"]);
+    assert!(shown.contains("no test can be made") && shown.contains("! FAIL: cannot reach ravend"), "{shown}");
 }
 
 #[test]

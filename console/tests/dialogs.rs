@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::facts::{Fake, quiet as facts};
+use common::facts::{Fake, Told, quiet as facts};
 use raven_console::tui::console::{Console, Dialog, IDLE, InstallStep, View};
 use raven_console::tui::pages::Tab;
+use raven_console::tui::plain::Lines;
 use raven_console::tui::wizard::Step;
 use raven_model::install::Progress;
 use raven_model::report::StickStatus;
@@ -262,4 +263,96 @@ fn a_slot_that_was_given_up_is_told_of_on_the_page_that_everybody_sees() {
     let told = "slot B was given up: before any service started";
     assert_eq!(health(&facts), (Tone::Warn, vec![told.to_owned()]));
     assert!(front(&facts).iter().any(|row| row.text.contains(told)));
+}
+
+#[test]
+fn a_test_is_chosen_made_stopped_and_made_again_and_ends_with_its_page() {
+    let (mut fake, now) = (Fake::owned(), Instant::now());
+    fake.text.push_str("[system]\nntp = [\"ntp.example.org\"]\n[network]\ndns = [\"192.0.2.54\"]\n");
+    let ended = |fake: &Fake| fake.ended.load(std::sync::atomic::Ordering::Relaxed);
+    let mut console = Console::new(&mut fake, now);
+    console.enter(&facts(), &mut fake, now);
+    say(&mut console, &mut fake, now, &["correct horse"]);
+    console.show(Tab::Test);
+    console.choose_test(&facts(), &mut fake);
+    // All that is offered, as routes say, without an end.
+    say(&mut console, &mut fake, now, &["1", "1", "1", "0"]);
+    assert!(console.testing.is_running() && ended(&fake) == 0);
+    let order = fake.done.pop().unwrap();
+    for part in ["192.0.2.1", "noc.example.org", "192.0.2.53", "192.0.2.54", "127.0.0.1", "1000000", "\"each\":true"] {
+        assert!(order.contains(part), "{part}: {order}");
+    }
+    console.testing.stop();
+    assert!(!console.testing.is_running() && ended(&fake) == 1);
+    console.test_again(&mut fake);
+    assert_eq!((fake.done.pop().as_ref(), ended(&fake)), (Some(&order), 1));
+    // Another one ends it, and so does whoever leaves.
+    console.choose_test(&facts(), &mut fake);
+    say(&mut console, &mut fake, now, &["8", "", ""]);
+    assert!(fake.done.pop().unwrap().contains("ntp.example.org") && ended(&fake) == 2);
+    console.tick(&mut fake, now + IDLE);
+    assert!(!console.testing.is_running() && ended(&fake) == 3 && console.view == View::Front);
+    let rows = console.testing.rows(&facts(), raven_console::tui::testing::Room::LINES);
+    assert!(rows.iter().all(|row| !row.text.contains("192.0.2.1")), "{rows:?}");
+}
+
+#[test]
+fn a_test_that_is_over_at_once_is_told_in_lines_all_the_same() {
+    let mut fake = Fake::owned();
+    fake.told = vec![Told::Failed("you may not")];
+    // ntp, of a server that is typed: the last one offered.
+    let (mut said, input) = (Vec::new(), "3\n1\n8\n2\n\n1\n0\n0\n");
+    let mut lines = Lines { input: input.as_bytes(), output: &mut said, stops: None };
+    assert_eq!(lines.run(&mut fake, &mut facts).unwrap(), 0);
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(said.matches("! FAIL: you may not").count(), 1, "{said}");
+}
+
+#[test]
+fn what_makes_no_sense_as_a_test_is_said_before_it_is_made() {
+    let (mut fake, now) = (Fake::owned(), Instant::now());
+    let mut console = Console::new(&mut fake, now);
+    // Without a login: ravend says who may.
+    console.show_tests();
+    for (lines, why) in [
+        (&["5", "2", "noc"][..], "HOST:PORT"),
+        (&["7", "2", "ftp://x"], "begins with http"),
+        (&["2", "5", "a b"], "one at a time"),
+        (&["1", "6", "a", "1", "many"], "none of 0 to 1000000"),
+        (&["9", "1", "1", "1", "0"], "none of 1 to 3600"),
+    ] {
+        console.choose_test(&facts(), &mut fake);
+        say(&mut console, &mut fake, now, lines);
+        let error = console.question(now).unwrap().error.unwrap_or_default();
+        assert!(error.contains(why), "{lines:?}: {error}");
+        // All the way back.
+        while console.dialog.is_some() {
+            say(&mut console, &mut fake, now, &["<"]);
+        }
+    }
+    assert!(fake.done.is_empty() && console.view == View::Test, "{:?}", fake.done);
+}
+
+#[test]
+fn a_tunnel_is_tested_through_itself_and_this_box_by_no_interface() {
+    let (mut fake, now, mut facts) = (Fake::owned(), Instant::now(), facts());
+    facts.status.as_mut().unwrap().vpn[0].probe = Some([10, 8, 77, 1].into());
+    let mut console = Console::new(&mut fake, now);
+    console.show_tests();
+    let mut choose = |lines: &[&str]| {
+        console.choose_test(&facts, &mut fake);
+        for line in lines {
+            let question = console.question(now).unwrap();
+            console.answer(&question.answer(line).unwrap(), &facts, &mut fake, now);
+        }
+        assert!(console.dialog.is_none(), "{:?}", console.question(now));
+        fake.done.pop().unwrap()
+    };
+    // The gateway, the destination, the far end.
+    let order = choose(&["3", "3", ""]);
+    assert!(order.contains("10.8.77.1") && order.contains("\"interface\":\"vpn-noc\""), "{order}");
+    let order = choose(&["3", "5"]);
+    assert!(order.contains("127.0.0.1") && order.contains("\"interface\":null"), "{order}");
+    let order = choose(&["4", "", "2", "3", ""]);
+    assert!(order.contains("noc.example.org") && order.contains("192.0.2.53") && order.contains("CNAME"), "{order}");
 }

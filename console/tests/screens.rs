@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::facts::{Fake, busy, quiet, unreachable};
+use common::facts::{Fake, Told, alone, busy, quiet, unreachable};
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,11 +13,14 @@ use raven_console::tui::facts::Facts;
 use raven_console::tui::keys::Key;
 use raven_console::tui::paint::{Look, difference};
 use raven_console::tui::screen::Screen;
+use raven_model::diag::bw::{Direction, Interval, Slice, Volume};
+use raven_model::diag::services::{Connection, HttpResult, Outcome};
+use raven_model::diag::{Answer, Event, Hop, Method, Router, Rtt, TraceResult};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-const FULL: Look = Look { color: true, unicode: true };
+const FULL: Look = Look { color: true, unicode: true, bars: true };
 
 /// Sizes and looks that every screen is drawn in.
 const SHAPES: [(u16, u16, Look, &str); 4] = [
@@ -45,6 +48,7 @@ fn drawn(facts: &Facts, fake: &mut Fake, pressed: &[Key], shape: (u16, u16, Look
     for key in pressed {
         screen.draw(facts, look, now, &mut Buffer::empty(area));
         screen.key(*key, facts, fake, now);
+        screen.tick(fake, now);
     }
     let mut buffer = Buffer::empty(area);
     let cursor = screen.draw(facts, look, now, &mut buffer);
@@ -145,6 +149,133 @@ fn every_question_of_the_wizard_is_drawn() {
     holds("wizard-error", &quiet(), Fake::fresh, &["Enter", "Enter", "a_b", "Enter"]);
 }
 
+/// Events of pings to two targets, one of which loses some.
+fn pings() -> Vec<Told> {
+    let mut told = Vec::new();
+    let address = |target: &str, address: [u8; 4]| Event::Target { target: target.into(), address: address.into() };
+    told.push(address("192.0.2.1", [192, 0, 2, 1]));
+    told.push(address("noc.example.org", [198, 51, 100, 9]));
+    for sequence in 0..24_u32 {
+        let answer = |target: &str, rtt_us| {
+            let target = target.to_owned();
+            Event::Answer(Answer { target, sequence, rtt_us, ttl: Some(64), duplicate: false, reordered: false })
+        };
+        told.push(answer("192.0.2.1", 400 + (sequence * 37) % 90));
+        told.push(match sequence {
+            7 | 8 => Event::Lost { target: "noc.example.org".into(), sequence },
+            19 => Event::Unreachable {
+                target: "noc.example.org".into(),
+                sequence,
+                by: Some([192, 0, 2, 1].into()),
+                why: "host unreachable\u{1b}[2J".into(),
+            },
+            _ => answer("noc.example.org", 21_000 + (sequence * 4_111) % 30_000),
+        });
+    }
+    told.into_iter().map(Told::Event).collect()
+}
+
+fn hop(hop: u8, received: u32, rate_limited: bool) -> Hop {
+    let rtt = Rtt { min_us: 400, p50_us: 412, max_us: 2100, jitter_us: 80, ..Rtt::default() };
+    Hop {
+        hop,
+        routers: (received > 0)
+            .then(|| Router { address: [10, 0, hop, 1].into(), name: None, flows: vec![0], said: None })
+            .into_iter()
+            .collect(),
+        sent: 10,
+        received,
+        rtt: (received > 0).then_some(rtt),
+        rate_limited,
+    }
+}
+
+fn trace() -> Vec<Hop> {
+    vec![hop(1, 10, false), hop(2, 4, true), hop(3, 0, false), hop(4, 10, false)]
+}
+
+/// What is told of a test, in a box with a password, logged in.
+fn telling(told: Vec<Told>) -> impl Fn() -> Fake {
+    move || Fake { told: told.clone(), ..Fake::owned() }
+}
+
+const TESTS: [&str; 4] = ["Enter", "correct horse", "Enter", "8"];
+
+#[test]
+fn the_page_of_tests_is_drawn_before_in_the_middle_and_at_the_end_of_one() {
+    let to = |words: &[&'static str]| [&TESTS[..], words].concat();
+    holds("test", &quiet(), Fake::owned, &to(&[]));
+    holds("test-guest", &quiet(), Fake::owned, &["t"]);
+    holds("test-alone", &alone(), Fake::owned, &to(&[]));
+    holds("test-away", &unreachable(), Fake::owned, &to(&[]));
+    holds("test-which", &quiet(), Fake::owned, &to(&["Enter"]));
+    holds("test-target", &quiet(), Fake::owned, &to(&["Enter", "Enter"]));
+    holds("test-target-alone", &alone(), Fake::owned, &to(&["Enter", "Enter"]));
+    holds("test-way", &quiet(), Fake::owned, &to(&["Enter", "Enter", "Down", "Enter"]));
+    let ping = to(&["Enter", "Enter", "6", "Enter", "192.0.2.1 noc.example.org", "Enter", "Enter", "0", "Enter"]);
+    holds("test-ping", &quiet(), telling(pings()), &ping);
+    holds("test-ping-stopped", &quiet(), telling(pings()), &[&ping[..], &["s"]].concat());
+    let hops = trace().into_iter().map(|hop| Told::Event(Event::Hop(hop))).collect();
+    let traced = to(&["Enter", "2", "Enter", "2", "Enter", "Enter", "Enter"]);
+    holds("test-trace", &quiet(), telling(hops), &traced);
+    let result = TraceResult {
+        target: "noc.example.org".into(),
+        address: [10, 0, 4, 1].into(),
+        method: Method::Udp,
+        reached: true,
+        hops: trace(),
+        paths: 1,
+        path_hash: "0123456789abcdef".into(),
+        changed: false,
+        changes: 0,
+    };
+    holds("test-traced", &quiet(), telling(vec![Told::Event(Event::Trace(result)), Told::Over]), &traced);
+    let refused = vec![Told::Failed("user 61100 may not say `diag`: that takes the role operator")];
+    holds("test-refused", &quiet(), telling(refused), &["t", "Enter", "Enter", "2", "Enter", "Enter", "Enter"]);
+    let broken =
+        vec![Told::Failed("the answer broke off after 3 lines, more may be missing: the diag role went away\u{7}")];
+    holds("test-broken", &quiet(), telling(broken), &[&traced[..], &["r"]].concat());
+}
+
+#[test]
+fn seconds_of_a_measurement_and_phases_of_a_request_are_drawn() {
+    let to = |words: &[&'static str]| [&TESTS[..], words].concat();
+    let second = |at: u32| {
+        let volume = Volume::new(11_000_000 + u64::from(at * 7 % 5) * 300_000, 1.0);
+        let direction = Direction::Up;
+        let slice =
+            Slice { stream: None, direction, volume, retransmits: Some(u64::from(at / 6)), tcp: None, udp: None };
+        let (from, to) = (f64::from(at), f64::from(at + 1));
+        Told::Event(Event::Interval(Interval { from, to, omitted: false, streams: Vec::new(), sums: vec![slice] }))
+    };
+    let bandwidth = to(&["Enter", "9", "Enter", "1", "Enter", "Enter", "Enter", "Enter"]);
+    holds("test-bandwidth", &quiet(), telling((0..12).map(second).collect()), &bandwidth);
+    let http = HttpResult {
+        url: "http://192.0.2.1/".into(),
+        connections: vec![Connection {
+            address: ([192, 0, 2, 1], 80).into(),
+            outcome: Outcome::Connected,
+            time_us: 812,
+            source: None,
+            why: None,
+            by: None,
+        }],
+        resolve_us: 31,
+        first_byte_us: Some(2345),
+        whole_us: Some(3456),
+        total_us: 4299,
+        version: Some("HTTP/1.1".into()),
+        status: Some(503),
+        reason: Some("Service Unavailable\u{1b}]0;x\u{7}".into()),
+        headers: vec![("Server".into(), "switch/1.0".into())],
+        is_whole: true,
+        ..HttpResult::default()
+    };
+    let told =
+        vec![Told::Event(Event::Connection(http.connections[0].clone())), Told::Event(Event::Http(http)), Told::Over];
+    holds("test-http", &quiet(), telling(told), &to(&["Enter", "7", "Enter", "1", "Enter", "Enter"]));
+}
+
 #[test]
 fn a_line_is_asked_for_on_a_screen_of_one_column() {
     let (mut fake, facts, now) = (Fake::fresh(), quiet(), Instant::now());
@@ -160,14 +291,16 @@ proptest! {
 
     #[test]
     fn no_size_and_no_order_of_keys_is_too_much(
-        columns in 1_u16..140, rows in 1_u16..50, pressed in prop::collection::vec(0_usize..18, 0..60), is_new in any::<bool>(),
+        columns in 1_u16..140, rows in 1_u16..50, pressed in prop::collection::vec(0_usize..20, 0..60), is_new in any::<bool>(),
     ) {
-        const KEYS: [Key; 15] = [
+        const KEYS: [Key; 18] = [
             Key::Enter, Key::Tab, Key::BackTab, Key::Esc, Key::Backspace, Key::Up, Key::Down, Key::Left, Key::Right,
-            Key::Home, Key::End, Key::PageUp, Key::PageDown, Key::Clear, Key::Char('漢'),
+            Key::Home, Key::End, Key::PageUp, Key::PageDown, Key::Clear, Key::Char('漢'), Key::Char('t'),
+            Key::Char('r'), Key::Char('s'),
         ];
         let facts = [busy(), unreachable()];
         let mut fake = if is_new { Fake::fresh() } else { Fake { is_in: true, ..Fake::owned() } };
+        fake.told = pings();
         let now = Instant::now();
         let mut screen = Screen::new(Console::new(&mut fake, now));
         let area = Rect::new(0, 0, columns, rows);
@@ -175,6 +308,7 @@ proptest! {
             let facts = &facts[at % 2];
             let key = KEYS.get(key).copied().unwrap_or(Key::Char(char::from(b'0' + (at % 10) as u8)));
             screen.key(key, facts, &mut fake, now);
+            screen.tick(&mut fake, now);
             screen.draw(facts, FULL, now, &mut Buffer::empty(area));
         }
     }

@@ -25,6 +25,7 @@ mod reset;
 mod scan;
 mod scenarios;
 mod serial;
+mod ssh;
 mod stick;
 mod tunnel;
 mod updates;

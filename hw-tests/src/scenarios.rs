@@ -3,7 +3,7 @@
 use crate::machine::{Beside, Firmware, Lab, Machine, Medium, target_disk};
 use crate::qemu::has_crashed;
 use crate::variants::Broken;
-use crate::{cuts, figures, health, rescue, reset, stick, tunnel, updates, venue};
+use crate::{cuts, figures, health, rescue, reset, ssh, stick, tunnel, updates, venue};
 use anyhow::{Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,6 +40,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         install(lab, Firmware::Uefi, disk)
     }),
     ("venue", venue::day),
+    ("ssh", ssh::roles),
     ("tunnel", tunnel::openvpn),
     ("tunnel-wireguard", tunnel::wireguard),
     ("figures", figures::all),

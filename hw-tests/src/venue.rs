@@ -96,8 +96,9 @@ pub fn set_up(machine: &mut Machine, key: &str) -> Result<()> {
     ])
 }
 
-/// The box from afar: an administrator with an SSH key.
+/// The box from afar: an administrator, or an operator of another role, with an SSH key.
 pub struct Remote {
+    role: &'static str,
     key: PathBuf,
     network: std::rc::Rc<Network>,
     address: String,
@@ -105,29 +106,42 @@ pub struct Remote {
 
 impl Remote {
     pub fn new(lab: &Lab) -> Result<Self> {
-        let key = lab.work().join("admin");
+        Self::of(lab, "admin")
+    }
+
+    /// With a key of its own.
+    pub fn of(lab: &Lab, role: &'static str) -> Result<Self> {
+        let key = lab.work().join(role);
         let mut make = Command::new("ssh-keygen");
-        ran(make.args(["-q", "-t", "ed25519", "-N", "", "-C", "venue", "-f"]).arg(&key))?;
+        ran(make.args(["-q", "-t", "ed25519", "-N", "", "-C", &format!("{role}@venue"), "-f"]).arg(&key))?;
         let network = lab.network().context("the box is plugged in nowhere")?;
-        Ok(Self { key, network, address: BOX[0].to_owned() })
+        Ok(Self { role, key, network, address: BOX[0].to_owned() })
     }
 
     /// The same at another of the box's addresses.
     pub fn at(&self, address: &str) -> Self {
-        Self { key: self.key.clone(), network: self.network.clone(), address: address.to_owned() }
+        let (role, key, network) = (self.role, self.key.clone(), self.network.clone());
+        Self { role, key, network, address: address.to_owned() }
     }
 
     pub fn public_key(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.key.with_added_extension("pub"))?.trim().to_owned())
     }
 
-    fn command(&self, words: &str) -> Command {
+    /// `ssh` that says these words.
+    pub fn command(&self, words: &str) -> Command {
+        let mut ssh = self.ssh();
+        ssh.arg(format!("{}@{}", self.role, self.address)).arg(words);
+        ssh
+    }
+
+    /// `ssh` with its key, which is told nothing yet.
+    pub fn ssh(&self) -> Command {
         let mut ssh = self.network.command("ssh");
         ssh.arg("-i").arg(&self.key).args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
         ssh.args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
         // A connection that was made just before the address went would be waited for until TCP gives up.
         ssh.args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]);
-        ssh.arg(format!("admin@{}", self.address)).arg(words);
         ssh
     }
 

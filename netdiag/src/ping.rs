@@ -218,6 +218,13 @@ pub fn payload(cookie: u64, number: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
+/// The same with another number: nothing else in it changes.
+pub fn renumber(payload: &mut [u8], number: u64) {
+    if let Some(place) = payload.get_mut(8..MARK) {
+        place.copy_from_slice(&number.to_be_bytes());
+    }
+}
+
 /// The number in it, where it is of this test.
 pub fn number(cookie: u64, payload: &[u8]) -> Option<u64> {
     let (ours, rest) = payload.split_first_chunk::<8>()?;
@@ -299,6 +306,9 @@ mod tests {
             prop_assert_eq!(payload(cookie, n, size).len(), size);
             prop_assert_eq!(number(cookie, &payload(cookie ^ 1, n, size)), None);
             let _ = number(cookie, &strange);
+            let mut other = payload(cookie, 0, size);
+            renumber(&mut other, n);
+            prop_assert_eq!(other, payload(cookie, n, size));
         }
     }
 }

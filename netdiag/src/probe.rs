@@ -6,17 +6,13 @@ use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv4RecvTtl, Ipv6RecvErr, Ipv6RecvH
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
 use nix::sys::time::TimeSpec;
 use raven_model::diag::{Family, Way};
+use raven_model::icmp;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
-/// ICMP echo request: type of IPv4 and of IPv6.
-const ECHO: (u8, u8) = (8, 128);
-const REPLY: (u8, u8) = (0, 129);
-/// Type, code, checksum, identifier, sequence.
-pub const ICMP_HEADER: usize = 8;
 /// Longest that is read.
 const READ_MAX: usize = 65_535;
 /// How `IP_MTU_DISCOVER` is set: routers may fragment; they may not, and neither may the kernel, whatever it knows of the way.
@@ -24,6 +20,8 @@ const FRAGMENT: i32 = 0;
 const WHOLE: i32 = 3;
 /// `SO_EE_ORIGIN_LOCAL`, linux/errqueue.h.
 const LOCAL: u8 = 1;
+/// So many errors of packets before may lie there, of which each costs a call that sends nothing: liars may send many.
+const PENDING: usize = 4;
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +48,8 @@ pub struct Probe {
 pub struct Heard<'a> {
     /// From whom; unknown for what this box says itself.
     pub from: Option<IpAddr>,
+    /// Its port; 0 of ICMP.
+    pub port: u16,
     /// When the kernel got it.
     pub at: Instant,
     /// Time to live that was left of it.
@@ -91,6 +91,14 @@ impl Probe {
     /// # Errors
     /// `PermissionDenied`: the group may not ping. `NoSuchDevice`-like ones: there is no such interface or address.
     pub fn open(kind: Kind, family: Family, way: &Way) -> io::Result<Self> {
+        Self::open_at(kind, family, way, 0)
+    }
+
+    /// The same, from this port; 0: any.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open). `AddrInUse`: somebody else has the port.
+    pub fn open_at(kind: Kind, family: Family, way: &Way, port: u16) -> io::Result<Self> {
         let (domain, icmp) = match family {
             Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),
             Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),
@@ -103,21 +111,11 @@ impl Probe {
         if let Some(interface) = &way.interface {
             socket.bind_device(Some(interface.as_bytes()))?;
         }
-        let any = match family {
-            Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Family::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        socket.bind(&SockAddr::from(SocketAddr::new(way.source.unwrap_or(any), 0)))?;
-        setsockopt(&socket, ReceiveTimestampns, &true)?;
+        socket.bind(&SockAddr::from(SocketAddr::new(way.source.unwrap_or(any(family)), port)))?;
+        hear_errors(&socket, family)?;
         match family {
-            Family::Ipv4 => {
-                setsockopt(&socket, Ipv4RecvErr, &true)?;
-                setsockopt(&socket, Ipv4RecvTtl, &true)?;
-            }
-            Family::Ipv6 => {
-                setsockopt(&socket, Ipv6RecvErr, &true)?;
-                setsockopt(&socket, Ipv6RecvHopLimit, &true)?;
-            }
+            Family::Ipv4 => setsockopt(&socket, Ipv4RecvTtl, &true)?,
+            Family::Ipv6 => setsockopt(&socket, Ipv6RecvHopLimit, &true)?,
         }
         Ok(Self { socket, family, kind, buffer: vec![0; READ_MAX], control: nix::cmsg_space!(TimeSpec, [u8; 128]) })
     }
@@ -138,10 +136,7 @@ impl Probe {
 
     /// Time to live (hop limit) of what is sent.
     pub fn set_hops(&self, hops: u8) -> io::Result<()> {
-        match self.family {
-            Family::Ipv4 => self.socket.set_ttl_v4(hops.into()),
-            Family::Ipv6 => self.socket.set_unicast_hops_v6(hops.into()),
-        }
+        set_hops(&self.socket, self.family, hops)
     }
 
     /// Whether nobody may fragment what is sent, this box neither.
@@ -155,26 +150,25 @@ impl Probe {
         raven_jail::socket::set_option(self.socket.as_fd(), level, option, mode)
     }
 
-    /// Sends one: `to` where it is not connected. An error that lies there from a packet before is told once and is none of
-    /// this one.
+    /// Sends one: `to` where it is not connected. Errors that lie there from packets before are told once each and are none
+    /// of this one.
     pub fn send(&self, to: Option<SocketAddr>, sequence: u16, payload: &[u8]) -> io::Result<()> {
-        let packet;
-        let bytes = match self.kind {
-            Kind::Udp => payload,
-            Kind::Echo => {
-                let kind = if self.family == Family::Ipv4 { ECHO.0 } else { ECHO.1 };
-                let [high, low] = sequence.to_be_bytes();
-                // The kernel fills in checksum and identifier.
-                packet = [&[kind, 0, 0, 0, 0, 0, high, low], payload].concat();
-                &packet
-            }
-        };
+        let header = icmp::request(self.family, sequence);
+        // Nothing is put together: the kernel takes both from where they are.
+        let parts = [IoSlice::new(if self.kind == Kind::Echo { &header } else { &[] }), IoSlice::new(payload)];
         let to = to.map(SockAddr::from);
         let send = || match &to {
-            Some(to) => self.socket.send_to(bytes, to),
-            None => self.socket.send(bytes),
+            Some(to) => self.socket.send_to_vectored(&parts, to),
+            None => self.socket.send_vectored(&parts),
         };
-        send().or_else(|_| send()).map(drop)
+        let mut sent = send();
+        for _ in 0..PENDING {
+            if sent.is_ok() {
+                break;
+            }
+            sent = send();
+        }
+        sent.map(drop)
     }
 
     /// The next answer, or what a router said; nothing when there is none.
@@ -203,10 +197,38 @@ impl AsFd for Probe {
 /// A message as the kernel gave it.
 struct Got {
     len: usize,
-    from: Option<IpAddr>,
+    from: Option<SocketAddr>,
     stamp: Option<Duration>,
     ttl: Option<u8>,
-    error: Option<(nix::libc::sock_extended_err, Option<IpAddr>)>,
+    error: Option<(Told, Option<IpAddr>)>,
+}
+
+/// What the kernel tells of an error (`struct sock_extended_err`, ip(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// This box, ICMP or ICMPv6.
+    pub origin: u8,
+    /// Type of ICMP.
+    pub kind: u8,
+    /// Code of ICMP.
+    pub code: u8,
+    /// `errno`.
+    pub errno: u32,
+    /// What would fit, where it is about that.
+    pub info: u32,
+}
+
+impl From<nix::libc::sock_extended_err> for Told {
+    fn from(error: nix::libc::sock_extended_err) -> Self {
+        let (origin, kind, code) = (error.ee_origin, error.ee_type, error.ee_code);
+        Self { origin, kind, code, errno: error.ee_errno, info: error.ee_info }
+    }
+}
+
+/// What bytes of a socket mean: an answer, or what an error is of.
+pub fn decode(family: Family, kind: Kind, bytes: &[u8], error: Option<Told>) -> Heard<'_> {
+    let error = error.map(|error| (error, None));
+    Got { len: bytes.len(), from: None, stamp: None, ttl: None, error }.of(family, kind, bytes)
 }
 
 fn read(socket: BorrowedFd<'_>, buffer: &mut [u8], control: &mut [u8], flags: MsgFlags) -> Result<Got, Errno> {
@@ -214,8 +236,8 @@ fn read(socket: BorrowedFd<'_>, buffer: &mut [u8], control: &mut [u8], flags: Ms
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), flags)?;
     let mut got = Got { len: message.bytes, from: None, stamp: None, ttl: None, error: None };
     got.from = message.address.and_then(|address| {
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from((v4.ip(), v4.port())));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip(), v6.port()))))
     });
     for control in message.cmsgs()? {
         match control {
@@ -225,10 +247,10 @@ fn read(socket: BorrowedFd<'_>, buffer: &mut [u8], control: &mut [u8], flags: Ms
             }
             ControlMessageOwned::Ipv4RecvErr(error, by) => {
                 let by = by.map(|by| IpAddr::V4(Ipv4Addr::from(u32::from_be(by.sin_addr.s_addr))));
-                got.error = Some((error, by));
+                got.error = Some((error.into(), by));
             }
             ControlMessageOwned::Ipv6RecvErr(error, by) => {
-                got.error = Some((error, by.map(|by| IpAddr::V6(Ipv6Addr::from(by.sin6_addr.s6_addr)))));
+                got.error = Some((error.into(), by.map(|by| IpAddr::V6(Ipv6Addr::from(by.sin6_addr.s6_addr)))));
             }
             _ => {}
         }
@@ -236,33 +258,74 @@ fn read(socket: BorrowedFd<'_>, buffer: &mut [u8], control: &mut [u8], flags: Ms
     Ok(got)
 }
 
+/// What lies on the error queue of a socket of TCP, and who says it.
+pub fn said(socket: BorrowedFd<'_>, family: Family) -> Option<(Option<IpAddr>, What)> {
+    said_at(socket, family).map(|(by, what, _)| (by, what))
+}
+
+/// The same, and when the kernel got it.
+pub fn said_at(socket: BorrowedFd<'_>, family: Family) -> Option<(Option<IpAddr>, What, Instant)> {
+    let (mut buffer, mut control) = ([0; 512], nix::cmsg_space!(TimeSpec, [u8; 128]));
+    let got = read(socket, &mut buffer, &mut control, MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT).ok()?;
+    got.error.is_some().then(|| got.of(family, Kind::Udp, &buffer)).map(|heard| (heard.from, heard.what, heard.at))
+}
+
+/// What routers say is kept on the error queue (`IP_RECVERR`), and when it came.
+pub fn hear_errors(socket: &Socket, family: Family) -> io::Result<()> {
+    setsockopt(socket, ReceiveTimestampns, &true)?;
+    match family {
+        Family::Ipv4 => setsockopt(socket, Ipv4RecvErr, &true)?,
+        Family::Ipv6 => setsockopt(socket, Ipv6RecvErr, &true)?,
+    }
+    Ok(())
+}
+
+/// Time to live (hop limit) of what a socket sends.
+pub fn set_hops(socket: &Socket, family: Family, hops: u8) -> io::Result<()> {
+    match family {
+        Family::Ipv4 => socket.set_ttl_v4(hops.into()),
+        Family::Ipv6 => socket.set_unicast_hops_v6(hops.into()),
+    }
+}
+
+/// No address of the box in particular.
+pub const fn any(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
 impl Got {
     fn of(self, family: Family, kind: Kind, buffer: &[u8]) -> Heard<'_> {
         let bytes = buffer.get(..self.len).unwrap_or_default();
-        let skip = if kind == Kind::Echo { ICMP_HEADER } else { 0 };
-        let payload = bytes.get(skip..).unwrap_or_default();
-        let sequence = bytes.get(6..ICMP_HEADER).map(|at| u16::from_be_bytes([at[0], at[1]]));
-        let sequence = sequence.filter(|_| kind == Kind::Echo);
-        let reply = if family == Family::Ipv4 { REPLY.0 } else { REPLY.1 };
-        // Of a datagram socket of ICMP the kernel gives replies alone; what is something else has no payload of ours.
-        let is_reply = kind == Kind::Udp || bytes.first() == Some(&reply);
+        let parts = match kind {
+            Kind::Udp => None,
+            // What an error gives back is the request.
+            Kind::Echo if self.error.is_some() => icmp::parts(bytes),
+            Kind::Echo => icmp::reply(family, bytes),
+        };
+        let (sequence, payload) = match (kind, parts) {
+            (Kind::Udp, _) => (None, bytes),
+            (Kind::Echo, Some((sequence, payload))) => (Some(sequence), payload),
+            (Kind::Echo, None) => (None, &[][..]),
+        };
         let (what, from) = match self.error {
-            None => (What::Reply, self.from),
-            Some((error, _)) if error.ee_origin == LOCAL => {
-                let errno = error.ee_errno.cast_signed();
-                (What::Local { errno, mtu: (errno == nix::libc::EMSGSIZE).then_some(error.ee_info) }, None)
+            None => (What::Reply, self.from.map(|from| from.ip())),
+            Some((Told { origin: LOCAL, errno, info, .. }, _)) => {
+                let errno = errno.cast_signed();
+                (What::Local { errno, mtu: (errno == nix::libc::EMSGSIZE).then_some(info) }, None)
             }
-            Some((error, by)) => {
+            Some((Told { kind, code, info, .. }, by)) => {
                 let too_big = match family {
-                    Family::Ipv4 => (error.ee_type, error.ee_code) == (3, 4),
-                    Family::Ipv6 => error.ee_type == 2,
+                    Family::Ipv4 => (kind, code) == (3, 4),
+                    Family::Ipv6 => kind == 2,
                 };
-                let mtu = (too_big && error.ee_info > 0).then_some(error.ee_info);
-                (What::Icmp { kind: error.ee_type, code: error.ee_code, mtu }, by)
+                (What::Icmp { kind, code, mtu: (too_big && info > 0).then_some(info) }, by)
             }
         };
-        let payload = if is_reply || self.error.is_some() { payload } else { &[] };
-        Heard { from, at: instant(self.stamp), ttl: self.ttl, what, sequence, payload }
+        let port = self.from.map_or(0, |from| from.port());
+        Heard { from, port, at: instant(self.stamp), ttl: self.ttl, what, sequence, payload }
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Times {
     least: u32,
     most: u32,
     last: Option<u32>,
+    /// Mean, and sum of the squares of the distances from it (Welford's).
+    spread: (f64, f64),
     /// Of differences of two that follow each other: sum and count.
     differences: (u64, u64),
 }
@@ -28,6 +30,9 @@ impl Times {
         self.least = if self.count == 0 { us } else { self.least.min(us) };
         self.most = self.most.max(us);
         (self.count, self.sum) = (self.count + 1, self.sum + u64::from(us));
+        let off = f64::from(us) - self.spread.0;
+        self.spread.0 += off / self.count as f64;
+        self.spread.1 += off * (f64::from(us) - self.spread.0);
         if let Some(last) = self.last.replace(us) {
             self.differences = (self.differences.0 + u64::from(last.abs_diff(us)), self.differences.1 + 1);
         }
@@ -46,6 +51,8 @@ impl Times {
             p99_us: self.percentile(99),
             max_us: self.most,
             jitter_us: jitter.checked_div(of).unwrap_or_default() as u32,
+            last_us: self.last.unwrap_or_default(),
+            stdev_us: (self.spread.1 / self.count as f64).sqrt() as u32,
         })
     }
 
@@ -90,6 +97,7 @@ mod tests {
         }
         let rtt = times.rtt().unwrap();
         assert_eq!((rtt.min_us, rtt.max_us, rtt.mean_us, rtt.jitter_us), (7, 70_000, 35_003, 7));
+        assert_eq!((rtt.last_us, rtt.stdev_us), (7, 20_207));
         for (found, exact) in [(rtt.p50_us, 35_000.0), (rtt.p95_us, 66_500.0), (rtt.p99_us, 69_300.0)] {
             assert!((f64::from(found) / exact - 1.0).abs() < 0.01, "{found} for {exact}");
         }

@@ -234,6 +234,20 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
+/// Makes the kernel forget whom it sought on a link in vain. Without a cable it asks each second, up to three times; what
+/// came to be sent then waits for the next time, and is stale.
+pub async fn forget_sought(handle: &Handle, link: u32) -> Result<(), rtnetlink::Error> {
+    let neighbours: Vec<NeighbourMessage> = handle.neighbours().get().execute().try_collect().await?;
+    for sought in neighbours.into_iter().filter(|message| silent(message).is_some_and(|(of, _)| of == link)) {
+        match handle.neighbours().del(sought).execute().await {
+            // It is gone, or was found meanwhile.
+            Ok(()) | Err(rtnetlink::Error::NetlinkError(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Whether what the kernel tells may change what is seen. Of neighbours only gateways do: a venue's network has thousands of
 /// machines that come and go, and a look at each of them would cost more than all else.
 pub fn matters(told: &NetlinkMessage<RouteNetlinkMessage>, seen: &Seen) -> bool {

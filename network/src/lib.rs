@@ -139,7 +139,11 @@ impl Watch {
         self.cables.retain(|index, _| links.get(index).is_some_and(|link| link.has_carrier));
         let with_cable: Vec<u32> = self.links().filter(|(_, link)| link.has_carrier).map(|(index, _)| *index).collect();
         for index in with_cable {
-            self.cables.entry(index).or_insert(now);
+            let is_new = self.cables.insert(index, self.cables.get(&index).copied().unwrap_or(now)).is_none();
+            // It needs the capability that tunnels need.
+            if is_new && self.tunnels.is_some() {
+                kernel::forget_sought(&self.handle, index).await?;
+            }
         }
         self.note();
         Ok(done)

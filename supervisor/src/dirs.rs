@@ -28,6 +28,7 @@ impl Dirs {
         make(&data.join("ring"), 0o750, owner(Role::Store))?;
         make(&data.join("cursors"), 0o700, owner(Role::Uplink))?;
         make(&data.join("vpn"), 0o700, owner(Role::Vpn))?;
+        make(&data.join("diag"), 0o700, owner(Role::Schedule))?;
         // Sockets to which openvpn comes.
         make(&data.join("run/vpn"), 0o711, None)?;
         make(&data.join("secrets"), 0o700, root.then_some(0))?;

@@ -84,6 +84,6 @@ fn missing(supervisor: &Supervisor) -> Vec<String> {
     all.into_iter().map(|(lack, roles)| format!("{lack} ({})", roles.join(", "))).collect()
 }
 
-fn now() -> UnixNanos {
+pub fn now() -> UnixNanos {
     UnixNanos(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64))
 }

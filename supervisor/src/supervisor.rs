@@ -37,12 +37,14 @@ use raven_jail::signals::{self, Signals};
 use raven_jail::{caps, spawn};
 use raven_model::config::Config;
 use raven_model::control::{ListenerId, PACKET_MAX, ToWorker};
+use raven_model::news::News;
 use raven_model::stream::Stream;
 use raven_model::table::{Role, table};
 use raven_model::tunnel::Carrier;
 use sd_notify::NotifyState;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -155,6 +157,8 @@ pub struct Supervisor {
     carrier: Carrier,
     /// Who is logged in.
     logins: Logins,
+    /// What operators did from afar: becomes records of stream `host`.
+    audit: News,
     /// Comes back unless it is confirmed.
     pub unconfirmed: Option<reload::Unconfirmed>,
     stopping: bool,
@@ -183,6 +187,49 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     supervisor.finish()
 }
 
+/// The configuration that a start puts into force.
+struct Begun {
+    text: Vec<u8>,
+    config: Box<Config>,
+    /// It is not that of the file, and why.
+    damaged: Option<String>,
+}
+
+/// Reads the configuration. A box whose file is damaged goes on receiving, with the newest version of its history that can be
+/// read, else as the factory made it: who may come by SSH is who might before, or nobody.
+fn begin(program: &OwnedFd, args: &Args, history: &History) -> anyhow::Result<Begun> {
+    // That nobody could be asked says nothing of the text.
+    let parse = |text: Vec<u8>| {
+        let config = configure::parse(program, &args.data, &args.config, &text)?;
+        Ok::<_, anyhow::Error>(config.map(|config| (text, config)).map_err(|errors| errors.join("\n")))
+    };
+    let error = match configure::text(&args.config) {
+        Err(error) => error,
+        Ok(text) => match parse(text)? {
+            Ok((text, config)) => return Ok(Begun { text, config, damaged: None }),
+            Err(errors) => anyhow::anyhow!(errors),
+        },
+    };
+    let error = error.context("the configuration is not valid");
+    let Some(run) = args.box_run.as_deref() else { return Err(error) };
+    tracing::error!("{error:#}");
+    let versions = history.versions().unwrap_or_default().into_iter();
+    let before =
+        versions.map(|version| (format!("version {} of the history", version.number), history.text(version.number)));
+    let factory = args.factory.iter().map(|file| ("that of the factory".to_owned(), configure::text(file)));
+    let mut others = before.chain(factory).filter_map(|(name, text)| Some((name, parse(text.ok()?).ok()?.ok()?)));
+    let Some((name, (text, config))) = others.next() else {
+        // Who may come is not known: nobody.
+        return Err(Appliance::new(run).let_nobody_in().err().unwrap_or(error));
+    };
+    let damaged = format!(
+        "the configuration file {} is damaged: {name} is in force; `raven config put` writes it anew",
+        args.config.display()
+    );
+    tracing::warn!("{damaged}");
+    Ok(Begun { text, config, damaged: Some(damaged) })
+}
+
 impl Supervisor {
     fn start(args: Args) -> anyhow::Result<Self> {
         let signals = Signals::new(&[signals::SIGTERM, signals::SIGINT, signals::SIGHUP])?;
@@ -195,9 +242,7 @@ impl Supervisor {
         if let Some(factory) = &args.factory {
             configure::begin_with(factory, &args.config)?;
         }
-        let text = configure::text(&args.config)?;
-        let config = configure::parse(&program, &args.data, &args.config, &text)?
-            .map_err(|errors| anyhow::anyhow!("the configuration is not valid\n{}", errors.join("\n")))?;
+        let Begun { text, config, damaged } = begin(&program, &args, &history)?;
         let (held, listeners, connections) = restore::restore(stored)?;
         let control = operator::listen_at(&dirs.control(), 0o666)
             .with_context(|| format!("cannot listen on {}", dirs.control().display()))?;
@@ -241,6 +286,7 @@ impl Supervisor {
             carrier: Carrier::default(),
             stick,
             logins,
+            audit: News::new(RandomState::new().hash_one(0)),
             unconfirmed: None,
             stopping: false,
             announced: false,
@@ -262,6 +308,7 @@ impl Supervisor {
         // Bound before all that takes time: from here on the kernel receives. The firewall lets in just this.
         this.rebind(&config)?;
         this.box_alerts = this.appliance.as_ref().map_or_else(Vec::new, |appliance| appliance.put(&config));
+        this.box_alerts.extend(damaged);
         this.secrets = Secrets::read_or_tell(&this.program, &this.args, &config);
         Ok(this)
     }
@@ -382,13 +429,22 @@ impl Supervisor {
     /// role what becomes records and numbers of its stream.
     fn tell_reports(&mut self) {
         let (alert, host) = (self.is_free(Role::Alert), self.is_free(Role::Host));
+        let schedule = self.is_free(Role::Schedule);
         if alert {
             let own = Box::new(status::status(self).own);
             self.tell(Role::Alert, &ToWorker::Own(own), Vec::new());
-            self.pass_reports(&[Role::Store, Role::Uplink, Role::Host, Role::Vpn], Role::Alert);
+            self.pass_reports(&[Role::Store, Role::Uplink, Role::Host, Role::Vpn, Role::Schedule], Role::Alert);
         }
         if host {
             self.pass_reports(&[Role::Net, Role::Vpn], Role::Host);
+            if self.audit.count > 0 {
+                let news = Box::new(self.audit.clone());
+                self.tell(Role::Host, &ToWorker::Audit(news), Vec::new());
+            }
+        }
+        if schedule {
+            // No bandwidth is measured while a destination gets what it missed.
+            self.pass_reports(&[Role::Uplink], Role::Schedule);
         }
     }
 

@@ -206,7 +206,7 @@ impl Heads {
 pub fn class(stream: &str) -> usize {
     match stream {
         "alert" => 0,
-        "host" | "trap" => 1,
+        "host" | "diag" | "trap" => 1,
         "flow" => 3,
         _ => 2,
     }

@@ -1,13 +1,18 @@
-//! What a sample of the host says in numbers, by name: for Prometheus and OpenTelemetry alike. Pure.
+//! What a sample of the host says in numbers, by name, and a scheduled test ([`diag`]): for Prometheus and OpenTelemetry alike.
+//! Pure.
 //!
 //! Names follow the rules of Prometheus: `raven_host_`, the thing, its unit in full (seconds, bytes, celsius, ratio), and
 //! `_total` behind what only grows. `docs/formats.md` lists them.
 
+pub mod diag;
+
+use raven_model::diag::schedule::DiagRecord;
 use raven_model::host::{
     Cpu, Disk, DiskHealth, Fan, FileSystem, HostRecord, HostSample, Interface, Power, Pressure, RavenProcess,
     StartedBy, Temperature, Tunnel, Udp,
 };
 use raven_model::record::Record;
+use raven_model::units::UnixNanos;
 
 /// Numbers of one name.
 #[derive(Debug, PartialEq)]
@@ -38,10 +43,40 @@ impl Family<'_> {
     }
 }
 
-/// The sample in a record; none in one that tells what changed. Why it cannot be read, where that is so.
-pub fn sample(record: &Record<'_>) -> Result<Option<Box<HostSample>>, String> {
+/// What has numbers.
+#[derive(Debug)]
+pub enum Numbers {
+    /// Of the host.
+    Host(Box<HostSample>),
+    /// Of a scheduled test.
+    Diag(Box<DiagRecord>),
+}
+
+impl Numbers {
+    /// When they were taken.
+    pub const fn at(&self) -> UnixNanos {
+        match self {
+            Self::Host(sample) => sample.t,
+            Self::Diag(record) => record.t,
+        }
+    }
+
+    /// All of them.
+    pub fn families(&self) -> Vec<Family<'_>> {
+        match self {
+            Self::Host(sample) => families(sample),
+            Self::Diag(record) => diag::families(record),
+        }
+    }
+}
+
+/// The numbers in a record; none in one that tells what changed. Why it cannot be read, where that is so.
+pub fn sample(record: &Record<'_>) -> Result<Option<Numbers>, String> {
+    if let Ok(record) = DiagRecord::read(record.raw) {
+        return Ok(Some(Numbers::Diag(Box::new(record))));
+    }
     match HostRecord::read(record.raw)? {
-        HostRecord::Sample(sample) => Ok(Some(sample)),
+        HostRecord::Sample(sample) => Ok(Some(Numbers::Host(sample))),
         HostRecord::Event(_) => Ok(None),
     }
 }

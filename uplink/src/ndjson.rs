@@ -3,6 +3,7 @@
 use crate::envelope::append_base64;
 use crate::text;
 use raven_model::alert::AlertRecord;
+use raven_model::diag::schedule::DiagRecord;
 use raven_model::host::HostRecord;
 use raven_model::record::Record;
 use raven_model::stream::Stream;
@@ -55,6 +56,7 @@ impl Ndjson {
         let reads = match self.stream {
             Some(Stream::Alert) => AlertRecord::read(raw).is_ok(),
             Some(Stream::Host) => HostRecord::read(raw).is_ok(),
+            Some(Stream::Diag) => DiagRecord::read(raw).is_ok(),
             _ => false,
         };
         reads && raw.first() == Some(&b'{')

@@ -1,9 +1,8 @@
 //! Samples of the host for Prometheus and those who take its remote write, version 1.0: a `WriteRequest` in protobuf,
 //! packed by snappy. `docs/formats.md` has the names.
 
-use crate::metrics::families;
+use crate::metrics::Numbers;
 use crate::proto::{field_bytes, field_double, field_number};
-use raven_model::host::HostSample;
 
 /// Writes the samples of one device.
 pub struct RemoteWrite {
@@ -19,9 +18,9 @@ impl RemoteWrite {
     }
 
     /// Appends a sample, as elements of `WriteRequest.timeseries`, each with one value.
-    pub fn sample(&mut self, out: &mut Vec<u8>, sample: &HostSample) {
+    pub fn sample(&mut self, out: &mut Vec<u8>, sample: &Numbers) {
         let Self { device, series, part } = self;
-        for family in families(sample) {
+        for family in sample.families() {
             for point in &family.points {
                 let ours = [("__name__", family.name), ("dev", device), ("instance", device), ("job", "raven")];
                 let mut labels: Vec<(&str, &str)> = ours.into_iter().chain(point.labels.iter().copied()).collect();
@@ -36,7 +35,7 @@ impl RemoteWrite {
                 }
                 part.clear();
                 field_double(part, 1, point.value);
-                field_number(part, 2, sample.t.0 / 1_000_000);
+                field_number(part, 2, sample.at().0 / 1_000_000);
                 field_bytes(series, 2, part);
                 field_bytes(out, 1, series);
             }

@@ -1,8 +1,9 @@
-//! Numbers of the host to a real Prometheus.
+//! Numbers of the host and of scheduled tests to a real Prometheus.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 
+use raven_model::diag::schedule::{DiagRecord, Histogram};
 use raven_model::host::{HostRecord, HostSample};
 use raven_model::units::UnixNanos;
 use raven_uplink::sim::SimRing;
@@ -117,4 +118,47 @@ fn after_an_outage_samples_come_in_their_order_so_that_none_is_refused() {
         fleet.stop().await;
     });
     assert_eq!(prometheus.value("count_over_time(raven_host_load1[20m])") as u64, 650);
+}
+
+/// Each result of a scheduled test, and its times as Prometheus works with histograms.
+#[test]
+fn prometheus_answers_what_share_of_pings_was_fast_and_when_a_test_was_not_well() {
+    if !has("prometheus") || !has("curl") {
+        return;
+    }
+    let (dir, ring) = (tempfile::tempdir().unwrap(), SimRing::new());
+    let mut prometheus = Prometheus::new(dir.path(), free_port());
+    prometheus.start();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let example = DiagRecord::read(include_bytes!("../src/metrics/example.json").trim_ascii()).unwrap();
+    let mut times = Histogram::default();
+    let mut records = Vec::new();
+    for n in 0..30_u64 {
+        // Nine of ten take 2 ms, one 40 ms.
+        (0..9).for_each(|_| times.add(2000));
+        times.add(40_000);
+        let mut record = DiagRecord { t: UnixNanos(now - (300 - 10 * n) * 1_000_000_000), ..example.clone() };
+        record.times = Some(times.clone());
+        records.push(record.line());
+    }
+    ring.store("diag", &records.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    run(async {
+        let mut fleet = fleet(&ring, &MemoryCursors::default(), dir.path());
+        let to = format!(r#"prom kind=remote_write to={} streams=["diag"]"#, prometheus.url());
+        fleet.configure("arena", &uplinks(&to));
+        until_acked(&mut fleet, "prom", 30).await;
+        fleet.stop().await;
+    });
+    let of = "{dev='arena',schedule='gateway',test='ping'}";
+    assert_eq!(prometheus.value(&format!("count_over_time(raven_diag_well{of}[10m])")) as u64, 30);
+    assert!((prometheus.value(&format!("raven_diag_loss_ratio{of}")) - 0.2).abs() < 1e-9);
+    assert!((prometheus.value(&format!("raven_diag_rtt_p95_seconds{of}")) - 0.00053).abs() < 1e-9);
+    let quantile = |q: f64| {
+        prometheus
+            .value(&format!("histogram_quantile({q}, sum by (le) (rate(raven_diag_times_seconds_bucket{of}[5m])))"))
+    };
+    let (half, most) = (quantile(0.5), quantile(0.99));
+    assert!((0.001..=0.0025).contains(&half) && (0.025..=0.05).contains(&most), "{half} {most}");
+    let mean = prometheus.value("rate(raven_diag_times_seconds_sum[5m]) / rate(raven_diag_times_seconds_count[5m])");
+    assert!((mean - 0.0058).abs() < 1e-6, "{mean}");
 }

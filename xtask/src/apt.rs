@@ -32,10 +32,14 @@ pub const SFCAPD: Need = Need { what: "sfcapd", package: "nfdump-sflow" };
 pub const SNMPTRAPD: Need = Need { what: "snmptrapd", package: "snmptrapd" };
 
 /// What the measurements are held against.
-pub const REFERENCES: [Need; 5] = [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }];
+pub const REFERENCES: [Need; 8] =
+    [RSYSLOG, NFCAPD, SFCAPD, SNMPTRAPD, Need { what: "zstdcat", package: "zstd" }, FPING, MTR, IPERF3];
+const FPING: Need = Need { what: "fping", package: "fping" };
+const MTR: Need = Need { what: "mtr", package: "mtr-tiny" };
+const IPERF3: Need = Need { what: "iperf3", package: "iperf3" };
 
 /// All that the tests use.
-pub const TESTS: [Need; 40] = [
+pub const TESTS: &[Need] = &[
     RSYSLOG,
     Need { what: "lmnsd_gtls.so", package: "rsyslog-gnutls" },
     Need { what: "lmnsd_ossl.so", package: "rsyslog-openssl" },
@@ -50,14 +54,19 @@ pub const TESTS: [Need; 40] = [
     SNMPTRAP,
     SNMPTRAPD,
     Need { what: "tshark", package: "tshark" },
+    Need { what: "tcpdump", package: "tcpdump" },
+    Need { what: "arping", package: "arping" },
     Need { what: "pmacctd", package: "pmacct" },
     IMRELP,
     Need { what: "tinyproxy", package: "tinyproxy" },
     Need { what: "microsocks", package: "microsocks" },
     OPENVPN,
     WIREGUARD_GO,
-    Need { what: "fping", package: "fping" },
-    Need { what: "mtr", package: "mtr-tiny" },
+    Need { what: "dnsmasq", package: "dnsmasq-base" },
+    Need { what: "dig", package: "bind9-dnsutils" },
+    FPING,
+    IPERF3,
+    MTR,
     Need { what: "traceroute", package: "traceroute" },
     Need { what: "tracepath", package: "iputils-tracepath" },
     Need { what: "ping", package: "iputils-ping" },

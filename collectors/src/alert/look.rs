@@ -4,10 +4,12 @@
 use super::ages::Ages;
 use super::disks;
 use super::engine::{Count, Finding, Look, Now};
+use super::schedules;
 use super::tunnels;
 use raven_model::alert::{Rule, Severity};
 use raven_model::calendar::{format, span};
 use raven_model::config::Alert;
+use raven_model::diag::schedule::ScheduleReport;
 use raven_model::report::{
     DestinationStatus, HostReport, Process, SilenceReport, Status, StoreReport, StreamStatus, UplinkReport, VpnReport,
 };
@@ -55,6 +57,8 @@ pub struct Reports {
     pub host: Option<HostReport>,
     /// Of the vpn role.
     pub vpn: Option<VpnReport>,
+    /// Of the schedule role.
+    pub schedule: Option<ScheduleReport>,
 }
 
 /// What is remembered between looks.
@@ -117,6 +121,13 @@ impl Lookout {
             (_, Some(false)) => {}
             (Some(vpn), _) => tunnels::look_at(&mut look, &vpn.tunnels, config),
             (None, _) => look.unknown.extend([Rule::TunnelDown, Rule::CertificateExpiring]),
+        }
+        // The same of tests.
+        let runs = reports.own.as_ref().map(|own| own.processes.iter().any(|process| process.role == "schedule"));
+        match (&reports.schedule, runs) {
+            (_, Some(false)) => {}
+            (Some(report), _) => schedules::look_at(&mut look, report),
+            (None, _) => look.unknown.extend([Rule::Diag]),
         }
         look
     }

@@ -1,4 +1,4 @@
-//! What the roles `net` and `vpn` tell, by reports that `ravend` passes on as they came: what happened becomes records, each
+//! What the roles `net` and `vpn` tell, by reports that `ravend` passes on as they came, and what it tells of operators itself: what happened becomes records, each
 //! once, and tunnels a part of the sample.
 //!
 //! What of their news was taken lies as context in the batch of the record that it became: both are on disk or neither, so
@@ -23,6 +23,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 const FRESH: Duration = Duration::from_secs(5);
 /// The context's key. Its value: [`Marks`] as JSON.
 const KEY: &[u8] = b"news";
+/// Who tells of operators.
+const RAVEND: &str = "ravend";
 
 /// Takes what a predecessor knew from the store.
 #[derive(Debug, Default)]
@@ -52,7 +54,7 @@ pub struct Told {
     /// Since when all is durable that a predecessor handed over.
     drained: Option<Instant>,
     settled: bool,
-    news: BTreeMap<Role, News>,
+    news: BTreeMap<&'static str, News>,
     tunnels: Option<(Instant, Vec<VpnTunnel>)>,
     /// When `net` was heard, and which life of it.
     net: Option<(Instant, u64)>,
@@ -82,12 +84,17 @@ impl Told {
 
     fn hear_net(&mut self, report: NetReport) {
         self.net = Some((Instant::now(), report.news.life));
-        self.news.insert(Role::Net, report.news);
+        self.news.insert(Role::Net.name(), report.news);
     }
 
     fn hear_vpn(&mut self, report: VpnReport) {
         self.tunnels = Some((Instant::now(), report.tunnels));
-        self.news.insert(Role::Vpn, report.news);
+        self.news.insert(Role::Vpn.name(), report.news);
+    }
+
+    /// Takes what `ravend` tells of operators.
+    pub fn hear_audit(&mut self, news: News) {
+        self.news.insert(RAVEND, news);
     }
 
     /// Makes records of what is new; without a clock, nothing is collected and it is passed over.
@@ -96,13 +103,11 @@ impl Told {
             return;
         }
         for (role, news) in std::mem::take(&mut self.news) {
-            let mark = self.known.0.marks.entry(role.name().to_owned()).or_default();
+            let mark = self.known.0.marks.entry(role.to_owned()).or_default();
             let (told, missed) = mark.take(&news);
             let Some(wall) = clock else { continue };
-            let missed = (missed > 0).then(|| HostEvent {
-                t: wall(),
-                what: Change::EventsMissed { role: role.name().to_owned(), count: missed },
-            });
+            let missed = (missed > 0)
+                .then(|| HostEvent { t: wall(), what: Change::EventsMissed { role: role.to_owned(), count: missed } });
             let events: Vec<HostEvent> = missed.into_iter().chain(told.cloned()).collect();
             self.keep(speaker, &events, wall);
         }

@@ -128,8 +128,11 @@ impl<I: Intake> Control<I> {
             | ToWorker::Slot(_)
             | ToWorker::Staged(_)
             | ToWorker::Networkd(_)
+            | ToWorker::Audit(_)
             | ToWorker::Tun(_)
             | ToWorker::VpnClient { .. }
+            | ToWorker::Tapped { .. }
+            | ToWorker::ScheduleClient { .. }
             | ToWorker::ProgramStarted { .. }
             | ToWorker::ProgramEnded { .. }
             | ToWorker::Carrier(_)

@@ -1,6 +1,8 @@
-//! Signed reports: a file with the report in its first line and the appliance's signature in its second.
+//! Signed reports: a file with the report in its first line and the appliance's signature in its second, or a page of HTML with
+//! both in it.
 
 use super::identity::Account;
+use crate::accept::html;
 use crate::client::{Client, unexpected};
 use crate::failure::{Failure, OK, PROBLEM, file};
 use crate::output::Output;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// `raven audit verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// What `raven audit report --sign` wrote
+    /// What `raven audit report --sign`, `raven accept --sign` or `raven accept --html` wrote
     pub file: PathBuf,
     /// The device key that must have signed it, as `raven audit key` shows it on the appliance
     #[arg(long, value_name = "HEX")]
@@ -45,10 +47,14 @@ struct Verdict {
 /// Has the appliance sign the account, and writes both.
 pub fn write(account: &Account, client: &Client, path: &Path) -> Result<(), Failure> {
     let report = serde_json::to_string(account).map_err(|error| Failure::Protocol(error.to_string()))?;
-    let signature = ask(client, report.as_bytes())?;
-    let signature =
-        serde_json::to_string(&Signed { signature }).map_err(|error| Failure::Protocol(error.to_string()))?;
+    let signature = of(&report, client)?;
     std::fs::write(path, format!("{report}\n{signature}\n")).map_err(file("write", path))
+}
+
+/// Has the appliance sign a text; the line that goes behind it.
+pub fn of(document: &str, client: &Client) -> Result<String, Failure> {
+    let signature = ask(client, document.as_bytes())?;
+    serde_json::to_string(&Signed { signature }).map_err(|error| Failure::Protocol(error.to_string()))
 }
 
 /// `raven audit key`: the public half of the device key.
@@ -85,7 +91,7 @@ pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<u8, Failure> {
 
 /// `None` when the text is no signed report at all.
 fn check(text: &str, expected: Option<&str>) -> Option<Verdict> {
-    let (report, rest) = text.split_once('\n')?;
+    let (report, rest) = html::signed(text).or_else(|| text.split_once('\n'))?;
     let Signed { signature } = serde_json::from_str(rest).ok()?;
     let said = statement(&signature.device, signature.signed_ns, &signature.sha256);
     let (key, mark) = (unhex(&signature.key)?, unhex(&signature.signature)?);

@@ -1,20 +1,29 @@
 //! Tests and their results as an engineer reads them.
 
+use super::trace::Watched;
 use crate::escape;
 use crate::status::screen::table;
-use raven_model::diag::{Answer, Event, Hop, MtuResult, PingResult, Rtt, Test, TraceResult};
+use raven_model::diag::{Answer, Event, MtuResult, PingResult, Rtt, Test};
 use std::net::IpAddr;
 
 /// What was shown so far decides what a line needs to say.
 pub struct Shown {
     /// Several targets: each line says whose it is.
     several: bool,
+    watched: Watched,
 }
 
 impl Shown {
-    /// For this test.
-    pub const fn new(test: &Test) -> Self {
-        Self { several: matches!(test, Test::Ping(test) if test.targets.len() > 1) }
+    /// For this test, on a terminal or not.
+    pub const fn new(test: &Test, terminal: bool) -> Self {
+        let several = matches!(test, Test::Ping(test) if test.targets.len() > 1);
+        let goes_on = matches!(test, Test::Trace(test) if test.watch.is_some());
+        Self { several, watched: Watched::new(goes_on, terminal) }
+    }
+
+    /// For a result alone.
+    pub const fn again() -> Self {
+        Self { several: false, watched: Watched::new(false, false) }
     }
 
     /// Lines that an event is worth.
@@ -35,8 +44,17 @@ impl Shown {
                 vec![format!("  {bytes} bytes {}{said}", if *fits { "get there" } else { "do not" })]
             }
             Event::Ping(results) => pings(results),
-            Event::Trace(result) => trace(result),
+            Event::TraceRound(round) => self.watched.round(round),
+            Event::PathChanged(change) => self.watched.change(change),
+            Event::Trace(result) => self.watched.result(result),
             Event::Mtu(result) => mtu(result),
+            Event::Interval(_)
+            | Event::Listening { .. }
+            | Event::Served(_)
+            | Event::ServedNot { .. }
+            | Event::Bandwidth(_)
+            | Event::BandwidthServer(_) => super::bw::lines(event),
+            other => super::services::lines(other),
         }
     }
 
@@ -62,11 +80,12 @@ impl Shown {
 }
 
 /// Milliseconds with three digits.
-fn ms(us: u32) -> String {
+pub fn ms(us: u32) -> String {
     format!("{} ms", number(us))
 }
 
-fn number(us: u32) -> String {
+/// The same without its unit.
+pub fn number(us: u32) -> String {
     let ms = f64::from(us) / 1000.0;
     let digits = if us < 10_000 { 3 } else { 1 };
     format!("{ms:.digits$}")
@@ -76,7 +95,7 @@ fn who(by: Option<IpAddr>) -> String {
     by.map_or_else(|| "this box".to_owned(), |by| by.to_string())
 }
 
-fn times(rtt: Option<&Rtt>) -> [String; 5] {
+pub(super) fn times(rtt: Option<&Rtt>) -> [String; 5] {
     rtt.map_or_else(
         || std::array::from_fn(|_| "-".to_owned()),
         |rtt| [rtt.min_us, rtt.p50_us, rtt.p95_us, rtt.max_us, rtt.jitter_us].map(number),
@@ -97,6 +116,13 @@ fn pings(results: &[PingResult]) -> Vec<String> {
     };
     let heads = ["TARGET", "ADDRESS", "SENT", "RECEIVED", "LOSS", "MIN MS", "P50", "P95", "MAX", "JITTER"];
     let mut lines = table(&heads, results.iter().map(row));
+    lines.extend(notes(results));
+    lines
+}
+
+/// What came of pings besides answers in time.
+pub fn notes(results: &[PingResult]) -> Vec<String> {
+    let mut lines = Vec::new();
     for result in results {
         let counted = [
             (result.duplicates, "came twice"),
@@ -110,38 +136,6 @@ fn pings(results: &[PingResult]) -> Vec<String> {
             lines.push(format!("{}: {}", escape::text(&result.target), all.join(", ")));
         }
     }
-    lines
-}
-
-fn trace(result: &TraceResult) -> Vec<String> {
-    let row = |hop: &Hop| {
-        let routers: Vec<String> = hop.routers.iter().map(|router| router.address.to_string()).collect();
-        let said: Vec<&str> = hop.routers.iter().filter_map(|router| router.said.as_deref()).collect();
-        let lost = f64::from(hop.sent - hop.received.min(hop.sent)) * 100.0 / f64::from(hop.sent.max(1));
-        let loss = match (hop.received, hop.rate_limited) {
-            (0, _) => "silent".to_owned(),
-            (_, true) if lost > 0.0 => "rate limited".to_owned(),
-            _ => format!("{lost:.0} %"),
-        };
-        let [min, p50, _, max, jitter] = times(hop.rtt.as_ref());
-        let who = if routers.is_empty() { "*".to_owned() } else { routers.join(" ") };
-        vec![hop.hop.to_string(), who, loss, min, p50, max, jitter, escape::text(&said.join(", "))]
-    };
-    let mut lines =
-        table(&["HOP", "ADDRESS", "LOSS", "MIN MS", "P50", "MAX", "JITTER", "SAYS"], result.hops.iter().map(row));
-    let target = escape::text(&result.target);
-    lines.push(if result.reached {
-        format!("{target} answers at hop {}", result.hops.len())
-    } else {
-        format!("{target} was not reached")
-    });
-    if result.paths > 1 {
-        lines.push(format!("{} different ways by different flows", result.paths));
-    }
-    if result.changed {
-        lines.push("the way changed meanwhile".to_owned());
-    }
-    lines.push(format!("path {}", result.path_hash));
     lines
 }
 
@@ -174,32 +168,7 @@ fn mtu(result: &MtuResult) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use raven_model::diag::{Limit, Method, Router};
-
-    #[test]
-    fn a_trace_tells_a_rate_limited_hop_from_loss() {
-        let hop = |hop, received, rate_limited| Hop {
-            hop,
-            routers: vec![Router { address: IpAddr::from([10, 0, 0, hop]), flows: vec![0], said: None }],
-            sent: 10,
-            received,
-            rtt: Some(Rtt { min_us: 512, p50_us: 530, max_us: 12_345, ..Rtt::default() }),
-            rate_limited,
-        };
-        let result = TraceResult {
-            target: "noc".to_owned(),
-            address: IpAddr::from([10, 0, 0, 3]),
-            method: Method::Udp,
-            reached: true,
-            hops: vec![hop(1, 10, false), hop(2, 3, true), hop(3, 9, false)],
-            paths: 1,
-            path_hash: "0123".to_owned(),
-            changed: false,
-        };
-        let lines = trace(&result).join("\n");
-        assert!(lines.contains("rate limited") && lines.contains("10 %") && lines.contains("0.512"), "{lines}");
-        assert!(lines.contains("12.3") && lines.contains("noc answers at hop 3"), "{lines}");
-    }
+    use raven_model::diag::Limit;
 
     #[test]
     fn a_black_hole_says_what_to_do() {

@@ -1,7 +1,9 @@
 //! What the console does to the box, as a trait, so that screens and wizard are tested without one. The real one is
 //! ravend's control socket.
 
+use super::testing::running::Running;
 use crate::failure::Failure;
+use raven_model::diag::Test;
 use raven_model::install::{Disk, Progress};
 
 /// Something to be done to the whole box.
@@ -58,6 +60,8 @@ pub trait Appliance {
     fn installed(&mut self) -> Result<Option<Progress>, Failure>;
     /// Discards everything that the box keeps and starts it anew; `typed` is its name.
     fn factory_reset(&mut self, typed: &str) -> Result<(), Failure>;
+    /// Begins a test of the network, which ends when what it gives back is dropped. It waits for nothing.
+    fn test(&mut self, test: &Test) -> Running;
     /// Reboot or off.
     fn power(&mut self, power: Power) -> Result<(), Failure>;
 }

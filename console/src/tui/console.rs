@@ -8,6 +8,9 @@ use super::appliance::Appliance;
 use super::facts::Facts;
 use super::pages::{self, Row, Tab, Tone};
 use super::question::{Answer, Question};
+use super::testing::around::Around;
+use super::testing::form::Form;
+use super::testing::{Room, Testing};
 use super::wizard::{Surroundings, Wizard};
 pub use dialog::{Dialog, Offer};
 pub use install::Step as InstallStep;
@@ -21,6 +24,8 @@ pub const IDLE: Duration = Duration::from_mins(10);
 pub enum View {
     /// Before the login.
     Front,
+    /// The page of tests before it: ravend makes them for whose account may.
+    Test,
     /// Behind it.
     Tab(Tab),
 }
@@ -39,6 +44,8 @@ pub struct Console {
     is_medium: bool,
     /// The program is to end.
     pub is_over: bool,
+    /// Tests of the network.
+    pub testing: Testing,
     last: Instant,
 }
 
@@ -46,8 +53,17 @@ impl Console {
     /// On the front page.
     pub fn new(appliance: &mut dyn Appliance, now: Instant) -> Self {
         let (view, is_medium) = (View::Front, appliance.is_medium());
-        let mut console =
-            Self { view, dialog: None, notice: None, scroll: 0, is_set_up: true, is_medium, is_over: false, last: now };
+        let mut console = Self {
+            view,
+            dialog: None,
+            notice: None,
+            scroll: 0,
+            is_set_up: true,
+            is_medium,
+            is_over: false,
+            testing: Testing::default(),
+            last: now,
+        };
         console.look(appliance);
         console
     }
@@ -69,9 +85,10 @@ impl Console {
     }
 
     /// The page's rows.
-    pub fn rows(&self, facts: &Facts) -> Vec<Row> {
+    pub fn rows(&self, facts: &Facts, room: Room) -> Vec<Row> {
         match self.view {
             View::Front => pages::front(facts),
+            View::Test | View::Tab(Tab::Test) => self.testing.rows(facts, room),
             View::Tab(tab) => tab.rows(facts),
         }
     }
@@ -88,6 +105,7 @@ impl Console {
 
     /// Time goes by: who is idle is logged out, and a question whose time is over goes away.
     pub fn tick(&mut self, appliance: &mut dyn Appliance, now: Instant) {
+        self.testing.tick();
         if let Some(Dialog::Keep { until, .. }) = &self.dialog
             && now >= *until
         {
@@ -121,6 +139,31 @@ impl Console {
         }
     }
 
+    /// The page of tests is shown.
+    pub const fn is_testing(&self) -> bool {
+        matches!(self.view, View::Test | View::Tab(Tab::Test))
+    }
+
+    /// To the page of tests, without a login.
+    pub fn show_tests(&mut self) {
+        (self.view, self.scroll, self.notice) = (View::Test, 0, None);
+    }
+
+    /// Asks for a new test.
+    pub fn choose_test(&mut self, facts: &Facts, appliance: &mut dyn Appliance) {
+        // Who may not see the configuration is offered what everybody may see.
+        let text = appliance.text().ok();
+        self.dialog = Some(Dialog::Test(Box::new(Form::new(Around::new(facts, text.as_deref())))));
+    }
+
+    /// The last test again.
+    pub fn test_again(&mut self, appliance: &mut dyn Appliance) {
+        if let Some(test) = self.testing.last().cloned() {
+            self.scroll = 0;
+            self.testing.begin(test.clone(), appliance.test(&test));
+        }
+    }
+
     /// To a page.
     pub fn show(&mut self, tab: Tab) {
         (self.view, self.scroll) = (View::Tab(tab), 0);
@@ -146,6 +189,7 @@ impl Console {
     pub fn log_out(&mut self, appliance: &mut dyn Appliance) {
         appliance.log_out();
         (self.view, self.dialog, self.scroll) = (View::Front, None, 0);
+        self.testing.clear();
         self.look(appliance);
     }
 

@@ -65,12 +65,14 @@ pub enum Tab {
     System,
     /// What alerts told.
     Log,
+    /// Tests of the network.
+    Test,
 }
 
 impl Tab {
     /// All of them; the first has number 1.
-    pub const ALL: [Self; 7] =
-        [Self::Status, Self::Network, Self::Inputs, Self::Ring, Self::Uplink, Self::System, Self::Log];
+    pub const ALL: [Self; 8] =
+        [Self::Status, Self::Network, Self::Inputs, Self::Ring, Self::Uplink, Self::System, Self::Log, Self::Test];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -82,16 +84,18 @@ impl Tab {
             Self::Uplink => "Uplink",
             Self::System => "System",
             Self::Log => "Log",
+            Self::Test => "Test",
         }
     }
 
-    /// What stands on it.
+    /// What stands on it; of the page of tests the console knows that.
     pub fn rows(self, facts: &Facts) -> Vec<Row> {
         match (self, &facts.status) {
             (Self::Status, _) => status(facts),
             (Self::Network, _) => network(facts),
             (Self::System, _) => system(facts),
             (Self::Log, _) => log(facts),
+            (Self::Test, _) => Vec::new(),
             (_, Err(why)) => away(why),
             (Self::Inputs, Ok(status)) => inputs(status),
             (Self::Ring, Ok(status)) => ring(status),

@@ -12,11 +12,13 @@ pub struct Look {
     pub color: bool,
     /// Lines and characters beyond ASCII.
     pub unicode: bool,
+    /// Among them bars of eight heights, which the kernel's own font has not.
+    pub bars: bool,
 }
 
 impl Look {
     /// What works everywhere.
-    pub const PLAIN: Self = Self { color: false, unicode: false };
+    pub const PLAIN: Self = Self { color: false, unicode: false, bars: false };
 
     /// By `NO_COLOR`, `TERM` and the locale; `ascii` asks for ASCII whatever these say.
     pub fn detect(ascii: bool, variable: impl Fn(&str) -> Option<String>) -> Self {
@@ -24,10 +26,8 @@ impl Look {
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_uppercase();
         let term = set("TERM").unwrap_or_default();
         let has_color = ["linux", "color", "xterm", "screen", "tmux"].iter().any(|known| term.contains(known));
-        Self {
-            color: has_color && set("NO_COLOR").is_none(),
-            unicode: !ascii && (locale.contains("UTF-8") || locale.contains("UTF8")),
-        }
+        let unicode = !ascii && (locale.contains("UTF-8") || locale.contains("UTF8"));
+        Self { color: has_color && set("NO_COLOR").is_none(), unicode, bars: unicode && term != "linux" }
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
         assert!(bytes.is_ascii(), "{bytes:?}");
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(text.contains("\x1b[0;1m????x") && !text.contains(";31"), "{text:?}");
-        let bytes = difference(&Buffer::empty(AREA), &buffer, None, Look { color: true, unicode: true });
+        let bytes = difference(&Buffer::empty(AREA), &buffer, None, Look { color: true, unicode: true, bars: true });
         assert!(String::from_utf8_lossy(&bytes).contains("\x1b[0;1;31m─ü漢x"));
     }
 
@@ -150,8 +150,9 @@ mod tests {
             Look::detect(ascii, |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
         };
         assert_eq!(of(&[("TERM", "vt220")], false), Look::PLAIN);
-        let both = Look { color: true, unicode: true };
+        let both = Look { color: true, unicode: true, bars: false };
         assert_eq!(of(&[("TERM", "linux"), ("LANG", "C.UTF-8")], false), both);
+        assert_eq!(of(&[("TERM", "xterm"), ("LANG", "C.UTF-8")], false), Look { bars: true, ..both });
         assert_eq!(of(&[("TERM", "linux"), ("LANG", "C.UTF-8")], true), Look { unicode: false, ..both });
         assert_eq!(of(&[("TERM", "linux"), ("NO_COLOR", "1")], false), Look::PLAIN);
         assert_eq!(of(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")], false), Look::PLAIN);

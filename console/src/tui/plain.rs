@@ -4,13 +4,14 @@
 use super::appliance::Appliance;
 use super::console::{Console, View};
 use super::facts::Facts;
-use super::pages::Tab;
+use super::pages::{Tab, Tone};
 use super::question::{Kind, Question};
+use super::testing::Room;
 use crate::escape;
 use crate::failure::{Failure, OK};
 use crate::silence::Silence;
 use std::io::{self, BufRead, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where lines come from and go to.
 pub struct Lines<R, W> {
@@ -18,6 +19,8 @@ pub struct Lines<R, W> {
     pub input: R,
     /// Pages and questions.
     pub output: W,
+    /// Whether a line was typed, which stops a test; none where lines are not typed, but were written before.
+    pub stops: Option<fn() -> bool>,
 }
 
 impl<R: BufRead, W: Write> Lines<R, W> {
@@ -26,6 +29,10 @@ impl<R: BufRead, W: Write> Lines<R, W> {
         let mut facts = gather();
         let mut console = Console::new(appliance, Instant::now());
         while !console.is_over {
+            // Before a tick, which would hear what is to be said.
+            if console.testing.is_running() {
+                self.watch(&mut console)?;
+            }
             console.tick(appliance, Instant::now());
             if let Some(notice) = console.notice.take() {
                 self.say(&format!("* {}", notice.text))?;
@@ -50,22 +57,53 @@ impl<R: BufRead, W: Write> Lines<R, W> {
         Ok(OK)
     }
 
+    /// A test to its end, a line for each thing that happens.
+    fn watch(&mut self, console: &mut Console) -> Result<(), Failure> {
+        self.say("")?;
+        if self.stops.is_some() {
+            self.say("it runs; Enter stops it")?;
+        }
+        while console.testing.is_running() {
+            for line in console.testing.wait(LOOK) {
+                self.say(line.trim_end())?;
+            }
+            console.touch(Instant::now());
+            if self.stops.is_some_and(|is_typed| is_typed()) && console.testing.is_running() {
+                self.read(false)?;
+                console.testing.stop();
+            }
+        }
+        match console.testing.end() {
+            Some(end) if end.tone == Tone::Fail => self.say(&format!("! {}", end.text)),
+            Some(end) => self.say(&format!("* {}", end.text)),
+            None => Ok(()),
+        }
+    }
+
     fn page(&mut self, console: &Console, facts: &Facts) -> Result<(), Failure> {
         let page = match console.view {
             View::Front => String::new(),
+            View::Test => format!(": {}", Tab::Test.name()),
             View::Tab(tab) => format!(": {}", tab.name()),
         };
         self.say("")?;
         self.say(&format!("== Raven {}{page} ==", escape::text(facts.name())))?;
-        for row in console.rows(facts) {
+        for row in console.rows(facts, Room::LINES) {
             self.say(row.text.trim_end())?;
         }
         self.say("")?;
         match console.view {
-            View::Front => self.say(&format!(" 1  {}   2  Show again   0  Leave", console.invitation()))?,
-            View::Tab(_) => {
+            View::Front => {
+                let enter = console.invitation();
+                self.say(&format!(" 1  {enter}   2  Show again   3  Test the network   0  Leave"))?;
+            }
+            View::Test => self.say(" 1  Choose a test   2  The same again   0  Back")?,
+            View::Tab(here) => {
                 let tabs = Tab::ALL.iter().enumerate().map(|(at, tab)| format!(" {}  {}", at + 1, tab.name()));
-                self.say(&tabs.chain([" 0  Menu".to_owned()]).collect::<Vec<_>>().join("  "))?;
+                let tests: &[&str] =
+                    if here == Tab::Test { &[" 9  Choose a test", " 10  The same again"] } else { &[] };
+                let rest = tests.iter().map(|it| (*it).to_owned()).chain([" 0  Menu".to_owned()]);
+                self.say(&tabs.chain(rest).collect::<Vec<_>>().join("  "))?;
             }
         }
         self.prompt("")
@@ -116,6 +154,8 @@ impl<R: BufRead, W: Write> Lines<R, W> {
     }
 }
 
+/// It is looked for typed lines this often.
+const LOOK: Duration = Duration::from_millis(200);
 /// Most bytes of a line.
 const LINE_MAX: u64 = 8192;
 
@@ -124,7 +164,11 @@ fn choose(console: &mut Console, typed: &str, facts: &Facts, appliance: &mut dyn
     console.touch(Instant::now());
     match (console.view, typed.parse::<usize>()) {
         (View::Front, _) if typed.is_empty() || typed == "1" => console.enter(facts, appliance, Instant::now()),
+        (View::Front, Ok(3)) => console.show_tests(),
         (View::Front, Ok(0)) => console.is_over = true,
+        (View::Test, Ok(0)) => console.log_out(appliance),
+        (View::Test, Ok(1)) | (View::Tab(Tab::Test), Ok(9)) => console.choose_test(facts, appliance),
+        (View::Test, Ok(2)) | (View::Tab(Tab::Test), Ok(10)) => console.test_again(appliance),
         (View::Tab(_), Ok(0)) => console.actions(facts, appliance),
         (View::Tab(_), Ok(number)) => {
             if let Some(tab) = Tab::ALL.get(number - 1) {

@@ -65,6 +65,15 @@ impl Question {
         Self { title: title.to_owned(), text, kind, error: None }
     }
 
+    /// The same, of which Enter takes another option.
+    #[must_use]
+    pub fn preferring(mut self, option: usize) -> Self {
+        if let Kind::Choice { preferred, .. } = &mut self.kind {
+            *preferred = option;
+        }
+        self
+    }
+
     /// The same, after an answer that was no good.
     #[must_use]
     pub fn with_error(mut self, error: Option<String>) -> Self {

@@ -2,9 +2,11 @@
 
 use super::appliance::{Appliance, Power, Version};
 use super::facts::kernel;
+use super::testing::running::Running;
 use crate::client::{Client, unexpected};
 use crate::failure::Failure;
 use raven_model::control::{Password, PowerAction, Request, Response};
+use raven_model::diag::Test;
 use raven_model::install::{Disk, Progress};
 use raven_model::table::OperatorRole;
 
@@ -128,6 +130,10 @@ impl Appliance for Ravend {
             Response::Applied(_) => Ok(()),
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn test(&mut self, test: &Test) -> Running {
+        Running::begin(self.client.clone(), test.clone())
     }
 
     fn power(&mut self, power: Power) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use super::keys::Key;
 use super::pages::{self, INSET, Row, Tab, Tone};
 use super::paint::Look;
 use super::question::{Answer, Kind, Question};
+use super::testing::Room;
 use crate::escape;
 use crate::time;
 use ratatui::buffer::Buffer;
@@ -87,6 +88,9 @@ impl Screen {
 
     fn on_page(&mut self, key: Key, facts: &Facts, appliance: &mut dyn Appliance, now: Instant) {
         let step = self.page.saturating_sub(1).max(1);
+        if self.console.is_testing() && self.on_tests(key, facts, appliance) {
+            return;
+        }
         match (key, self.console.view) {
             (Key::Up, _) => self.console.scroll = self.console.scroll.saturating_sub(1),
             (Key::Down, _) => self.console.scroll += 1,
@@ -96,7 +100,8 @@ impl Screen {
             (Key::End, _) => self.console.scroll = usize::MAX / 2,
             (Key::Enter, View::Front) => self.console.enter(facts, appliance, now),
             (Key::Leave, View::Front) => self.console.is_over = true,
-            (Key::Leave, View::Tab(_)) => self.console.log_out(appliance),
+            (Key::Char('t'), View::Front) => self.console.show_tests(),
+            (Key::Esc | Key::Leave, View::Test) | (Key::Leave, View::Tab(_)) => self.console.log_out(appliance),
             (Key::Char('0') | Key::Enter, View::Tab(_)) => self.console.actions(facts, appliance),
             (Key::Tab | Key::Right, View::Tab(_)) => self.console.turn(1),
             (Key::BackTab | Key::Left, View::Tab(_)) => self.console.turn(Tab::ALL.len() - 1),
@@ -108,6 +113,17 @@ impl Screen {
             }
             _ => {}
         }
+    }
+
+    /// Keys of the page of tests; whether it was one.
+    fn on_tests(&mut self, key: Key, facts: &Facts, appliance: &mut dyn Appliance) -> bool {
+        match key {
+            Key::Enter => self.console.choose_test(facts, appliance),
+            Key::Char('s') => self.console.testing.stop(),
+            Key::Char('r') => self.console.test_again(appliance),
+            _ => return false,
+        }
+        true
     }
 
     fn asked(&mut self, key: Key, question: &Question, facts: &Facts, appliance: &mut dyn Appliance, now: Instant) {
@@ -183,6 +199,7 @@ impl Screen {
         let (tone, _) = pages::health(facts);
         let page = match self.console.view {
             View::Front => String::new(),
+            View::Test => format!(": {}", Tab::Test.name()),
             View::Tab(tab) => format!(": {}", tab.name()),
         };
         let clock = facts.status.as_ref().map(|status| time::format(status.now_ns, 0)).unwrap_or_default();
@@ -193,25 +210,33 @@ impl Screen {
         let left: String = left.chars().take(room).collect();
         let bar = format!("{left:<room$} {right}");
         canvas.text(0, 0, &bar, canvas.style(tone).add_modifier(Modifier::REVERSED));
-        if self.console.view == View::Front {
-            canvas.text(0, 1, " Telemetry appliance", Style::new());
-            return;
+        match self.console.view {
+            View::Front => _ = canvas.text(0, 1, " Telemetry appliance", Style::new()),
+            View::Test => _ = canvas.text(0, 1, " Tests of the network, for operators", Style::new()),
+            View::Tab(_) => self.tabs(canvas),
         }
-        // Without the space where there is no room for it.
-        let space = if canvas.area.width < 68 { "" } else { " " };
+    }
+
+    fn tabs(&self, canvas: &mut Canvas) {
+        // Without spaces, and without the menu, which the keys below name too, where there is no room for them.
+        let space = if canvas.area.width < 76 { "" } else { " " };
         let mut x = 0;
         for (number, tab) in Tab::ALL.iter().enumerate() {
             let is_here = self.console.view == View::Tab(*tab);
             let style = if is_here { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
             x = canvas.text(x, 1, &format!("{}{space}{}", number + 1, tab.name()), style) + 1;
         }
-        canvas.text(x, 1, &format!("0{space}Menu"), Style::new());
+        let menu = format!("0{space}Menu");
+        if usize::from(canvas.area.width.saturating_sub(x)) >= menu.len() {
+            canvas.text(x, 1, &menu, Style::new());
+        }
     }
 
     fn rows(&mut self, facts: &Facts, top: usize, height: usize, canvas: &mut Canvas) {
         let width = usize::from(canvas.area.width).saturating_sub(2);
-        let lines: Vec<Row> =
-            self.console.rows(facts).into_iter().flat_map(|row| wrapped(&row, width, INSET)).collect();
+        let room = Room { width, bars: canvas.look.bars };
+        let rows = self.console.rows(facts, room);
+        let lines: Vec<Row> = rows.into_iter().flat_map(|row| wrapped(&row, width, INSET)).collect();
         self.page = height;
         let most = lines.len().saturating_sub(height);
         self.console.scroll = self.console.scroll.min(most);
@@ -262,12 +287,26 @@ impl Screen {
         let keys = match (self.console.question(now).map(|question| question.kind), self.console.view) {
             (Some(Kind::Choice { .. }), _) => "number or arrows: choose   Enter: take   Esc: back",
             (Some(Kind::Line { .. }), _) => "Enter: take   Esc: back   Ctrl-U: empty the line",
-            (None, View::Front) => self.console.invitation(),
-            (None, View::Tab(_)) => "1-7, Tab: page   0: menu   arrows: scroll   Ctrl-C: log out",
+            (None, View::Front) => &format!("{}   t: test the network", self.console.invitation()),
+            (None, View::Test | View::Tab(Tab::Test)) => self.test_keys(),
+            (None, View::Tab(_)) => "1-8, Tab: page   0: menu   arrows: scroll   Ctrl-C: log out",
         };
         match &self.console.notice {
             Some(notice) => canvas.row(1, last, notice),
             None => canvas.row(1, last, &Row::of(Tone::Plain, keys)),
+        }
+    }
+}
+
+impl Screen {
+    fn test_keys(&self) -> &'static str {
+        let is_guest = self.console.view == View::Test;
+        match (self.console.testing.is_running(), self.console.testing.last().is_some()) {
+            (true, _) => "s: stop   Enter: another test   arrows: scroll",
+            (false, true) if is_guest => "Enter: choose a test   r: again   arrows: scroll   Esc: back",
+            (false, true) => "Enter: choose a test   r: again   arrows: scroll   0: menu",
+            (false, false) if is_guest => "Enter: choose a test   Esc: back",
+            (false, false) => "Enter: choose a test   1-8: page   0: menu",
         }
     }
 }

@@ -167,6 +167,11 @@ pub fn is_serial(name: &str) -> bool {
     ["/dev/ttyS", "/dev/ttyUSB", "/dev/ttyACM", "/dev/ttyAMA"].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether standard input has something to be read.
+pub fn is_typed() -> bool {
+    is_readable(&io::stdin(), Duration::ZERO).unwrap_or(true)
+}
+
 fn is_readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
     let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: i64::from(limit.subsec_nanos()) };
     let mut polled = [PollFd::new(fd, PollFlags::IN)];

@@ -4,7 +4,9 @@ use raven_console::failure::Failure;
 use raven_console::tui::appliance::{Appliance, Power, Version};
 use raven_console::tui::facts::kernel::Host;
 use raven_console::tui::facts::{Facts, Link};
+use raven_console::tui::testing::running::{News, Running};
 use raven_model::alert::{Firing, Rule, Severity};
+use raven_model::diag::{Event, Test};
 use raven_model::host::{DiskHealth, StartedBy};
 use raven_model::install::{Disk, Progress};
 use raven_model::neighbour::{Heard, Neighbour};
@@ -13,6 +15,8 @@ use raven_model::report::{
 };
 use raven_model::units::{Seq, UnixNanos};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const NOW: UnixNanos = UnixNanos(1_795_957_200_000_000_000);
 
@@ -30,6 +34,18 @@ pub struct Fake {
     pub disks: Vec<Disk>,
     /// How far the installation is.
     pub progress: Option<Progress>,
+    /// What is told of tests; those of them that were ended from here.
+    pub told: Vec<Told>,
+    pub ended: Arc<AtomicUsize>,
+}
+
+/// What is told of a test.
+#[derive(Clone)]
+#[allow(clippy::large_enum_variant)] // a few, in tests
+pub enum Told {
+    Event(Event),
+    Over,
+    Failed(&'static str),
 }
 
 fn refused<T>(why: &str) -> Result<T, Failure> {
@@ -143,6 +159,24 @@ impl Appliance for Fake {
             return refused("to confirm that all that this box keeps is lost, type its name: arena");
         }
         self.does("factory reset")
+    }
+    fn test(&mut self, test: &Test) -> Running {
+        self.done.push(format!("test {}", serde_json::to_string(test).unwrap()));
+        let (sender, news) = std::sync::mpsc::channel();
+        for told in &self.told {
+            let told = match told.clone() {
+                Told::Event(event) => News::Event(Box::new(event)),
+                Told::Over => News::Over,
+                Told::Failed(why) => News::Failed(why.to_owned()),
+            };
+            sender.send(told).unwrap();
+        }
+        let ended = Arc::clone(&self.ended);
+        // Whose other end lives is not over.
+        Running::new(news, move || {
+            drop(sender);
+            ended.fetch_add(1, Ordering::Relaxed);
+        })
     }
     fn power(&mut self, power: Power) -> Result<(), Failure> {
         self.does(&format!("{power:?}"))
@@ -328,6 +362,19 @@ pub fn busy() -> Facts {
     noc.last_error = Some("connection refused".into());
     noc.backfill =
         BackfillStatus { records: 5000, state: "paused".into(), pace: "adaptive".into(), ..Default::default() };
+    facts
+}
+
+/// A box without a network: nothing is configured, nothing is plugged in.
+pub fn alone() -> Facts {
+    let mut facts = quiet();
+    for link in &mut facts.links {
+        (link.addresses, link.gateways, link.dns) = (Vec::new(), Vec::new(), Vec::new());
+        (link.state, link.cause) = ("no address".into(), Some("it has a link and no address".into()));
+    }
+    if let Ok(status) = &mut facts.status {
+        (status.vpn, status.destinations) = (Vec::new(), Vec::new());
+    }
     facts
 }
 

@@ -6,14 +6,16 @@ pub mod pty;
 pub mod wire;
 
 use raven_model::control::{Request, Response};
+use raven_model::diag::{Event, Test};
 use raven_model::query::{Query, Reply};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -24,6 +26,7 @@ pub type Answer = (Reply, Vec<u8>, Option<Reply>);
 pub struct FakeRavend {
     dir: tempfile::TempDir,
     queries: Arc<Mutex<Vec<Query>>>,
+    ended: Arc<AtomicUsize>,
 }
 
 impl FakeRavend {
@@ -37,12 +40,14 @@ impl FakeRavend {
         let listener = UnixListener::bind(dir.path().join("run/control")).unwrap();
         let queries = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&queries);
+        let ended = Arc::<AtomicUsize>::default();
+        let end = Arc::clone(&ended);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(&stream.unwrap(), &respond, &answer, &seen);
+                serve(&stream.unwrap(), &respond, &answer, &seen, &end);
             }
         });
-        Self { dir, queries }
+        Self { dir, queries, ended }
     }
 
     /// That answers every query with these lines.
@@ -67,6 +72,11 @@ impl FakeRavend {
         self.dir.path()
     }
 
+    /// Tests of the network that ended because their connection did.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// The queries that came.
     pub fn queries(&self) -> Vec<Query> {
         self.queries.lock().unwrap().clone()
@@ -83,6 +93,7 @@ fn serve(
     respond: &impl Fn(&Request) -> Response,
     answer: &(impl Fn(&Query) -> Answer + Send + Clone + 'static),
     seen: &Arc<Mutex<Vec<Query>>>,
+    ended: &Arc<AtomicUsize>,
 ) {
     let mut reader = BufReader::new(stream);
     let mut next = || {
@@ -110,8 +121,48 @@ fn serve(
     let fds = [theirs.as_fd()];
     assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
     sendmsg(stream, &[IoSlice::new(&text)], &mut control, SendFlags::empty()).unwrap();
+    if matches!(request, Request::Diag) {
+        let ended = Arc::clone(ended);
+        thread::spawn(move || test(ours, &ended));
+        return;
+    }
     let (answer, seen) = (answer.clone(), Arc::clone(seen));
     thread::spawn(move || decode(&ours, &answer, &seen));
+}
+
+/// The diag role: pings are answered, but for every fourth, until nobody listens; the target `silent` is not said a word of.
+fn test(mut stream: UnixStream, ended: &AtomicUsize) {
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).unwrap();
+    let Test::Ping(ping) = serde_json::from_str::<Test>(&line).unwrap() else { return };
+    let target = ping.targets[0].clone();
+    if target == "silent" {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    } else {
+        let mut say = |value: serde_json::Value| writeln!(stream, "{value}").is_ok();
+        say(serde_json::to_value(Reply::Ok).unwrap());
+        for sequence in 0.. {
+            let rtt_us = 400 + sequence % 7;
+            let event = if sequence % 4 == 3 {
+                Event::Lost { target: target.clone(), sequence }
+            } else {
+                let (target, ttl) = (target.clone(), Some(64));
+                Event::Answer(raven_model::diag::Answer {
+                    target,
+                    sequence,
+                    rtt_us,
+                    ttl,
+                    duplicate: false,
+                    reordered: false,
+                })
+            };
+            if !say(serde_json::to_value(event).unwrap()) {
+                break;
+            }
+            thread::sleep(std::time::Duration::from_millis(30));
+        }
+    }
+    ended.fetch_add(1, Ordering::Relaxed);
 }
 
 fn decode(mut stream: &UnixStream, answer: &impl Fn(&Query) -> Answer, seen: &Mutex<Vec<Query>>) {
@@ -129,6 +180,15 @@ fn decode(mut stream: &UnixStream, answer: &impl Fn(&Query) -> Answer, seen: &Mu
     }
     // The client may have gone: `raven tail | head` does.
     let _ = stream.write_all(&text);
+}
+
+impl pty::Pty {
+    /// `raven` with these arguments on a terminal.
+    pub fn raven(args: &[&str], size: (u16, u16)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raven"));
+        command.args(args);
+        Self::run(command, size)
+    }
 }
 
 /// Runs the program.

@@ -4,6 +4,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,16 +28,17 @@ struct Seen {
 }
 
 impl Pty {
-    /// `raven` with these arguments on a terminal of this size; 0 columns: the size is not known, as on a serial line.
-    pub fn raven(args: &[&str], (rows, columns): (u16, u16)) -> Self {
+    /// `raven` on a terminal of this size; 0 columns: the size is not known, as on a serial line.
+    pub fn run(mut command: Command, (rows, columns): (u16, u16)) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let line = OpenOptions::new().read(true).write(true).open(name).unwrap();
+        // A test that leads its session would get it as its own terminal, and be hung up on with it.
+        let flags = OpenptFlags::NOCTTY.bits().cast_signed();
+        let line = OpenOptions::new().read(true).write(true).custom_flags(flags).open(name).unwrap();
         tcsetwinsize(&line, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_raven"));
-        command.args(args).env("TERM", "vt220").env_remove("LANG").env_remove("LC_ALL").env_remove("LC_CTYPE");
+        command.env("TERM", "vt220").env_remove("LANG").env_remove("LC_ALL").env_remove("LC_CTYPE");
         let end = || line.try_clone().unwrap();
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let master = File::from(master);

@@ -3,10 +3,11 @@
 use super::Search;
 use crate::failure::{Failure, within};
 use crate::ping::{MARK, number, payload};
-use crate::probe::{Heard, ICMP_HEADER, Kind, Probe, What};
+use crate::probe::{Heard, Kind, Probe, What};
 use crate::session::Session;
 use crate::targets::resolve;
 use raven_model::diag::{Event, Family, Limit, MtuResult, MtuTest};
+use raven_model::icmp;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -54,7 +55,8 @@ pub fn run(test: &MtuTest, session: &mut Session) -> Result<(), Failure> {
     let probe = open().map_err(|error| Failure::socket(&error, &test.way))?;
     session.say(&Event::Target { target: test.target.clone(), address: to.ip() })?;
     let cookie = RandomState::new().hash_one(0);
-    Run { test, session, probe, to, family, cookie, sent: 0 }.run()
+    // Who gives back the header alone is believed by the sequence: nobody knows where it begins.
+    Run { test, session, probe, to, family, cookie, sent: cookie >> 48 }.run()
 }
 
 impl Run<'_> {
@@ -66,7 +68,7 @@ impl Run<'_> {
             _ => None,
         };
         let most = link_mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(MOST);
-        let mut search = Search::new(ip + (ICMP_HEADER + MARK) as u16, most);
+        let mut search = Search::new(ip + (icmp::HEADER + MARK) as u16, most);
         while let Some(length) = search.length() {
             let outcome = self.attempt(length)?;
             let limit = match outcome {
@@ -102,7 +104,7 @@ impl Run<'_> {
     /// A length, several times where nothing comes back.
     fn attempt(&mut self, length: u16) -> Result<Outcome, Failure> {
         let (ip, _) = headers(self.family);
-        let size = usize::from(length.saturating_sub(ip)).saturating_sub(ICMP_HEADER).max(MARK);
+        let size = usize::from(length.saturating_sub(ip)).saturating_sub(icmp::HEADER).max(MARK);
         for _ in 0..self.test.tries {
             let wanted = self.sent;
             self.sent += 1;

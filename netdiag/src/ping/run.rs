@@ -1,6 +1,6 @@
 //! Pings that leave and come.
 
-use super::{MARK, Pings, Seen, number, payload};
+use super::{MARK, Pings, Seen, number, payload, renumber};
 use crate::failure::{Failure, within};
 use crate::probe::{Heard, Kind, Probe, local_words};
 use crate::rtt::micros;
@@ -33,6 +33,8 @@ struct Run<'a> {
     pings: Pings,
     probes: BTreeMap<Family, Probe>,
     cookie: u64,
+    /// What a ping carries; of the next one its number alone is another.
+    bytes: Vec<u8>,
 }
 
 /// Makes the test and tells what came of it.
@@ -53,7 +55,8 @@ pub fn run(test: &PingTest, session: &mut Session) -> Result<(), Failure> {
     }
     let pings = Pings::new(test, places.len(), Instant::now());
     let cookie = RandomState::new().hash_one(0);
-    Run { test, session, targets, places, pings, probes, cookie }.run()
+    let bytes = payload(cookie, 0, test.size.into());
+    Run { test, session, targets, places, pings, probes, cookie, bytes }.run()
 }
 
 fn check(test: &PingTest) -> Result<(), Failure> {
@@ -93,8 +96,8 @@ impl Run<'_> {
         while let Some(ping) = self.pings.take(Instant::now()) {
             let Ok(address) = &self.targets[self.places[ping.target]].address else { continue };
             let Some(probe) = self.probes.get(&Family::of(address.ip())) else { continue };
-            let bytes = payload(self.cookie, ping.number, self.test.size.into());
-            if let Err(error) = probe.send(Some(*address), ping.sequence as u16, &bytes) {
+            renumber(&mut self.bytes, ping.number);
+            if let Err(error) = probe.send(Some(*address), ping.sequence as u16, &self.bytes) {
                 let why = local_words(error.raw_os_error().unwrap_or_default());
                 self.failed(ping.number, None, &why)?;
             }

@@ -4,7 +4,16 @@
 use std::time::Duration;
 
 /// So many attempts that fail for want of an answer come at the first pause: most outages are over by then.
-pub const HASTY: u32 = 40;
+pub const HASTY: u32 = 60;
+/// Hasty attempts that each second of a tunnel that works gives back.
+const GIVEN_BACK: u32 = 6;
+
+/// What counts of earlier failures once a tunnel has held for so long: nothing after 10 s, and never so much that the next
+/// outage begins with a long pause.
+pub fn remembered(failures: u32, held: Duration) -> u32 {
+    let given_back = u32::try_from(held.as_secs()).unwrap_or(u32::MAX).saturating_mul(GIVEN_BACK);
+    failures.min(HASTY.saturating_sub(given_back))
+}
 
 /// Of one tunnel.
 #[derive(Debug)]
@@ -32,6 +41,13 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tunnel_that_holds_makes_its_failures_forgotten() {
+        let seconds = [0, 1, 3, 10, 100].map(|held| remembered(1000, Duration::from_secs(held)));
+        assert_eq!(seconds, [HASTY, HASTY - 6, HASTY - 18, 0, 0]);
+        assert_eq!(remembered(2, Duration::from_secs(1)), 2);
+    }
 
     #[test]
     fn pauses_double_up_to_the_longest_and_are_not_the_same_twice() {

@@ -122,6 +122,11 @@ impl Hall {
         let mut tunnels = self.tunnels.borrow_mut();
         let before = tunnels.get(name);
         shown.told.changes = before.map_or(0, |before| before.told.changes);
+        shown.told.last_outage = match shown.word {
+            Word::Off => None,
+            Word::Down | Word::HalfOpen => Some(steady(&shown.told.cause).to_owned()),
+            _ => before.and_then(|before| before.told.last_outage.clone()),
+        };
         match before {
             Some(before) if before.word == shown.word => {
                 shown.since = before.since;
@@ -187,7 +192,24 @@ pub fn now_seconds() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn why_it_was_away_is_known_when_it_is_back_and_until_it_is_turned_off() {
+        let hall = Hall::new(Channel::pair().unwrap().0, None);
+        let name: TunnelName = "noc".parse().unwrap();
+        let last = |word: Word, cause: &str| {
+            hall.show(&name, Shown::new(&name, word, cause.to_owned(), Instant::now()));
+            hall.tunnels.borrow()[&name].told.last_outage.clone()
+        };
+        assert_eq!(last(Word::Up, ""), None);
+        assert_eq!(last(Word::HalfOpen, "sent, nothing back for 6 s").as_deref(), Some("sent, nothing back"));
+        assert_eq!(last(Word::Down, "no route; next attempt in 7 s").as_deref(), Some("no route"));
+        assert_eq!(last(Word::Connecting, "keys and certificates are exchanged").as_deref(), Some("no route"));
+        assert_eq!(last(Word::Up, "").as_deref(), Some("no route"));
+        assert_eq!(last(Word::Off, ""), None);
+    }
 
     #[test]
     fn what_counts_on_is_no_event() {

@@ -5,7 +5,7 @@
 //! between attempts are ours, and grow. A connection that is lost is begun anew by the same process, at once; an attempt
 //! that fails is followed by another process, since a process keeps to its link and to the addresses that it was given.
 
-use super::backoff::{Backoff, HASTY};
+use super::backoff::{Backoff, HASTY, remembered};
 use super::causes;
 use super::code::Codes;
 use super::health::{Pings, Through, Word};
@@ -30,8 +30,6 @@ const PROXY: Duration = Duration::from_secs(3);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The longest where the server refuses us: accounts are locked by programs that do not stop trying.
 const REFUSED: Duration = Duration::from_mins(5);
-/// A tunnel that was up for so long begins with short pauses again.
-const GOOD: Duration = Duration::from_secs(30);
 /// openvpn was told to begin anew because nothing got through: it says so by then, or hangs and is ended.
 const RESTART: Duration = Duration::from_secs(2);
 
@@ -138,6 +136,8 @@ pub struct OpenVpn {
     is_left: bool,
     cause: Option<&'static str>,
     words: String,
+    /// Why the attempt before this one failed, where that is known, until one succeeds.
+    before: Option<&'static str>,
     variables: Option<Variables>,
     pushed: Option<Pushed>,
     refused: Option<String>,
@@ -166,6 +166,7 @@ impl OpenVpn {
             is_left: false,
             cause: None,
             words: String::new(),
+            before: None,
             variables: None,
             pushed: None,
             refused: None,
@@ -181,7 +182,7 @@ impl OpenVpn {
     pub fn want(&mut self, on: bool, now: Instant) -> Vec<Action> {
         match (&self.phase, on) {
             (Phase::Off, true) => {
-                (self.failures, self.cause, self.answers) = (0, None, false);
+                (self.failures, self.cause, self.before, self.answers) = (0, None, None, false);
                 self.begin(now)
             }
             (Phase::Off, false) | (_, true) => Vec::new(),
@@ -249,20 +250,27 @@ impl OpenVpn {
             Phase::Off => (Word::Off, String::new()),
             Phase::Pausing { until } => {
                 let seconds = until.saturating_duration_since(now).as_secs() + 1;
-                let why = if cause.is_empty() { self.words.clone() } else { cause };
-                (Word::Down, format!("{why}; next attempt in {seconds} s"))
+                (Word::Down, format!("{}; next attempt in {seconds} s", self.cause.unwrap_or(&self.words)))
             }
             Phase::Waiting if cause.is_empty() => (Word::Down, WAITS.to_owned()),
             Phase::Waiting => (Word::Down, format!("{cause}; {WAITS}")),
-            Phase::Starting { .. } => (Word::Connecting, "openvpn is started".to_owned()),
+            Phase::Starting { .. } => (Word::Connecting, self.again("openvpn is started")),
             Phase::Connecting { .. } if !cause.is_empty() => (Word::Down, cause),
-            Phase::Connecting { .. } => (Word::Connecting, self.words.clone()),
+            Phase::Connecting { .. } => (Word::Connecting, self.again(&self.words)),
             Phase::Connected { pings, is_applying, .. } => match &self.refused {
                 Some(why) => (Word::Down, why.clone()),
                 // What is sent by then may leave with an address that the server does not know any more.
                 None if *is_applying => (Word::Connecting, words(StageName::Connected).to_owned()),
                 None => pings.word(now),
             },
+        }
+    }
+
+    /// How far it is, and why it is not its first attempt: attempts take longer than the pauses between them.
+    fn again(&self, how_far: &str) -> String {
+        match self.before {
+            Some(before) => format!("{how_far}; attempt before: {before}"),
+            None => how_far.to_owned(),
         }
     }
 
@@ -343,6 +351,7 @@ impl OpenVpn {
         if !matches!(self.phase, Phase::Connected { .. }) {
             self.turn = self.turn.wrapping_add(1);
         }
+        self.before = self.cause;
         let until = now + self.next_pause();
         let phase = if self.codes.wanted().is_some() { Phase::Waiting } else { Phase::Pausing { until } };
         (self.phase, self.pushed) = (phase, None);
@@ -458,7 +467,7 @@ impl OpenVpn {
         };
         match stage.name {
             StageName::Connected => {
-                self.cause = None;
+                (self.cause, self.before) = (None, None);
                 let pings = Pings::new(now, self.answers);
                 let is_applying = self.pushed.is_some();
                 self.phase = Phase::Connected { since: now, pings, restarted: None, is_applying };
@@ -488,9 +497,7 @@ impl OpenVpn {
     fn lost(&mut self, detail: &str, now: Instant) {
         self.filtered.clear();
         if let Phase::Connected { since, .. } = self.phase {
-            let held = now.duration_since(since);
-            let doublings = (held.as_millis() / PAUSE.0.as_millis()).checked_ilog2().unwrap_or(0);
-            self.failures = if held >= GOOD { 0 } else { self.failures.min(HASTY + doublings) };
+            self.failures = remembered(self.failures, now.duration_since(since));
             self.phase = Phase::connecting(now);
         }
         if let Some(cause) = causes::of_detail(detail) {
@@ -765,6 +772,7 @@ mod tests {
             assert_eq!(rig.word(), ("down", "waits for a one-time code".to_owned()));
             assert_eq!(rig.tunnel.awaited(), Some("Code of the token"));
             assert_eq!(rig.tunnel.code(SecretText::new(code), rig.now), [Action::Start]);
+            assert_eq!(rig.word().1, "openvpn is started", "a question is no failure");
             rig.tunnel.step(Event::Connected, rig.now);
             rig.said(">HOLD:Waiting for hold release:0");
             let actions = rig.said(">PASSWORD:Need 'Auth' username/password");
@@ -947,6 +955,30 @@ mod tests {
         rig.said(">HOLD:Waiting for hold release:0");
         while rig.wait() != [Action::Kill] {}
         assert!(rig.word().1.starts_with("the server does not answer"), "{:?}", rig.word());
+    }
+
+    #[test]
+    fn while_it_is_tried_again_it_is_told_why_it_failed_before() {
+        let mut rig = Rig::new();
+        rig.tunnel.want(true, rig.now);
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">HOLD:Waiting for hold release:0");
+        while rig.wait() != [Action::Kill] {}
+        assert_eq!(rig.wait(), [Action::Start]);
+        let before = "attempt before: the server does not answer";
+        assert_eq!(rig.word(), ("connecting", format!("openvpn is started; {before}")));
+        rig.tunnel.step(Event::Connected, rig.now);
+        rig.said(">HOLD:Waiting for hold release:0");
+        rig.said(">STATE:1,AUTH,,,,,,");
+        assert_eq!(rig.word(), ("connecting", format!("keys and certificates are exchanged; {before}")));
+        rig.connect();
+        rig.tunnel.step(Event::Applied(Ok(())), rig.now);
+        assert_eq!(rig.word(), ("up", String::new()));
+        assert_eq!(
+            (rig.tunnel.want(false, rig.now), rig.tunnel.want(true, rig.now)),
+            (vec![Action::Kill], vec![Action::Start])
+        );
+        assert_eq!(rig.word(), ("connecting", "openvpn is started".to_owned()));
     }
 
     #[test]

@@ -1,15 +1,12 @@
 //! Pings in a tunnel: ICMP echo by a datagram socket, which needs no capability where net.ipv4.ping_group_range lets the
 //! role (icmp(7)), bound to the tunnel's device, so that none goes any other way.
 
+use raven_model::diag::Family;
+use raven_model::icmp;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::net::UdpSocket;
-
-/// Type, code, checksum, identifier, number: RFC 792 and RFC 4443, 4.1.
-const HEADER: usize = 8;
-const ECHO: (u8, u8) = (8, 128);
-const REPLY: (u8, u8) = (0, 129);
 
 /// A socket that pings one address.
 #[derive(Debug)]
@@ -45,10 +42,7 @@ impl Pinger {
 
     /// Sends one. What cannot be sent is lost like one that was.
     pub fn send(&self, number: u16) {
-        let kind = if self.target.is_ipv4() { ECHO.0 } else { ECHO.1 };
-        let [high, low] = number.to_be_bytes();
-        // The kernel fills in checksum and identifier.
-        let packet = [&[kind, 0, 0, 0, 0, 0, high, low], self.cookie.as_slice()].concat();
+        let packet = [icmp::request(Family::of(self.target), number).as_slice(), &self.cookie].concat();
         let _ = self.socket.try_send(&packet);
     }
 
@@ -65,10 +59,8 @@ impl Pinger {
     }
 
     fn read(&self, packet: &[u8]) -> Option<u16> {
-        let kind = if self.target.is_ipv4() { REPLY.0 } else { REPLY.1 };
-        let (header, rest) = packet.split_at_checked(HEADER)?;
-        let is_ours = header[0] == kind && header[1] == 0 && rest == self.cookie;
-        is_ours.then(|| u16::from_be_bytes([header[6], header[7]]))
+        let (number, data) = icmp::reply(Family::of(self.target), packet)?;
+        (data == self.cookie).then_some(number)
     }
 }
 

@@ -328,7 +328,8 @@ impl Tunnel {
         let now = Instant::now();
         let (word, mut cause) = self.machine.state(now);
         // A server does not say so: it ends the handshake without a word.
-        if word == Word::Down && self.expires.is_some_and(|at| at <= now_seconds()) {
+        let is_down = matches!(word, Word::Down | Word::Connecting);
+        if is_down && self.expires.is_some_and(|at| at <= now_seconds()) {
             cause = format!("certificate expired: one of the profile's, or the clock here is wrong; {cause}");
         }
         if let Some(question) = self.machine.awaited() {

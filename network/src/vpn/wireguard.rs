@@ -6,7 +6,7 @@
 //! that come in. When nothing comes back, its far ends are set anew, which begins the exchange at once, with the addresses
 //! that their names have by then.
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, remembered};
 use super::health::{Pings, Through, Word};
 use raven_model::tunnel::WireguardSeen;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const OPEN: Duration = Duration::from_secs(5);
 /// So long an exchange of keys may take before it counts as failed.
 const EXCHANGE: Duration = Duration::from_secs(5);
 /// Between two beginnings while nobody answers: the first ones, and the longest.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_secs(30));
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Pauses after the device could not be made or a name did not resolve: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Between two looks at the far ends, while keys are not exchanged, and while they are.
@@ -26,8 +26,6 @@ const REJECT: Duration = Duration::from_mins(3);
 /// A far end that has nothing to say to our pings says so after 10 s (the WireGuard paper, 6.5, `Keepalive-Timeout`), and
 /// the look that finds it comes [`LOOK`] later at most: where nothing was received for so long nothing gets through.
 const QUIET: Duration = Duration::from_secs(20);
-/// A tunnel that was up for so long begins with short pauses again.
-const GOOD: Duration = Duration::from_secs(30);
 
 /// What happened.
 #[derive(Debug)]
@@ -340,8 +338,8 @@ impl WireGuard {
     /// What is due while a session goes on.
     fn tend(&mut self, is_well: bool, now: Instant) -> Vec<Action> {
         let Phase::Open(session) = &mut self.phase else { return Vec::new() };
-        if is_well && now.duration_since(session.begun) >= GOOD {
-            self.failures = 0;
+        if is_well {
+            self.failures = remembered(self.failures, now.duration_since(session.begun));
         }
         let mut actions = Vec::new();
         if session.look() <= now {
@@ -475,6 +473,24 @@ mod tests {
         rig.lives = (true, true);
         rig.run(4 * S);
         assert_eq!(rig.word(), ("up", String::new()));
+    }
+
+    #[test]
+    fn an_outage_soon_after_a_long_one_is_over_as_fast_as_any() {
+        let mut rig = Rig::new((true, true));
+        rig.run(60 * S);
+        rig.lives = (false, false);
+        rig.run(600 * S);
+        rig.lives = (true, true);
+        while rig.word().0 != "up" {
+            rig.run(S);
+        }
+        rig.run(4 * S);
+        rig.lives = (false, false);
+        rig.run(15 * S);
+        let beginnings = rig.renewals.len();
+        rig.run(4 * S);
+        assert!(rig.renewals.len() >= beginnings + 2, "{:?}", rig.renewals);
     }
 
     #[test]

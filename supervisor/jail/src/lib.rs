@@ -14,6 +14,7 @@ pub mod caps;
 pub mod channel;
 pub mod device_mapper;
 pub mod memory;
+pub mod packet;
 pub mod receive;
 pub mod sandbox;
 pub mod signals;

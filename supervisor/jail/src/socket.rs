@@ -54,6 +54,39 @@ pub fn unacknowledged(connection: BorrowedFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or_default())
 }
 
+/// What the kernel knows of a TCP connection, as far as anybody here wants to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Segments that were sent again since it began.
+    pub retransmits: u32,
+    /// Smoothed round-trip time, microseconds.
+    pub rtt_us: u32,
+    /// Congestion window, bytes.
+    pub window: u64,
+}
+
+/// State of a TCP connection (`TCP_INFO`, tcp(7)).
+///
+/// # Errors
+/// Not a TCP socket.
+pub fn tcp_info(connection: BorrowedFd) -> io::Result<TcpInfo> {
+    // SAFETY: all zeroes is a valid tcp_info: it is made of numbers.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `info`.
+    check(unsafe {
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    })?;
+    let window = u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss);
+    Ok(TcpInfo { retransmits: info.tcpi_total_retrans, rtt_us: info.tcpi_rtt, window })
+}
+
 /// The next connection, non-blocking, without delay (an answer of a few bytes would otherwise wait up to 40 ms for the
 /// acknowledgement of the one before it) and closed on exec, and its peer (IPv4 as IPv4, also on a dual-stack socket).
 ///
@@ -440,6 +473,15 @@ mod tests {
             let port = local_addr(socket.as_fd()).unwrap().port();
             assert_eq!((&buffer[..n], from.port()), (&b"answer"[..], port), "{bound}");
         }
+    }
+
+    #[test]
+    fn a_connection_tells_its_state_and_other_sockets_have_none() {
+        let listener = tcp_listen("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+        let client = TcpStream::connect(local_addr(listener.as_fd()).unwrap()).unwrap();
+        let info = tcp_info(client.as_fd()).unwrap();
+        assert!(info.retransmits == 0 && info.rtt_us > 0 && info.window > 1000, "{info:?}");
+        assert!(tcp_info(UdpSocket::bind("127.0.0.1:0").unwrap().as_fd()).is_err());
     }
 
     #[test]

@@ -45,11 +45,13 @@ pub enum Rule {
     RoleRestarting,
     /// The clock was set, or is not.
     Clock,
+    /// Results of a scheduled test are beyond a threshold.
+    Diag,
 }
 
 impl Rule {
     /// All of them, the most urgent first.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Storing,
         Self::Damaged,
         Self::EvictingUnforwarded,
@@ -66,6 +68,7 @@ impl Rule {
         Self::DiskHealth,
         Self::RoleRestarting,
         Self::Clock,
+        Self::Diag,
     ];
 
     /// As in the configuration and in records.
@@ -87,6 +90,7 @@ impl Rule {
             Self::DiskHealth => "disk_health",
             Self::RoleRestarting => "role_restarting",
             Self::Clock => "clock",
+            Self::Diag => "diag",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod alert;
 mod backfill;
+mod bandwidth_server;
 mod check;
 mod collect;
 mod destination;
@@ -12,17 +13,22 @@ mod diff;
 mod error;
 mod layers;
 mod network;
+mod schedule;
 mod shape;
 mod system;
 mod vpn;
 
 pub use alert::{Alert, Settings, Silence, Tuning};
 pub use backfill::{Backfill, Rate};
+pub use bandwidth_server::BandwidthServer;
 pub use collect::{
     Collect, CollectFlow, CollectHost, CollectMetrics, CollectSyslog, CollectTrap, CollectWinevent, Secret, Wanted,
 };
 pub use error::{ConfigError, Flaw, Place};
 pub use network::{Address, Dhcp, Link, Mac, Network};
+pub use schedule::{
+    Bandwidth, BitRate, Diag, Dns, Http, Mtu, Ntp, Ping, SCHEDULES, Schedule, Tcp, Thresholds, Tls, Trace,
+};
 pub use system::{Access, Keys, System};
 pub use vpn::{Vpn, VpnProfile};
 
@@ -62,6 +68,9 @@ pub struct Config {
     /// What is told when it goes wrong.
     #[serde(default)]
     pub alert: Alert,
+    /// Tests of the network that are made by themselves.
+    #[serde(default)]
+    pub diag: Diag,
     /// What is kept.
     #[serde(default)]
     pub buffer: Buffer,
@@ -82,6 +91,7 @@ impl Default for Config {
             access: Access::default(),
             collect: Collect::default(),
             alert: Alert::default(),
+            diag: Diag::default(),
             buffer: Buffer::default(),
             uplink: BTreeMap::new(),
         }
@@ -101,6 +111,7 @@ impl Config {
         match stream {
             Stream::Host => self.collect.host.enabled,
             Stream::Alert => self.alert.enabled,
+            Stream::Diag => !self.diag.schedule.is_empty(),
             _ => self.collect.wanted().iter().any(|wanted| wanted.stream == stream),
         }
     }
@@ -429,7 +440,7 @@ mod tests {
     #[test]
     fn every_stream_is_collected_unless_it_has_no_listener_or_is_off() {
         let mut config = Config::default();
-        assert!(Stream::ALL.into_iter().all(|stream| config.collects(stream)));
+        assert!(Stream::ALL.into_iter().all(|stream| config.collects(stream) || stream == Stream::Diag));
         config.collect.trap.udp.clear();
         config.collect.host.enabled = false;
         config.alert.enabled = false;

@@ -6,6 +6,7 @@
 //!   socket to the role.
 
 use crate::config::Config;
+use crate::diag::wire::{Link, Purpose, Tap};
 use crate::install::{Disk, Progress};
 use crate::signature::Signature;
 use crate::stream::Stream;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Largest packet on the control channel, bytes.
@@ -46,22 +47,37 @@ pub enum ToWorker {
     /// A client of the `decode` role (it speaks the protocol of [`crate::query`]), of the uplink
     /// ([`crate::delivery`]), of the `import` role ([`crate::archive`]) or of the `diag` role ([`crate::diag`]), with its descriptor.
     Client,
+    /// A client of the `wire` role (it speaks the protocol of [`crate::diag::wire`]), with the descriptors of its connection and of
+    /// the packet socket that was made for it.
+    Tapped {
+        /// For what it was made.
+        purpose: Purpose,
+        /// Where.
+        link: Link,
+    },
     /// A client of the `vpn` role (it speaks the protocol of [`crate::vpn`]), with its descriptor.
     VpnClient {
         /// What it may say.
         rights: VpnRights,
     },
+    /// A client of the `schedule` role (it speaks the protocol of [`crate::diag::schedule`]), with its descriptor.
+    ScheduleClient {
+        /// It may have a test made.
+        run: bool,
+    },
     /// The configuration changed (store: quota and sync; uplink: destinations).
     Configure(Box<Config>),
     /// For the `alert` role, each second: what `ravend` knows itself. The reports follow.
     Own(Box<crate::report::Status>),
-    /// For the `alert` and the `host` role: the newest report of a role, as it came.
+    /// For the `alert`, the `host` and the `schedule` role: the newest report of a role, as it came.
     Report {
         /// Whose.
         role: Role,
         /// One of [`crate::report`]'s role reports.
         report: Box<RawValue>,
     },
+    /// For the `host` role, each second: what operators did from afar.
+    Audit(Box<crate::news::News>),
     /// For the store: what listeners' sockets have dropped so far.
     Dropped(Vec<Dropped>),
     /// Finish: make durable what was received, then exit 0.
@@ -269,6 +285,8 @@ pub enum Fd {
     Digest,
     /// Public keys of bundles (memfd), for the `update` role.
     UpdateKeys,
+    /// What clients of the bandwidth server moved today (a file), for the `diag` role.
+    BandwidthDay,
     /// The profile (memfd) that an openvpn is to run.
     Profile {
         /// Its tunnel.
@@ -403,6 +421,13 @@ pub enum Request {
     Import,
     /// A connection to the `diag` role: see [`crate::diag`].
     Diag,
+    /// A connection to the `wire` role, with a packet socket: see [`crate::diag::wire`].
+    Wire(Tap),
+    /// A connection to the `schedule` role: see [`crate::diag::schedule`].
+    Schedule {
+        /// To make a test, not only to look.
+        run: bool,
+    },
     /// A connection to the `vpn` role: see [`crate::vpn`].
     Vpn {
         /// For what.
@@ -512,6 +537,38 @@ pub enum Request {
         /// Which.
         action: PowerAction,
     },
+    /// What an operator's program was told to do from afar, or what came of it: becomes a record.
+    Audit(Box<Audited>),
+}
+
+/// A command that came over SSH. Who said it is known by its user; the rest is what its login shell says, which is `raven` itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// Tells this command from others: random.
+    pub session: u64,
+    /// The words, or `console`; cut to what an event may hold.
+    pub words: String,
+    /// From where: `SSH_CONNECTION` of sshd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
+    /// The public key that was shown, type and base64 (RFC 4253, 6.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its fingerprint: `SHA256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// It has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Its exit code; 141: who asked was cut off.
+    pub code: u8,
+    /// It took so long, milliseconds.
+    pub ms: u64,
 }
 
 /// What can be done with the power.
@@ -534,6 +591,11 @@ impl Request {
             Self::Deliver => "deliver",
             Self::Import => "import",
             Self::Diag => "diag",
+            Self::Wire(Tap { purpose: Purpose::View, .. }) => "wire",
+            Self::Wire(Tap { purpose: Purpose::Capture, .. }) => "capture",
+            Self::Wire(Tap { purpose: Purpose::Lan, .. }) => "lan",
+            Self::Schedule { run: false } => "schedule",
+            Self::Schedule { run: true } => "schedule_run",
             Self::Vpn { rights: VpnRights::Look } => "vpn",
             Self::Vpn { rights: VpnRights::Operate } => "vpn_operate",
             Self::Vpn { rights: VpnRights::Change } => "vpn_change",
@@ -560,6 +622,7 @@ impl Request {
             Self::Disks => "disks",
             Self::Install { .. } => "install",
             Self::Progress => "progress",
+            Self::Audit(_) => "audit",
         }
     }
 }
@@ -596,7 +659,7 @@ pub enum Response {
     Status(Box<RawStatus>),
     /// To [`Request::Show`].
     Config(Box<Config>),
-    /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`], [`Request::Diag`], [`Request::Vpn`] and [`Request::Update`]: the descriptor beside
+    /// To [`Request::Query`], [`Request::Deliver`], [`Request::Import`], [`Request::Diag`], [`Request::Wire`], [`Request::Vpn`] and [`Request::Update`]: the descriptor beside
     /// this line is the connection. To [`Request::Journal`]: the descriptor is a file to be read. To
     /// [`Request::Give`]: it takes the content, to its end, and then tells in a line what came of it.
     Query,

@@ -3,6 +3,13 @@
 //! The client sends one [`Test`] as a line of JSON and gets a [`crate::query::Reply`] line; after `ok` follow lines of JSON, one
 //! [`Event`] each, and the last of them is the result. The connection is the test: who closes it ends the test.
 
+pub mod bw;
+pub mod cron;
+pub mod schedule;
+pub mod services;
+pub mod trace;
+pub mod wire;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,6 +24,20 @@ pub enum Test {
     Trace(TraceTest),
     /// The longest packet that reaches a target whole (RFC 8899 as far as it is asked for by hand).
     Mtu(MtuTest),
+    /// How much gets through to another end that speaks iperf3.
+    Bandwidth(bw::BandwidthTest),
+    /// This box as that other end, for a while.
+    BandwidthServer(bw::BandwidthServer),
+    /// What name servers answer (RFC 1035).
+    Dns(services::DnsTest),
+    /// Whether a port can be connected to (RFC 9293).
+    Tcp(services::TcpTest),
+    /// Whether a TLS server shows what it should (RFC 8446, RFC 5246).
+    Tls(services::TlsTest),
+    /// How long each phase of a request takes (RFC 9112).
+    Http(services::HttpTest),
+    /// How far the clock is from others (RFC 5905, SNTP).
+    Ntp(services::NtpTest),
 }
 
 /// How packets leave the box; without any of it as the routes say.
@@ -97,7 +118,7 @@ pub struct TraceTest {
     /// What is sent.
     #[serde(default)]
     pub method: Method,
-    /// Of UDP: 33434 unless given.
+    /// Of UDP: 33434 unless given; of TCP: 443.
     #[serde(default)]
     pub port: Option<u16>,
     /// Hops at most, 1 to 64.
@@ -106,10 +127,16 @@ pub struct TraceTest {
     pub rounds: u8,
     /// Flows, 1 to 64: routers send packets of one flow one way (RFC 2992), so several show several ways.
     pub flows: u8,
-    /// Between two rounds, milliseconds, 10 to 60,000.
+    /// From the beginning of one round to that of the next, milliseconds, to 60,000; of those that go on 10 at least.
     pub interval_ms: u32,
-    /// An answer that takes longer is none, milliseconds, 10 to 60,000.
+    /// An answer that takes longer is none, milliseconds, 10 to 60,000; with TCP 1,000 at most.
     pub timeout_ms: u32,
+    /// Names of those on the way are asked for (PTR).
+    #[serde(default)]
+    pub names: bool,
+    /// It goes on, whatever `rounds` says.
+    #[serde(default)]
+    pub watch: Option<trace::Watch>,
 }
 
 /// What is sent to trace a path.
@@ -121,6 +148,8 @@ pub enum Method {
     Udp,
     /// Echo requests: one flow.
     Icmp,
+    /// Beginnings of connections, each flow with ports of its own that do not change: what firewalls let through.
+    Tcp,
 }
 
 /// [`Test::Mtu`].
@@ -171,6 +200,10 @@ pub enum Event {
     },
     /// What is known of a hop changed.
     Hop(Hop),
+    /// A round of a trace that goes on is over.
+    TraceRound(trace::TraceRound),
+    /// A flow of a trace goes another way than before.
+    PathChanged(trace::PathChanged),
     /// A length was tried.
     Length {
         /// Bytes, the IP header among them.
@@ -180,18 +213,76 @@ pub enum Event {
         /// Who said that it does not fit, and what would.
         limit: Option<Limit>,
     },
+    /// A name server answered, or did not.
+    DnsServer(services::DnsServer),
+    /// An attempt to connect ended.
+    Connection(services::Connection),
+    /// A time server answered.
+    NtpAnswer(services::NtpAnswer),
     /// Result of [`Test::Ping`]: one of each target, in the order of the test.
     Ping(Vec<PingResult>),
     /// Result of [`Test::Trace`].
     Trace(TraceResult),
     /// Result of [`Test::Mtu`].
     Mtu(MtuResult),
+    /// What was moved in a second.
+    Interval(bw::Interval),
+    /// [`Test::BandwidthServer`] waits for clients.
+    Listening {
+        /// At this port.
+        port: u16,
+        /// Bytes that clients may move today still, where the configuration has a limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_today: Option<u64>,
+    },
+    /// A client's test has come to its end.
+    Served(bw::BandwidthResult),
+    /// A client's test has not.
+    ServedNot {
+        /// Whose.
+        address: IpAddr,
+        /// In words.
+        why: String,
+    },
+    /// Result of [`Test::Bandwidth`].
+    Bandwidth(bw::BandwidthResult),
+    /// Result of [`Test::BandwidthServer`].
+    BandwidthServer(bw::ServerResult),
+    /// Result of [`Test::Dns`].
+    Dns(services::DnsResult),
+    /// Result of [`Test::Tcp`].
+    Tcp(services::TcpResult),
+    /// Result of [`Test::Tls`].
+    Tls(services::TlsResult),
+    /// Result of [`Test::Http`].
+    Http(services::HttpResult),
+    /// Result of [`Test::Ntp`]: one of each server, in the order of the test.
+    Ntp(Vec<services::NtpResult>),
 }
 
 impl Event {
     /// True for the last line.
     pub const fn is_result(&self) -> bool {
         matches!(self, Self::Ping(_) | Self::Trace(_) | Self::Mtu(_))
+            || matches!(self, Self::Bandwidth(_) | Self::BandwidthServer(_))
+            || matches!(self, Self::Dns(_) | Self::Tcp(_) | Self::Tls(_) | Self::Http(_) | Self::Ntp(_))
+    }
+
+    /// Of a result, whether all is as it should be: what exit codes and the outcomes of scheduled tests say. Of another event false.
+    pub fn is_well(&self) -> bool {
+        match self {
+            Self::Ping(results) => results.iter().all(|result| result.received > 0),
+            Self::Trace(result) => result.reached,
+            Self::Mtu(result) => result.mtu.is_some() && !result.black_hole,
+            Self::Bandwidth(result) => result.is_well(),
+            Self::BandwidthServer(_) => true,
+            Self::Dns(result) => result.is_well(),
+            Self::Tcp(result) => result.connections.iter().any(services::Connection::is_connected),
+            Self::Tls(result) => result.tls.as_ref().is_some_and(|tls| tls.verified),
+            Self::Http(result) => result.is_well(),
+            Self::Ntp(results) => results.iter().all(services::NtpResult::is_well),
+            _ => false,
+        }
     }
 }
 
@@ -257,6 +348,12 @@ pub struct Rtt {
     pub max_us: u32,
     /// Mean difference of two that follow each other (RFC 3393, of the round trip).
     pub jitter_us: u32,
+    /// The newest.
+    #[serde(default)]
+    pub last_us: u32,
+    /// Standard deviation.
+    #[serde(default)]
+    pub stdev_us: u32,
 }
 
 /// A router on the way, or the target.
@@ -281,6 +378,9 @@ pub struct Hop {
 pub struct Router {
     /// Its address.
     pub address: IpAddr,
+    /// Its name (PTR), where it was asked for and has one. Whoever rules the address chose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Flows that it answered, from 0.
     pub flows: Vec<u8>,
     /// What it said, where that is not "time exceeded": `host unreachable`, `administratively prohibited`.
@@ -303,10 +403,13 @@ pub struct TraceResult {
     pub hops: Vec<Hop>,
     /// Different ways that were seen, by flows.
     pub paths: u32,
-    /// Of the routers in their order: the same while the ways are. 16 hex digits.
+    /// Of the routers in their order: the same while the ways are. 16 hex digits; docs/diagnostics.md says how it is made.
     pub path_hash: String,
     /// A flow went another way than before while it was watched.
     pub changed: bool,
+    /// How often.
+    #[serde(default)]
+    pub changes: u32,
 }
 
 /// Somebody who says how long a packet may be.

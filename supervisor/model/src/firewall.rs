@@ -93,6 +93,15 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         let streams: Vec<&str> = streams.iter().copied().collect();
         input(format!("{to}{proto} dport {port} accept"), format!("collects {}", streams.join(", ")));
     }
+    if let Some(server) = &config.diag.bandwidth_server {
+        for prefix in &server.allow {
+            let family = if prefix.addr().is_ipv4() { "ip" } else { "ip6" };
+            for proto in ["tcp", "udp"] {
+                let rule = format!("{family} saddr {prefix} {proto} dport {} accept", server.port);
+                input(rule, "measures bandwidth: diag.bandwidth_server".to_owned());
+            }
+        }
+    }
     if wants_ssh(config) {
         input(format!("tcp dport {SSH} accept"), "SSH: keys are configured".to_owned());
     }
@@ -142,6 +151,16 @@ mod tests {
         for rule in of(&format!("[access.viewer]\nssh_keys = ['{key}']")) {
             assert!((5..=128).contains(&rule.why.len()) && !rule.why.contains(['"', '\\', '\n']), "{rule:?}");
         }
+    }
+
+    #[test]
+    fn who_may_measure_bandwidth_is_let_in_and_nobody_else() {
+        let rules = of("[diag.bandwidth_server]\nport = 5300\nallow = ['10.20.0.0/16', '2001:db8::7']");
+        let open: Vec<&str> =
+            rules.iter().map(|rule| rule.rule.as_str()).filter(|rule| rule.contains("5300")).collect();
+        let [v4, v6] = ["ip saddr 10.20.0.0/16", "ip6 saddr 2001:db8::7"];
+        let all = [v4, v6].map(|from| ["tcp", "udp"].map(|proto| format!("{from} {proto} dport 5300 accept")));
+        assert_eq!(open, all.concat());
     }
 
     #[test]

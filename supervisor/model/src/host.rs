@@ -199,9 +199,28 @@ pub enum Change {
         /// Why.
         cause: String,
     },
+    /// An operator's command came over SSH, or has ended.
+    OperatorCommand {
+        /// Tells this command from others.
+        session: u64,
+        /// As which role.
+        role: String,
+        /// What stands behind the key in the configuration: a name, mostly.
+        who: Option<String>,
+        /// Fingerprint of the key.
+        key: Option<String>,
+        /// From where.
+        from: Option<String>,
+        /// What was said; `console` without a command.
+        words: String,
+        /// Its exit code, 141 where the connection was cut off; none: it begins.
+        code: Option<u8>,
+        /// How long it took, milliseconds.
+        ms: Option<u64>,
+    },
     /// More happened at once than a role could tell of: so many events have no record.
     EventsMissed {
-        /// `net` or `vpn`.
+        /// `net`, `vpn` or `ravend`.
         role: String,
         /// How many.
         count: u64,

@@ -14,6 +14,7 @@ pub mod diag;
 pub mod firewall;
 pub mod hex;
 pub mod host;
+pub mod icmp;
 pub mod install;
 pub mod neighbour;
 pub mod news;

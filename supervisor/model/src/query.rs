@@ -25,6 +25,9 @@ pub enum Query {
         stream: String,
         /// Only what was received from here on.
         since: Option<UnixNanos>,
+        /// And before here.
+        #[serde(default)]
+        until: Option<UnixNanos>,
     },
     /// What makes most of the traffic that exporters of flows saw.
     FlowsTop(FlowsTop),

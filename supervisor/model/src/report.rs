@@ -179,6 +179,9 @@ pub struct VpnTunnel {
     /// Seconds until the first of its profile's certificates expires; negative once one has.
     #[serde(default)]
     pub expires_s: Option<i64>,
+    /// Why it was `down` or `half-open` last, since it was turned on.
+    #[serde(default)]
+    pub last_outage: Option<String>,
 }
 
 impl VpnTunnel {
@@ -201,6 +204,7 @@ impl VpnTunnel {
             dns: Vec::new(),
             refused: Vec::new(),
             expires_s: None,
+            last_outage: None,
         }
     }
 }

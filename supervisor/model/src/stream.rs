@@ -22,12 +22,14 @@ pub enum Stream {
     Host,
     /// What an operator should act on.
     Alert,
+    /// Results of tests of the network that are made by themselves.
+    Diag,
 }
 
 impl Stream {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Metrics, Self::Host, Self::Alert];
+    pub const ALL: [Self; 8] =
+        [Self::Syslog, Self::Flow, Self::Trap, Self::Winevent, Self::Metrics, Self::Host, Self::Alert, Self::Diag];
 
     /// As in the configuration, the ring and every output.
     pub const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Stream {
             Self::Metrics => "metrics",
             Self::Host => "host",
             Self::Alert => "alert",
+            Self::Diag => "diag",
         }
     }
 
@@ -57,6 +60,7 @@ impl Stream {
             Self::Metrics => Role::Metrics,
             Self::Host => Role::Host,
             Self::Alert => Role::Alert,
+            Self::Diag => Role::Schedule,
         }
     }
 
@@ -65,7 +69,7 @@ impl Stream {
         match self {
             Self::Syslog | Self::Flow => &[],
             Self::Trap => &["storm", "discovery"],
-            Self::Host | Self::Alert => &["ring_full"],
+            Self::Host | Self::Alert | Self::Diag => &["ring_full"],
             Self::Winevent | Self::Metrics => &[
                 "credentials",
                 "not_ready",
@@ -92,13 +96,13 @@ impl Stream {
     /// Its part of the disk against those of the other streams in use.
     pub const fn weight(self) -> u64 {
         match self {
-            Self::Syslog => 43,
+            Self::Syslog => 42,
             Self::Flow => 29,
             Self::Winevent => 13,
             Self::Metrics => 8,
             Self::Trap => 4,
             Self::Host => 2,
-            Self::Alert => 1,
+            Self::Alert | Self::Diag => 1,
         }
     }
 }

@@ -52,11 +52,15 @@ pub enum Role {
     Wireguard,
     /// Makes tests of the network for operators. Runs while it is needed.
     Diag,
+    /// Looks at frames on an interface for operators. Runs while it is needed.
+    Wire,
+    /// Makes tests of the network when their time has come, and keeps what they came to.
+    Schedule,
 }
 
 impl Role {
     /// All roles, in the order in which they are started.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Store,
         Self::Syslog,
         Self::Flow,
@@ -65,6 +69,7 @@ impl Role {
         Self::Metrics,
         Self::Host,
         Self::Alert,
+        Self::Schedule,
         Self::Decode,
         Self::Import,
         Self::Uplink,
@@ -78,6 +83,7 @@ impl Role {
         Self::Openvpn,
         Self::Wireguard,
         Self::Diag,
+        Self::Wire,
     ];
 
     /// As in the process table and on the command line.
@@ -104,6 +110,8 @@ impl Role {
             Self::Openvpn => "openvpn",
             Self::Wireguard => "wireguard",
             Self::Diag => "diag",
+            Self::Wire => "wire",
+            Self::Schedule => "schedule",
         }
     }
 
@@ -125,7 +133,7 @@ impl Role {
 
     /// True when it is started for an operator's order, and ends when that is done.
     pub const fn is_on_demand(self) -> bool {
-        matches!(self, Self::Import | Self::Update | Self::Diag)
+        matches!(self, Self::Import | Self::Update | Self::Diag | Self::Wire)
     }
 
     /// The role of that name.

@@ -15,8 +15,17 @@ impl Supervisor {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         let collectors = Stream::ALL.map(Stream::collector);
         self.programs.end_all();
-        let last =
-            [Role::Diag, Role::Vpn, Role::Net, Role::Update, Role::Import, Role::Store, Role::Uplink, Role::Decode];
+        let last = [
+            Role::Wire,
+            Role::Diag,
+            Role::Vpn,
+            Role::Net,
+            Role::Update,
+            Role::Import,
+            Role::Store,
+            Role::Uplink,
+            Role::Decode,
+        ];
         for role in collectors.into_iter().chain(last) {
             if role == Role::Store {
                 self.tell_drops();

@@ -6,10 +6,16 @@ use crate::installer::Installer;
 use crate::operator::{CLIENTS_MAX, Client};
 use crate::slots::Job;
 use crate::{configure, secrets, status};
+use nix::libc;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use raven_jail::channel::stream_pair;
-use raven_model::control::{Request, Response, ToWorker};
+use raven_jail::packet;
+use raven_model::control::{Audited, Request, Response, ToWorker};
+use raven_model::diag::wire::{HEADERS, Purpose, SNAP_MAX, Tap};
+use raven_model::host::Change;
+use raven_model::news::cut;
 use raven_model::table::{OperatorRole, Role, table};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// To who asks for slots where there are none.
@@ -97,8 +103,30 @@ impl Supervisor {
         let (role, verb) = (self.role_of(client), request.verb());
         role.filter(|role| table().operator.may(*role, verb)).ok_or_else(|| {
             let who = role.map_or_else(|| format!("user {}", client.who.uid), |role| format!("a {role}"));
-            format!("{who} may not say `{verb}`")
+            let least = OperatorRole::ALL.into_iter().find(|role| table().operator.may(*role, verb));
+            let takes = least.map_or_else(String::new, |least| format!(": that takes the role {least}"));
+            format!("{who} may not say `{verb}`{takes}")
         })
+    }
+
+    /// What an operator did from afar is logged, and becomes a record.
+    fn note(&mut self, told: &Audited, role: OperatorRole) {
+        let keys = &self.config.access.of(role).ssh_keys;
+        let comment = |line: &String| line.strip_prefix(told.key.as_deref()?).map(|rest| cut(rest.trim()));
+        let who = keys.iter().find_map(comment).filter(|who| !who.is_empty());
+        let from = told.from.map(|from| from.to_string());
+        let key = told.fingerprint.as_deref().map(cut);
+        let (words, ended) = (cut(&told.words), told.ended);
+        match ended {
+            None => tracing::info!(%role, who, key, from, words, "an operator's command begins"),
+            Some(ended) => {
+                tracing::info!(%role, who, from, words, code = ended.code, ms = ended.ms, "an operator's command ended");
+            }
+        }
+        let (code, ms) = (ended.map(|ended| ended.code), ended.map(|ended| ended.ms));
+        let what =
+            Change::OperatorCommand { session: told.session, role: role.to_string(), who, key, from, words, code, ms };
+        self.audit.add(status::now(), what);
     }
 
     fn respond(&mut self, request: &Request, role: OperatorRole, uid: u32) -> (Response, Option<OwnedFd>) {
@@ -113,10 +141,19 @@ impl Supervisor {
                 Ok(()) => self.connect(Role::Diag, &ToWorker::Client),
                 Err(error) => (refused(&error.context("the diag role cannot be started")), None),
             },
+            Request::Wire(tap) => self.tap(tap, role, uid),
+            Request::Schedule { run } => match self.start_on_demand(Role::Schedule) {
+                Ok(()) => self.connect(Role::Schedule, &ToWorker::ScheduleClient { run: *run }),
+                Err(error) => (refused(&error.context("the schedule role cannot be started")), None),
+            },
             Request::Vpn { rights } => match self.start_on_demand(Role::Vpn) {
                 Ok(()) => self.connect(Role::Vpn, &ToWorker::VpnClient { rights: *rights }),
                 Err(error) => (refused(&error.context("the vpn role cannot be started")), None),
             },
+            Request::Audit(audited) => {
+                self.note(audited, role);
+                (Response::Done, None)
+            }
             Request::Slots => (Response::Refused(vec![NO_SLOTS.to_owned()]), None),
             Request::Update { .. } if !self.slots.has_slots() => (Response::Refused(vec![NO_SLOTS.to_owned()]), None),
             Request::Update { downgrade } => match self.start_on_demand(Role::Update) {
@@ -195,6 +232,36 @@ impl Supervisor {
         changed.map_or_else(Response::Refused, Response::Applied)
     }
 
+    /// A connection to the `wire` role, with a packet socket for what the operator asks. No byte of it is read here.
+    fn tap(&mut self, tap: &Tap, role: OperatorRole, uid: u32) -> (Response, Option<OwnedFd>) {
+        if let Some(fault) = tap.fault() {
+            return (Response::Refused(vec![fault]), None);
+        }
+        let name = tap.interface.as_str();
+        let made = match tap.purpose {
+            Purpose::View => packet::listen(tap, HEADERS),
+            Purpose::Capture => packet::listen(tap, tap.snap.unwrap_or(SNAP_MAX)),
+            Purpose::Lan => packet::talk(name),
+        };
+        let (socket, link) = match made {
+            Ok(made) => made,
+            Err(error) => return (Response::Refused(vec![untapped(name, &error)]), None),
+        };
+        if let Err(error) = self.start_on_demand(Role::Wire) {
+            return (refused(&error.context("the wire role cannot be started")), None);
+        }
+        let verb = Request::Wire(tap.clone()).verb();
+        tracing::warn!(by = %role, uid, interface = name, promiscuous = tap.promiscuous, "{verb}: a packet socket is given");
+        let message = ToWorker::Tapped { purpose: tap.purpose, link };
+        match stream_pair() {
+            Ok((ours, theirs)) => {
+                self.tell(Role::Wire, &message, vec![ours, socket]);
+                (Response::Query, Some(theirs))
+            }
+            Err(error) => (Response::Refused(vec![format!("no descriptor left for the wire role: {error}")]), None),
+        }
+    }
+
     /// A connection between a role and an operator's program.
     fn connect(&mut self, role: Role, message: &ToWorker) -> (Response, Option<OwnedFd>) {
         match stream_pair() {
@@ -210,6 +277,17 @@ impl Supervisor {
 /// Whether the box runs from the installation medium.
 fn is_live() -> bool {
     std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.split_whitespace().any(|word| word == "raven.live"))
+}
+
+/// Why there is no packet socket.
+fn untapped(name: &str, error: &io::Error) -> String {
+    match (error.kind(), error.raw_os_error()) {
+        (_, Some(libc::ENODEV)) => format!("there is no interface `{name}`: see `raven net`"),
+        (io::ErrorKind::PermissionDenied, _) => {
+            format!("ravend may not listen at {name}: it lacks CAP_NET_RAW (it was not started as root)")
+        }
+        _ => format!("nothing can be heard at {name}: {error}"),
+    }
 }
 
 fn refused(error: &anyhow::Error) -> Response {

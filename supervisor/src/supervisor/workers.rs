@@ -13,8 +13,10 @@ use raven_model::control::{Fd, FromWorker, Start, ToWorker};
 use raven_model::stream::Stream;
 use raven_model::table::Role;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -93,6 +95,21 @@ impl Supervisor {
             let (vpn, net) = &self.held.tunnels;
             names.push(Fd::Tunnels);
             fds.push(dup(if role == Role::Vpn { vpn } else { net })?);
+        }
+        if role == Role::Diag {
+            // Nothing of it is read here. On a disk that takes nothing tests are made all the same.
+            let path = self.dirs.data.join("bandwidth-day");
+            let mut options = File::options();
+            options.read(true).write(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+            match options.open(&path) {
+                Ok(file) => {
+                    names.push(Fd::BandwidthDay);
+                    fds.push(file.into());
+                }
+                Err(error) => {
+                    tracing::warn!("{}: {error}: a day's bandwidth is forgotten with the role", path.display());
+                }
+            }
         }
         if role == Role::Update {
             let (name, keys) = self.update_keys()?;

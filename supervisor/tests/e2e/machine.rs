@@ -68,6 +68,18 @@ impl Cable {
     /// A `ravend` at the near end that is told that the machine is its own.
     pub fn start(&self, plan: Plan) -> Appliance {
         plan.prepare();
+        self.start_again(plan, &[])
+    }
+
+    /// The same, with whatever is in the directory, and more arguments.
+    pub fn start_again(&self, plan: Plan, more: &[&str]) -> Appliance {
+        let raven = self.begin(plan, more);
+        raven.running.wait_ready();
+        raven
+    }
+
+    /// The same, ready or not.
+    fn begin(&self, plan: Plan, more: &[&str]) -> Appliance {
         let programs = programs();
         let ravend = plan.ravend(&programs);
         // A name of its own too: the box gives itself one.
@@ -76,9 +88,8 @@ impl Cable {
             .args(["--uts", "ip", "netns", "exec", &self.names[0]])
             .arg(ravend.get_program())
             .args(ravend.get_args());
-        command.arg("--box").arg(plan.dir.path().join("run"));
+        command.arg("--box").arg(plan.dir.path().join("run")).args(more);
         let running = Running::spawn(command);
-        running.wait_ready();
         Appliance { plan, programs, running }
     }
 }
@@ -149,6 +160,70 @@ fn addresses_clock_and_keys_of_the_machine_are_files_for_its_services() {
     let said = raven.ask(&[serde_json::json!({ "put": { "text": text.replace("Berlin", "Nowhere") } })]);
     assert_eq!(said["refused"][0], "system.timezone: there is no time zone `Europe/Nowhere`");
     assert_eq!(std::fs::read_to_string(raven.plan.config()).unwrap(), text);
+}
+
+#[test]
+fn a_damaged_configuration_opens_nothing_and_what_was_in_force_before_goes_on() {
+    root_only!();
+    let cable = Cable::new("broken");
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJvzVXJpRDzWSkZMVGrLnZYyJ8iD1rUZtWmJHcUQ4x2T";
+    let raven = cable.start(Plan::new());
+    let text = format!("{}[access.operator]\nssh_keys = ['{key} ann']\n", raven.plan.text());
+    let said = raven.ask(&[serde_json::json!({ "put": { "text": text } })]);
+    assert!(said["applied"].is_array(), "{said}");
+    let keys = |plan: &Plan, role: &str| {
+        std::fs::read_to_string(plan.dir.path().join(format!("run/raven/ssh/{role}.keys"))).unwrap()
+    };
+    // Cut in its middle, with a key for a role that had none; then nothing of sense at all.
+    let cut = format!("{}[access.adm", text.replace("access.operator", "access.admin"));
+    let mut plan = raven.stop();
+    for damaged in [cut.as_bytes(), &[0xff; 4096], b""] {
+        std::fs::write(plan.config(), damaged).unwrap();
+        let raven = cable.start_again(plan, &[]);
+        let alerts = raven.status()["alerts"].to_string();
+        assert!(alerts.contains("is damaged: version 2 of the history is in force"), "{alerts}");
+        assert_eq!(
+            (keys(&raven.plan, "operator"), keys(&raven.plan, "admin")),
+            (format!("{key} ann\n"), String::new())
+        );
+        plan = raven.stop();
+    }
+    let raven = cable.start_again(plan, &[]);
+    // An update that does not understand the file does not stay.
+    let health = raven.raven(&["health"]);
+    let told = String::from_utf8_lossy(&health.stdout);
+    assert!(health.status.code() == Some(1) && told.contains("BAD  config: "), "{told}");
+    // Written anew, all is well.
+    let said = raven.ask(&[serde_json::json!({ "put": { "text": text } })]);
+    assert!(said["applied"].is_array(), "{said}");
+    assert!(!raven.status()["alerts"].to_string().contains("is damaged"));
+    assert_eq!(std::fs::read_to_string(raven.plan.config()).unwrap(), text);
+
+    // Nothing of the history can be read either: as the factory made it, which lets nobody in.
+    let plan = raven.stop();
+    let factory = plan.dir.path().join("factory.toml");
+    std::fs::write(&factory, plan.text()).unwrap();
+    let history = std::fs::read_dir(plan.data().join("history")).unwrap();
+    for file in history.map(|file| file.unwrap().path()).chain([plan.config()]) {
+        std::fs::write(file, "[").unwrap();
+    }
+    let raven = cable.start_again(plan, &["--factory", factory.to_str().unwrap()]);
+    let alerts = raven.status()["alerts"].to_string();
+    assert!(alerts.contains("that of the factory is in force"), "{alerts}");
+    assert_eq!(keys(&raven.plan, "operator"), "");
+
+    // And without that, nothing runs, and nobody is let in who was before.
+    let said = raven.ask(&[serde_json::json!({ "put": { "text": text } })]);
+    assert!(said["applied"].is_array() && !keys(&raven.plan, "operator").is_empty(), "{said}");
+    let plan = raven.stop();
+    let history = std::fs::read_dir(plan.data().join("history")).unwrap();
+    for file in history.map(|file| file.unwrap().path()).chain([plan.config()]) {
+        std::fs::write(file, "[").unwrap();
+    }
+    let mut raven = cable.begin(plan, &[]);
+    assert!(!raven.running.wait(), "it ran:\n{}", raven.running.log());
+    assert!(raven.running.log().contains("the configuration is not valid"), "{}", raven.running.log());
+    assert_eq!(keys(&raven.plan, "operator"), "");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The whole appliance, driven from outside: real programs, real sockets, real kills.
 //!
-//! `cargo xtask test` builds the programs and runs these one at a time; `RAVEN_BIN_DIR` names the folder of the
-//! programs, `RAVEN_FULL=1` asks for the long counts. Start with [`appliance`], then read any test.
+//! `cargo xtask test` builds the programs and runs each of these in a process of its own, those that load the machine one
+//! at a time; `RAVEN_BIN_DIR` names the folder of the programs, `RAVEN_FULL=1` asks for the long counts. Start with [`appliance`], then read any test.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod accept;
 mod alerts;
 mod appliance;
 mod archive;
@@ -29,10 +30,14 @@ mod metrics;
 mod neighbours;
 #[path = "../../../hw-tests/src/pki.rs"]
 mod pki;
+#[path = "../../../console/tests/common/pty.rs"]
+#[allow(dead_code)] // the console's tests use the rest
+mod pty;
 mod receive;
 mod rsyslog;
 #[path = "../../../hw-tests/src/scan.rs"]
 mod scan;
+mod schedules;
 mod search;
 mod seen;
 mod sender;
@@ -52,6 +57,8 @@ mod vpn_secrets;
 mod vpn_wireguard;
 #[path = "../../../hw-tests/src/wg.rs"]
 mod wg;
+mod why;
+mod wire;
 mod wireguard;
 
 use std::time::{Duration, Instant};

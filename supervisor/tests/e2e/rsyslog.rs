@@ -133,6 +133,11 @@ input(type="imrelp" port="{port}" ruleset="raven" maxDataSize="128k")
         self.end(Signal::KILL);
     }
 
+    /// It goes on afterwards, or not.
+    pub fn signal(&self, signal: Signal) {
+        crate::appliance::send_signal(self.child.as_ref().unwrap().id(), signal);
+    }
+
     fn end(&mut self, signal: Signal) {
         let Some(mut child) = self.child.take() else { return };
         crate::appliance::send_signal(child.id(), signal);

@@ -41,6 +41,29 @@ fn now() -> u64 {
 }
 
 #[test]
+fn who_was_sought_without_a_cable_is_asked_for_at_once_when_there_is_one() {
+    root_only!();
+    if !crate::venue::is_possible() {
+        return;
+    }
+    let cable = Cable::new("sought");
+    let raven = start(&cable, "");
+    eventually("the role has settled", || raven.status()["links"][0]["state"] == "up");
+    let [near, far] = &cable.names;
+    let sought = || {
+        let shown = Command::new("ip").args(["-n", near, "neigh", "show", "192.0.2.77"]).output().unwrap();
+        String::from_utf8(shown.stdout).unwrap()
+    };
+    ip(&format!("-n {far} link set eth0 down"));
+    eventually("there is no cable", || raven.status()["links"][0]["carrier"] == false);
+    cable.inside(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "192.0.2.77:9")).unwrap();
+    assert!(sought().contains("192.0.2.77"), "{}", sought());
+    ip(&format!("-n {far} link set eth0 up"));
+    eventually("there is a cable", || raven.status()["links"][0]["carrier"] == true);
+    eventually("it is forgotten", || sought().is_empty());
+}
+
+#[test]
 fn what_happens_to_a_link_is_a_record_once_and_at_its_time() {
     root_only!();
     let cable = Cable::new("seen");

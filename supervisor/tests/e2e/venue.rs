@@ -148,7 +148,8 @@ impl Drop for Server {
     }
 }
 
-/// Names and their addresses as the box alone knows them: `ip netns exec` lays the file over `/etc/hosts`.
+/// Names and their addresses as the box alone knows them, and its name server, the far end of the cable: `ip netns exec` lays the
+/// files over those of `/etc`.
 struct Hosts(PathBuf);
 
 impl Hosts {
@@ -157,6 +158,7 @@ impl Hosts {
         fs::create_dir_all(&folder).unwrap();
         let hosts = Self(folder);
         hosts.write("");
+        fs::write(hosts.0.join("resolv.conf"), "nameserver 192.0.2.2\noptions timeout:1 attempts:2\n").unwrap();
         hosts
     }
 
@@ -274,10 +276,11 @@ impl Venue {
         self.until_it(name, &format!("is {state}"), |tunnel| tunnel["state"] == state);
     }
 
-    /// A cause that begins so.
+    /// Down by that cause, or on its way again and told to have been: an attempt may take longer than the pause after it.
     pub fn until_cause(&self, name: &str, cause: &str) {
         self.until_it(name, &format!("is down by `{cause}`"), |tunnel| {
-            tunnel["state"] == "down" && tunnel["cause"].as_str().is_some_and(|told| told.starts_with(cause))
+            let is_down = ["down", "connecting"].iter().any(|state| tunnel["state"] == *state);
+            is_down && tunnel["cause"].as_str().is_some_and(|told| told.contains(cause))
         });
     }
 

@@ -5,6 +5,7 @@ use crate::flows::Flows;
 use raven_decode::snmp::{Names, Users};
 use raven_decode::{metrics, snmp, winevent};
 use raven_model::alert::AlertRecord;
+use raven_model::diag::schedule::DiagRecord;
 use raven_model::query::Json;
 use raven_model::record::{Context, Record};
 use raven_model::stream::Stream;
@@ -97,6 +98,10 @@ impl Decoder {
             },
             Some(Stream::Alert) => match AlertRecord::read(record.raw) {
                 Ok(alert) => (Json::of(&alert), None),
+                Err(why) => (None, Some(why)),
+            },
+            Some(Stream::Diag) => match DiagRecord::read(record.raw) {
+                Ok(result) => (Json::of(&result), None),
                 Err(why) => (None, Some(why)),
             },
             None => (None, Some("no decoder for this stream".to_owned())),

@@ -11,6 +11,7 @@ mod decoder;
 mod flows;
 mod login;
 mod openvpn;
+mod schedule;
 mod select;
 mod sign;
 mod sources;
@@ -65,18 +66,20 @@ fn run(role: Role) -> anyhow::Result<()> {
             let alert = raven_collectors::alert::Alert::new(&start, fds, channel, epoch())?;
             jail(&start, |ready| alert.ready(ready))?.run()?;
         }
+        Role::Schedule => {
+            let schedule = schedule::Schedule::new(&start, fds, channel, epoch())?;
+            jail(&start, |ready| schedule.ready(ready))?.run()?;
+        }
         Role::Keygen => {
             enter(&start)?;
             let (certificate, key) = raven_collectors::keygen::keys(&start.device)?;
             channel.send_json(&FromWorker::Keys { certificate, key }, &[])?;
         }
         Role::Sign => {
-            enter(&start)?;
-            channel.send_json(&sign::answer(&start, fds)?, &[])?;
+            answer(&start, &channel, || sign::answer(&start, fds))?;
         }
         Role::Login => {
-            enter(&start)?;
-            channel.send_json(&login::answer(&start, fds)?, &[])?;
+            answer(&start, &channel, || login::answer(&start, fds))?;
         }
         Role::Net => {
             let net = raven_network::Net::new(&start, fds, channel)?;
@@ -87,9 +90,12 @@ fn run(role: Role) -> anyhow::Result<()> {
             jail(&start, |ready| vpn.ready(ready))?.run()?;
         }
         Role::Diag => {
-            let missing = enter(&start)?;
-            channel.send_json(&FromWorker::Ready { missing }, &[])?;
-            raven_netdiag::Diag::new(channel).run()?;
+            enter_ready(&start, &channel)?;
+            raven_netdiag::run(&start, fds, channel)?;
+        }
+        Role::Wire => {
+            enter_ready(&start, &channel)?;
+            raven_netdiag::wire::run(channel)?;
         }
         Role::Openvpn => match openvpn::run(&start, fds)? {},
         Role::Wireguard => match wireguard::run(&start, fds)? {},
@@ -118,29 +124,24 @@ fn run(role: Role) -> anyhow::Result<()> {
             store::Store::new(&start, fds, channel)?.run(missing)?;
         }
         Role::Uplink => {
-            let missing = enter(&start)?;
-            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            enter_ready(&start, &channel)?;
             let tail = fds.into_iter().next().context("ravend passed no way to the store")?;
             raven_uplink::Uplink::new(&start, tail).run(channel)?;
         }
         Role::Decode => {
-            let missing = enter(&start)?;
-            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            enter_ready(&start, &channel)?;
             decode::Decode::new(&start, fds, channel)?.run()?;
         }
         Role::Import => {
-            let missing = enter(&start)?;
-            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            enter_ready(&start, &channel)?;
             archive::import::Import::new(&start, fds, channel)?.run()?;
         }
         Role::Update => {
-            let missing = enter(&start)?;
-            channel.send_json(&FromWorker::Ready { missing }, &[])?;
+            enter_ready(&start, &channel)?;
             update::Update::new(&start, fds, channel)?.run()?;
         }
         Role::Config => {
-            enter(&start)?;
-            channel.send_json(&FromWorker::Config(config::read(&start, fds)), &[])?;
+            answer(&start, &channel, || Ok(FromWorker::Config(config::read(&start, fds))))?;
         }
     }
     Ok(())
@@ -162,6 +163,18 @@ fn first_message(channel: &Channel) -> anyhow::Result<(Start, Vec<OwnedFd>)> {
 
 fn enter(start: &Start) -> anyhow::Result<Vec<String>> {
     Ok(sandbox::enter(table().spec(start.role), &table().base, &start.data)?)
+}
+
+/// Enters the jail, and says one thing.
+fn answer(start: &Start, channel: &Channel, made: impl FnOnce() -> anyhow::Result<FromWorker>) -> anyhow::Result<()> {
+    enter(start)?;
+    Ok(channel.send_json(&made()?, &[])?)
+}
+
+/// Enters the jail, and says so.
+fn enter_ready(start: &Start, channel: &Channel) -> anyhow::Result<()> {
+    let missing = enter(start)?;
+    Ok(channel.send_json(&FromWorker::Ready { missing }, &[])?)
 }
 
 /// Enters the jail, then has `ready` say so.

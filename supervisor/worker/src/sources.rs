@@ -34,6 +34,7 @@ const STORE_BUSY: Duration = Duration::from_millis(100);
 pub struct Sources {
     stream: Option<Stream>,
     since: UnixNanos,
+    until: UnixNanos,
     now: UnixNanos,
     phase: Phase,
     seen: u64,
@@ -66,14 +67,15 @@ struct Source {
 
 impl Sources {
     /// Prepares the count.
-    pub fn new(stream: &str, since: Option<UnixNanos>) -> Self {
-        Self::at(stream, since, now())
+    pub fn new(stream: &str, since: Option<UnixNanos>, until: Option<UnixNanos>) -> Self {
+        Self { until: until.unwrap_or(UnixNanos(u64::MAX)), ..Self::at(stream, since, now()) }
     }
 
     fn at(stream: &str, since: Option<UnixNanos>, now: UnixNanos) -> Self {
         Self {
             stream: Stream::named(stream),
             since: since.unwrap_or(UnixNanos(now.0.saturating_sub(WINDOW))),
+            until: UnixNanos(u64::MAX),
             now,
             phase: Phase::Start,
             seen: 0,
@@ -126,8 +128,8 @@ impl Sources {
     }
 
     fn add_block(&mut self, block: &Block, range: &Range<Seq>) {
-        let since = self.since;
-        let meant = |seq: Seq, record: &Record<'_>| range.contains(&seq) && record.received.wall >= since;
+        let time = self.since..self.until;
+        let meant = |seq: Seq, record: &Record<'_>| range.contains(&seq) && time.contains(&record.received.wall);
         for (_, record) in block.records().filter(|(seq, record)| meant(*seq, record)) {
             self.seen += 1;
             self.oldest = self.oldest.min(record.received.wall);
@@ -225,7 +227,7 @@ fn glance(stream: Option<Stream>, record: &Record<'_>) -> (Option<String>, Optio
             let reading = metrics::decode(record.raw);
             (reading.reject.map(|reject| reject.to_string()), reading.metric.and_then(metrics::Metric::origin))
         }
-        Some(Stream::Host | Stream::Alert) | None => (None, None),
+        Some(Stream::Host | Stream::Alert | Stream::Diag) | None => (None, None),
     }
 }
 

@@ -390,6 +390,7 @@ fn passed(start: &Start, fds: Vec<OwnedFd>) -> anyhow::Result<(Vec<Input>, Vec<R
             | Fd::Password
             | Fd::Hash
             | Fd::UpdateKeys
+            | Fd::BandwidthDay
             | Fd::Tunnels
             | Fd::Orders { .. }
             | Fd::Profile { .. } => {}

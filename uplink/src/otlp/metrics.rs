@@ -1,9 +1,8 @@
 //! Samples of the host as metrics of OpenTelemetry (OTLP 1, `ExportMetricsServiceRequest`).
 
 use super::{Origin, Value, attribute};
-use crate::metrics::{Family, Point, families};
+use crate::metrics::{Family, Numbers, Point};
 use crate::proto::{field_bytes, field_double, field_fixed, field_number};
-use raven_model::host::HostSample;
 use raven_model::units::UnixNanos;
 
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
@@ -26,9 +25,9 @@ impl OtlpMetrics {
     }
 
     /// Appends a sample, as elements of `ScopeMetrics.metrics`.
-    pub fn sample(&mut self, out: &mut Vec<u8>, sample: &HostSample) {
-        for family in families(sample) {
-            self.family(out, &family, sample.t);
+    pub fn sample(&mut self, out: &mut Vec<u8>, sample: &Numbers) {
+        for family in sample.families() {
+            self.family(out, &family, sample.at());
         }
     }
 

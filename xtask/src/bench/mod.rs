@@ -9,6 +9,7 @@ mod catchup;
 mod cgroup;
 mod compare;
 mod decode;
+mod diag;
 mod flow;
 mod idle;
 mod load;
@@ -46,7 +47,7 @@ pub struct Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const ALL: [(&str, Measure); 21] = [
+const ALL: [(&str, Measure); 22] = [
     ("sink", sink::run),
     ("udp-cpu", udp::cpu),
     ("udp-rate", udp::rate),
@@ -56,6 +57,7 @@ const ALL: [(&str, Measure); 21] = [
     ("catchup", catchup::run),
     ("backlog", backlog::run),
     ("idle", idle::run),
+    ("diag", diag::run),
     ("flow-cpu", flow::cpu),
     ("flow-rate", flow::rate),
     ("flow-soak", flow::soak),

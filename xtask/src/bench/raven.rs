@@ -49,13 +49,26 @@ impl Raven {
         Self::start_sized(programs, what, "2GiB", more)
     }
 
+    /// Starts one that receives nothing, in a network namespace.
+    pub fn start_inside(programs: &Path, namespace: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("raven-bench-").tempdir()?;
+        let config = dir.path().join("raven.toml");
+        std::fs::write(&config, text(&[], "2GiB"))?;
+        let appliance = Appliance::start_inside(namespace, programs, &config, &dir.path().join("data"))?;
+        Self::ready(appliance, Vec::new(), dir)
+    }
+
     /// Starts one with a ring of so much, and waits until it is ready.
     pub fn start_sized(programs: &Path, what: &[What], disk: &str, more: &str) -> Result<Self> {
         let inputs = what.iter().map(|&what| Ok(Input { what, port: free_port()? })).collect::<Result<Vec<_>>>()?;
         let dir = tempfile::Builder::new().prefix("raven-bench-").tempdir()?;
         let config = dir.path().join("raven.toml");
         std::fs::write(&config, text(&inputs, disk) + more)?;
-        let mut appliance = Appliance::start(programs, &config, &dir.path().join("data"))?;
+        let appliance = Appliance::start(programs, &config, &dir.path().join("data"))?;
+        Self::ready(appliance, inputs, dir)
+    }
+
+    fn ready(mut appliance: Appliance, inputs: Vec<Input>, dir: TempDir) -> Result<Self> {
         appliance.wait_ready(|| false)?;
         // Start-up is not measured: let it end.
         std::thread::sleep(Duration::from_millis(500));

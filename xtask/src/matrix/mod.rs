@@ -64,7 +64,7 @@ pub fn run(mut args: Args) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the matrix makes network namespaces and mounts: run it as root");
     }
-    apt::install(&apt::TESTS)?;
+    apt::install(apt::TESTS)?;
     interrupt::end_children()?;
     let programs = match bin_dir {
         Some(folder) => build::in_folder(Path::new(&folder))?,

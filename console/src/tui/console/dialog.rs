@@ -6,6 +6,7 @@ use crate::tui::appliance::{Appliance, Power};
 use crate::tui::facts::Facts;
 use crate::tui::pages::{Tab, Tone};
 use crate::tui::question::{Answer, Question};
+use crate::tui::testing::form::{self, Form};
 use crate::tui::wizard::answers::Secret;
 use crate::tui::wizard::{Progress, Wizard, check};
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ pub enum Dialog {
     },
     /// Installing from the medium.
     Install(super::install::Step),
+    /// What is to be tested.
+    Test(Box<Form>),
 }
 
 /// What this box has beside what every one has.
@@ -116,6 +119,7 @@ impl Dialog {
                 Question::secret("Log in", &[text]).with_error(error.clone())
             }
             Self::Wizard(wizard) => wizard.question(),
+            Self::Test(form) => form.question(),
             Self::Keep { until, .. } => {
                 let left = until.saturating_duration_since(now).as_secs();
                 let text = [
@@ -166,6 +170,7 @@ impl Dialog {
         match (self, answer) {
             (Self::Wizard(wizard), answer) => set_up(wizard, answer, act),
             (Self::Install(step), answer) => step.answer(answer, act),
+            (Self::Test(form), answer) => test(form, answer, act),
             (Self::Keep { until, before, password }, answer) => keep(until, before, password, answer, act),
             (Self::Login { .. }, Answer::Line(line)) => act.log_in(line),
             (Self::Actions(offer), Answer::Option(option)) => act.begin(offered(offer).nth(*option)?.0),
@@ -310,6 +315,19 @@ fn set_up(mut wizard: Box<Wizard>, answer: &Answer, act: &mut Act) -> Option<Dia
         Err(failure) => {
             wizard.refused(&failure.to_string().replace('\n', "; "));
             Some(Dialog::Wizard(wizard))
+        }
+    }
+}
+
+fn test(mut form: Box<Form>, answer: &Answer, act: &mut Act) -> Option<Dialog> {
+    match form.answer(answer) {
+        form::Progress::Asking => Some(Dialog::Test(form)),
+        form::Progress::Left => None,
+        form::Progress::Begin(test) => {
+            let running = act.appliance.test(&test);
+            act.console.scroll = 0;
+            act.console.testing.begin(test, running);
+            None
         }
     }
 }

@@ -162,10 +162,16 @@ fn arguments(name: &str, spec: &RoleSpec) -> Rules {
             rules.push(rule(&[pointer_is_null(4)]));
             rules
         }
-        "socket" if matches!(spec.name, Role::Vpn | Role::Diag) => {
+        "socket" if matches!(spec.name, Role::Vpn | Role::Diag | Role::Schedule) => {
             internet_sockets().into_iter().chain(ping_sockets()).collect()
         }
         "socket" => internet_sockets(),
+        // Nothing about its packet socket but what was dropped there, and how long an operator may take nothing.
+        "getsockopt" if spec.name == Role::Wire => vec![option(libc::SOL_PACKET, libc::PACKET_STATISTICS)],
+        "setsockopt" if spec.name == Role::Wire => {
+            [libc::SO_SNDTIMEO, libc::SO_RCVTIMEO].map(|name| option(libc::SOL_SOCKET, name)).into()
+        }
+        "ioctl" if spec.name == Role::Wire => vec![rule(&[is(1, FIONBIO)])],
         // The net role makes devices of tunnels. What a role with network may is in `answered`.
         "ioctl" if !spec.network => [TUNSETIFF, TUNSETOWNER, TUNSETPERSIST].map(|call| rule(&[is(1, call)])).into(),
         // A datagram pair could be connected to any socket in the file system.
@@ -233,6 +239,11 @@ fn sockets_of_openvpn() -> Rules {
     let routes = is(2, libc::NETLINK_ROUTE as u64);
     rules.push(rule(&[is(0, libc::AF_NETLINK as u64), masked(1, SOCKET_TYPE, libc::SOCK_RAW as u64), routes]));
     rules
+}
+
+/// This option of a socket alone.
+fn option(level: i32, name: i32) -> SeccompRule {
+    rule(&[is(1, level as u64), is(2, name as u64)])
 }
 
 fn not_internet() -> SeccompRule {

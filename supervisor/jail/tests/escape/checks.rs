@@ -4,7 +4,8 @@ use crate::probes::{self, Order, Probe};
 use crate::worker::Answer;
 use raven_jail::channel::Channel;
 use raven_jail::spawn::{Child, End, SpawnSpec, can_change_user, open_program, spawn};
-use raven_jail::{caps, signals};
+use raven_jail::{caps, packet, signals};
+use raven_model::diag::wire::{HEADERS, Purpose, Tap};
 use raven_model::table::{Role, RoleSpec, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -37,9 +38,15 @@ impl Place {
         let data = root.join("data");
         make_directory(&root, 0o700);
         make_directory(&data, 0o711);
-        for (name, mode) in
-            [("ring", 0o750), ("cursors", 0o700), ("vpn", 0o700), ("run", 0o755), ("run/vpn", 0o711), ("common", 0o777)]
-        {
+        for (name, mode) in [
+            ("ring", 0o750),
+            ("cursors", 0o700),
+            ("vpn", 0o700),
+            ("diag", 0o700),
+            ("run", 0o755),
+            ("run/vpn", 0o711),
+            ("common", 0o777),
+        ] {
             make_directory(&data.join(name), mode);
         }
         fs::write(data.join("ring/segment"), "blocks").unwrap();
@@ -51,6 +58,7 @@ impl Place {
             give(&data.join("ring/segment"), Role::Store);
             give(&data.join("cursors"), Role::Uplink);
             give(&data.join("vpn"), Role::Vpn);
+            give(&data.join("diag"), Role::Schedule);
         }
         let program = root.join("program");
         fs::copy(env::current_exe().unwrap(), &program).unwrap();
@@ -107,8 +115,9 @@ impl Worker {
         let (reader, mut filler) = io::pipe().unwrap();
         filler.write_all(b"ping").unwrap();
         let (drain, writer) = io::pipe().unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        self.channel.send_json(order, &[reader.as_fd(), writer.as_fd(), udp.as_fd()]).unwrap();
+        let (udp, packet) = (UdpSocket::bind("127.0.0.1:0").unwrap(), packet_socket());
+        let fds = [Some(reader.as_fd()), Some(writer.as_fd()), Some(udp.as_fd()), packet.as_ref().map(AsFd::as_fd)];
+        self.channel.send_json(order, &fds.into_iter().flatten().collect::<Vec<_>>()).unwrap();
         // The read end of the writer's pipe stays open as long as the worker may write.
         std::mem::forget(drain);
     }
@@ -138,6 +147,13 @@ impl Drop for Worker {
         self.child.kill(signals::SIGKILL).ok();
         self.child.wait().ok();
     }
+}
+
+/// As `ravend` makes it for a view of the loopback; none where that may not be made.
+fn packet_socket() -> Option<OwnedFd> {
+    let (interface, purpose) = ("lo".to_owned(), Purpose::View);
+    let tap = Tap { interface, purpose, promiscuous: false, outbound: false, snap: None };
+    packet::listen(&tap, HEADERS).ok().map(|(socket, _)| socket)
 }
 
 fn answer(channel: &Channel) -> Option<Answer> {
@@ -193,9 +209,9 @@ pub fn escapes_work_outside() {
             .unwrap();
         let (reader, _filler) = io::pipe().unwrap();
         let (_drain, writer) = io::pipe().unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        ours.send_json(&place.order(Some(index), false, &place.data), &[reader.as_fd(), writer.as_fd(), udp.as_fd()])
-            .unwrap();
+        let (udp, packet) = (UdpSocket::bind("127.0.0.1:0").unwrap(), packet_socket().unwrap());
+        let fds = [reader.as_fd(), writer.as_fd(), udp.as_fd(), packet.as_fd()];
+        ours.send_json(&place.order(Some(index), false, &place.data), &fds).unwrap();
         let answer = answer(&ours);
         let status = child.wait().unwrap();
         let outcome = outcome(probe, answer, || End::Exit(status.code().unwrap_or(-1)));
@@ -347,8 +363,9 @@ pub fn descriptors() {
         .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
         .collect();
     open.sort_unstable();
-    // Null, null, standard error, control channel, and the three that were sent.
-    assert_eq!(open, [0, 1, 2, 3, 4, 5, 6]);
+    // Null, null, standard error, control channel, and the three that were sent, or four where a packet socket can be made.
+    let last = if packet_socket().is_some() { 7 } else { 6 };
+    assert_eq!(open, (0..=last).collect::<Vec<u32>>());
     let target = |fd: u32| fs::read_link(format!("/proc/{}/fd/{fd}", worker.child.pid)).unwrap();
     assert_eq!((target(0), target(1)), (PathBuf::from("/dev/null"), PathBuf::from("/dev/null")));
     let limits = fs::read_to_string(format!("/proc/{}/limits", worker.child.pid)).unwrap();

@@ -1,12 +1,12 @@
 //! What an attacker who owns a worker would try, and what the worker must still be able to do.
 
 use libc::{c_long, c_ulong, c_void};
-use raven_model::table::{Access, RoleSpec};
+use raven_model::table::{Access, Role, RoleSpec};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::ptr;
 use std::thread;
@@ -36,6 +36,8 @@ pub struct Passed {
     pub writer: File,
     /// Bound and not connected, as a collector gets it.
     pub udp: OwnedFd,
+    /// Of the loopback, as the wire role gets it for a view; none where this program may not make one.
+    pub packet: Option<OwnedFd>,
 }
 
 /// Does something as ordered, with what was passed.
@@ -69,6 +71,7 @@ pub fn all() -> Vec<Probe> {
     probes.extend(kernel());
     probes.extend(memory());
     probes.extend(network());
+    probes.extend(wire());
     probes.extend(abilities());
     probes
 }
@@ -81,6 +84,11 @@ fn no_network(spec: &RoleSpec) -> bool {
     !spec.network
 }
 
+/// Others may have one where `net.ipv4.ping_group_range` lets them, as on a box.
+fn pings_nobody(spec: &RoleSpec) -> bool {
+    !matches!(spec.name, Role::Vpn | Role::Diag | Role::Schedule)
+}
+
 /// openvpn attaches to a TUN device, comes to its management socket, and looks at links and routes.
 fn all_but_programs(spec: &RoleSpec) -> bool {
     spec.program.is_none()
@@ -90,7 +98,12 @@ fn may(spec: &RoleSpec, wanted: &str) -> bool {
     spec.syscalls.iter().any(|call| call == wanted)
 }
 
-/// On the listener of openvpn's management alone is something to be accepted.
+/// Measurements of bandwidth alone are listened for.
+fn no_listen(spec: &RoleSpec) -> bool {
+    !may(spec, "listen")
+}
+
+/// On the listener of openvpn's management, and where bandwidth is measured, is something to be accepted.
 fn no_accept(spec: &RoleSpec) -> bool {
     !may(spec, "accept4")
 }
@@ -121,6 +134,10 @@ fn does_not_write_ring(spec: &RoleSpec) -> bool {
 
 fn threads(spec: &RoleSpec) -> bool {
     spec.syscalls.iter().any(|call| call == "clone")
+}
+
+fn taps(spec: &RoleSpec) -> bool {
+    spec.name == Role::Wire
 }
 
 fn no_sendmsg(spec: &RoleSpec) -> bool {
@@ -374,7 +391,8 @@ fn network() -> Vec<Probe> {
             .only(no_sendmsg),
         escape("sendmmsg from a passed UDP socket", |order, passed| send_message(libc::SYS_sendmmsg, order, passed))
             .only(no_network),
-        escape("listen on a passed socket", |_, passed| sys!(libc::SYS_listen, passed.udp.as_raw_fd(), 1)),
+        escape("listen on a passed socket", |_, passed| sys!(libc::SYS_listen, passed.udp.as_raw_fd(), 1))
+            .only(no_listen),
         escape("accept on a passed socket", |_, passed| sys!(libc::SYS_accept4, passed.udp.as_raw_fd(), 0, 0, 0))
             .only(no_accept),
         escape("a pair of unix datagram sockets", |_, _| {
@@ -385,7 +403,7 @@ fn network() -> Vec<Probe> {
         socket("netlink socket", libc::AF_NETLINK, libc::SOCK_RAW, 0).refused_by(FAMILY).only(all_but_programs),
         socket("raw IPv4 socket", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
         socket("raw IPv6 socket", libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6),
-        socket("ping socket", libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP).unsure_outside(),
+        socket("ping socket", libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP).only(pings_nobody).unsure_outside(),
         socket("MPTCP socket", libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP).unsure_outside(),
         socket("SCTP socket", libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP).unsure_outside(),
         socket("TCP socket", libc::AF_INET, libc::SOCK_STREAM, 0).only(no_network),
@@ -400,6 +418,86 @@ fn network() -> Vec<Probe> {
         probes.push(if internet { probe.only(no_network) } else { probe });
     }
     probes
+}
+
+/// The passed packet socket.
+fn packet(passed: &Passed) -> io::Result<i32> {
+    passed.packet.as_ref().map(AsRawFd::as_raw_fd).ok_or_else(|| io::Error::from_raw_os_error(libc::EPERM))
+}
+
+/// The loopback, as the target of a frame.
+fn loopback() -> libc::sockaddr_ll {
+    // SAFETY: all zeroes is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    (address.sll_family, address.sll_ifindex) = (libc::AF_PACKET as u16, 1);
+    address
+}
+
+/// What the wire role may not do with the packet socket that it is passed.
+fn wire() -> Vec<Probe> {
+    let set = |passed: &Passed, level: i32, option: i32, value: *const c_void, len: usize| {
+        sys!(libc::SYS_setsockopt, packet(passed)?, level, option, value, len)
+    };
+    let size = size_of::<libc::sockaddr_ll>();
+    vec![
+        // It is bound to no interface.
+        escape("write a frame to a passed packet socket", |_, passed| {
+            sys!(libc::SYS_write, packet(passed)?, [0_u8; 60].as_ptr(), 60)
+        })
+        .refused_by(&[libc::ENXIO])
+        .unsure_outside(),
+        escape("send a frame to an interface", move |_, passed| {
+            let to = loopback();
+            sys!(libc::SYS_sendto, packet(passed)?, [0_u8; 60].as_ptr(), 60, 0, &raw const to, size)
+        })
+        .only(taps),
+        escape("bind a passed packet socket to an interface", move |_, passed| {
+            let at = loopback();
+            sys!(libc::SYS_bind, packet(passed)?, &raw const at, size)
+        })
+        .only(taps),
+        escape("put a passed packet socket into promiscuous mode", move |_, passed| {
+            let request = libc::packet_mreq {
+                mr_ifindex: 1,
+                mr_type: libc::PACKET_MR_PROMISC as u16,
+                mr_alen: 0,
+                mr_address: [0; 8],
+            };
+            let len = size_of_val(&request);
+            set(passed, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, (&raw const request).cast(), len)
+        })
+        .only(taps),
+        // Its filter stays, in the jail and outside of it.
+        escape("take the filter off a passed packet socket", move |_, passed| {
+            let nothing = 0_i32;
+            set(passed, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, (&raw const nothing).cast(), 4)
+        })
+        .only(taps)
+        .unsure_outside(),
+        escape("ask a passed packet socket who made it", |_, passed| {
+            let (mut value, mut len) = ([0_u8; 16], 16_u32);
+            sys!(
+                libc::SYS_getsockopt,
+                packet(passed)?,
+                libc::SOL_SOCKET,
+                libc::SO_TYPE,
+                value.as_mut_ptr(),
+                &raw mut len
+            )
+        })
+        .only(taps),
+        ability("read frames, and what was dropped", taps, |_, passed| {
+            // Who is not root can make none.
+            let Some(socket) = &passed.packet else { return Ok(()) };
+            raven_jail::packet::Batch::new(4, 64).receive(socket.as_fd())?;
+            raven_jail::packet::dropped(socket.as_fd()).map(drop)
+        }),
+        ability("limit how long an operator may take nothing", taps, |_, passed| {
+            let udp = std::net::UdpSocket::from(passed.udp.try_clone()?);
+            udp.set_nonblocking(false)?;
+            udp.set_write_timeout(Some(std::time::Duration::from_secs(1)))
+        }),
+    ]
 }
 
 fn socket(name: &str, family: i32, kind: i32, protocol: i32) -> Probe {

@@ -34,8 +34,10 @@ fn serve(channel: &Channel, role: Role) {
     let mut buffer = vec![0; 65536];
     let probes = probes::all();
     let (order, fds) = channel.recv_json::<Order>(&mut buffer).unwrap().unwrap();
-    let [reader, writer, udp] = <[_; 3]>::try_from(fds).unwrap();
-    let mut passed = Passed { reader: File::from(reader), writer: File::from(writer), udp };
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().unwrap();
+    let (reader, writer, udp) = (File::from(next()), File::from(next()), next());
+    let mut passed = Passed { reader, writer, udp, packet: fds.next() };
     if order.jailed {
         let answer = match sandbox::enter(table().spec(role), &table().base, &order.data) {
             Ok(missing) => Answer::Jailed(missing),

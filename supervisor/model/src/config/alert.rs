@@ -174,6 +174,8 @@ const fn defaults(rule: Rule) -> (Severity, Duration, Duration) {
         Rule::RingFilling => (Severity::Notice, NOW, ONE),
         Rule::TimeToFull => (Severity::Warning, TEN, TEN),
         Rule::SourceSilent => (Severity::Warning, TEN, NOW),
+        // The role has held several results against it already.
+        Rule::Diag => (Severity::Warning, NOW, NOW),
     }
 }
 

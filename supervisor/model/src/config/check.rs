@@ -28,6 +28,8 @@ impl Config {
         flaws.extend(self.access.flaws());
         flaws.extend(collect(&self.collect));
         flaws.extend(self.alert.flaws());
+        flaws.extend(self.diag.flaws());
+        flaws.extend(self.lost_tunnels());
         flaws.extend(buffer(&self.buffer));
         flaws.extend(self.uplink.iter().flat_map(|(name, destination)| uplink(name, destination)));
         let lost = self.uplink.iter().filter(|(_, to)| to.via.is_some() && self.vpn.order.is_empty());
@@ -36,6 +38,18 @@ impl Config {
             Flaw::new(&["uplink", name, "via"], message, "a profile in `vpn.order`, or no `via`")
         }));
         if flaws.is_empty() { Ok(()) } else { Err(flaws) }
+    }
+}
+
+impl Config {
+    /// Scheduled tests through tunnels that are not there.
+    fn lost_tunnels(&self) -> Vec<Flaw> {
+        let lost = self.diag.schedule.iter().filter_map(|(name, schedule)| {
+            let tunnel = schedule.tunnel.as_ref().filter(|tunnel| !self.vpn.profile.contains_key(*tunnel))?;
+            let message = format!("there is no profile `{tunnel}`");
+            Some(Flaw::new(&["diag", "schedule", name, "tunnel"], message, "the name of a `[vpn.profile.NAME]`"))
+        });
+        lost.collect()
     }
 }
 
@@ -274,7 +288,7 @@ pub(super) fn number(path: &[&str], value: u32, most: u32) -> Option<Flaw> {
         .then(|| Flaw::new(path, format!("`{key}` is {value}"), format!("a number from 1 to {most}")))
 }
 
-fn bytes(path: &[&str], value: ByteCount, least: u64, most: u64) -> Option<Flaw> {
+pub(super) fn bytes(path: &[&str], value: ByteCount, least: u64, most: u64) -> Option<Flaw> {
     let key = path.last().copied().unwrap_or_default();
     let expected = || format!("{} to {}", ByteCount(least), ByteCount(most));
     (!(least..=most).contains(&value.0)).then(|| Flaw::new(path, format!("`{key}` is {value}"), expected()))

@@ -341,7 +341,7 @@ impl Collect {
             Stream::Flow => (self.flow.connections, self.flow.connections_per_source),
             Stream::Winevent => (self.winevent.connections, self.winevent.connections_per_source),
             Stream::Metrics => (self.metrics.connections, self.metrics.connections_per_source),
-            Stream::Trap | Stream::Host | Stream::Alert => (0, 0),
+            Stream::Trap | Stream::Host | Stream::Alert | Stream::Diag => (0, 0),
         }
     }
 

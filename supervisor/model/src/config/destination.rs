@@ -150,9 +150,14 @@ pub(super) fn flaws(name: &str, to: &Destination) -> Vec<Flaw> {
         let message = format!("nothing acknowledges `{}`", to.kind.name());
         flaws.push(at("ack", &message, "`kind = \"relp\"` for a receiver that says what it has"));
     }
-    if to.kind.is_of_metrics() && to.streams != ["host"] {
-        let message = format!("`{}` sends numbers, and stream `host` alone has them", to.kind.name());
-        flaws.push(at("streams", &message, "`streams = [\"host\"]`; the others have kinds of their own"));
+    let has_numbers = |stream: &String| ["host", "diag"].contains(&stream.as_str());
+    if to.kind.is_of_metrics() && !to.streams.iter().all(has_numbers) {
+        let message = format!("`{}` sends numbers, and streams `host` and `diag` alone have them", to.kind.name());
+        flaws.push(at(
+            "streams",
+            &message,
+            "`streams = [\"host\", \"diag\"]` or one of them; the others have kinds of their own",
+        ));
     }
     flaws.extend(of_datagrams(name, to));
     flaws.extend(of_snmp(name, to));

@@ -5,9 +5,12 @@
 
 use super::error::{Flaw, key_text};
 use super::{
-    AckClass, Address, Backfill, BodyForm, Compression, Dhcp, Disk, Format, Kind, Listen, Mac, Rate, Secret, Via,
+    AckClass, Address, Backfill, BitRate, BodyForm, Compression, Dhcp, Disk, Format, Kind, Listen, Mac, Rate, Secret,
+    Via,
 };
 use crate::alert::Severity;
+use crate::diag::cron::Cron;
+use crate::diag::{Family, Method, bw, services};
 use crate::prefix::Prefix;
 use crate::tunnel::TunnelName;
 use crate::units::{ByteCount, Span};
@@ -213,6 +216,129 @@ const ALERT: Shape = Shape::Table(&[
     ("disk_health", Shape::Table(&[ENABLED, CLEAR])),
     ("role_restarting", Shape::Table(&[ENABLED, SEVERITY, CLEAR, ("count", NUMBER), ("within", SPAN)])),
     ("clock", COUNTED),
+    ("diag", Shape::Table(&[ENABLED])),
+]);
+
+/// A number that the type takes.
+const fn of<T: DeserializeOwned>(expected: &'static str) -> Shape {
+    Shape::Leaf(Leaf { check: fits::<T>, expected, choices: &[], text: false })
+}
+
+const TARGET: Shape = text::<String>("a name or an address");
+const TIMEOUT: (&str, Shape) = ("timeout", text::<Span>("a length of time from `\"10ms\"` to `\"1m\"`"));
+const PAUSE: (&str, Shape) = ("interval", text::<Span>("a length of time such as `\"1s\"`"));
+const SMALL: Shape = of::<u8>("a number from 1 to 255");
+const PORT: (&str, Shape) = ("port", of::<u16>("a number from 1 to 65535"));
+const BITS: Shape = text::<BitRate>("a rate such as `\"10M\"`, in bits a second");
+
+const BANDWIDTH_SERVER: Shape = Shape::Table(&[
+    PORT,
+    ("allow", Shape::List(&PREFIX)),
+    ("rate", BITS),
+    ("time", text::<Span>("a length of time from `\"1s\"` to `\"1h\"`")),
+    ("bytes", BYTES),
+    ("bytes_per_day", BYTES),
+]);
+
+/// A test that is made by itself.
+const SCHEDULE: Shape = Shape::Table(&[
+    ("every", text::<Span>("a length of time such as `\"1m\"`")),
+    (
+        "at",
+        text::<Cron>("five fields such as `\"*/15 * * * *\"`: minute, hour, day of the month, month, day of the week"),
+    ),
+    ("exclusive", truth()),
+    ("even_while_catching_up", truth()),
+    ("interface", text::<String>("the name of a link such as `\"eth1\"`")),
+    ("tunnel", TUNNEL),
+    ("source", ADDRESS),
+    ("family", choice::<Family>("`\"ipv4\"` or `\"ipv6\"`", &["ipv4", "ipv6"])),
+    ("alert", THRESHOLDS),
+    (
+        "ping",
+        Shape::Table(&[
+            ("targets", Shape::List(&TARGET)),
+            ("count", NUMBER),
+            PAUSE,
+            TIMEOUT,
+            ("size", of::<u16>("a number from 16 to 65000")),
+            ("dscp", of::<u8>("a number from 0 to 63")),
+            ("dont_fragment", truth()),
+        ]),
+    ),
+    (
+        "trace",
+        Shape::Table(&[
+            ("target", TARGET),
+            ("method", choice::<Method>("`\"udp\"` or `\"icmp\"`", &["udp", "icmp"])),
+            PORT,
+            ("hops", SMALL),
+            ("count", SMALL),
+            ("flows", SMALL),
+            PAUSE,
+            TIMEOUT,
+        ]),
+    ),
+    ("mtu", Shape::Table(&[("target", TARGET), ("count", SMALL), TIMEOUT])),
+    (
+        "bandwidth",
+        Shape::Table(&[
+            ("target", TARGET),
+            PORT,
+            ("transport", choice::<bw::Transport>("`\"tcp\"` or `\"udp\"`", &["tcp", "udp"])),
+            ("direction", choice::<bw::Direction>("`\"up\"`, `\"down\"` or `\"both\"`", &["up", "down", "both"])),
+            ("streams", SMALL),
+            ("rate", BITS),
+            ("time", text::<Span>("a length of time such as `\"5s\"`")),
+            ("omit", text::<Span>("a length of time such as `\"2s\"`")),
+            ("length", NUMBER),
+        ]),
+    ),
+    (
+        "dns",
+        Shape::Table(&[
+            ("name", text::<String>("a name such as `\"noc.example\"`")),
+            (
+                "record",
+                choice::<services::RecordType>(
+                    "`\"A\"`, `\"AAAA\"`, `\"PTR\"`, `\"TXT\"`, `\"SRV\"`, `\"MX\"`, `\"NS\"`, `\"CNAME\"` or `\"SOA\"`",
+                    &["A", "AAAA", "PTR", "TXT", "SRV", "MX", "NS", "CNAME", "SOA"],
+                ),
+            ),
+            ("servers", Shape::List(&TARGET)),
+            ("transport", choice::<services::Transport>("`\"udp\"`, `\"tcp\"` or `\"tls\"`", &["udp", "tcp", "tls"])),
+            TIMEOUT,
+            ("count", SMALL),
+        ]),
+    ),
+    ("tcp", Shape::Table(&[("target", TARGET), PORT, TIMEOUT])),
+    ("tls", Shape::Table(&[("target", TARGET), PORT, ("name", TEXT), TIMEOUT])),
+    (
+        "http",
+        Shape::Table(&[
+            ("url", text::<String>("`\"http://…\"` or `\"https://…\"`")),
+            TIMEOUT,
+            ("max_time", text::<Span>("a length of time from `\"10ms\"` to `\"10m\"`")),
+            ("limit", BYTES),
+        ]),
+    ),
+    ("ntp", Shape::Table(&[("servers", Shape::List(&TARGET)), ("count", SMALL), PAUSE, TIMEOUT])),
+]);
+
+const THRESHOLDS: Shape = Shape::Table(&[
+    ENABLED,
+    SEVERITY,
+    ("for", NUMBER),
+    ("clear", NUMBER),
+    ("failed", truth()),
+    ("path_changed", truth()),
+    ("loss", of::<f64>("percent, such as `20`")),
+    ("p95", SPAN),
+    ("time", SPAN),
+    ("min_rate", BITS),
+    ("min_mtu", of::<u16>("a number from 68 to 65535")),
+    ("offset", SPAN),
+    ("days_left", NUMBER),
 ]);
 
 const ADDRESS: Shape = text::<IpAddr>("an address such as `\"192.0.2.1\"`");
@@ -268,6 +394,7 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
         ]),
     ),
     ("alert", ALERT),
+    ("diag", Shape::Table(&[("schedule", Shape::Each(&SCHEDULE)), ("bandwidth_server", BANDWIDTH_SERVER)])),
     (
         "buffer",
         Shape::Table(&[
@@ -285,6 +412,7 @@ pub(super) const CONFIG: Shape = Shape::Table(&[
                     ("metrics", ROOM),
                     ("host", ROOM),
                     ("alert", ROOM),
+                    ("diag", ROOM),
                 ]),
             ),
         ]),
@@ -502,6 +630,13 @@ mod tests {
         (noc.proxy, noc.proxy_credentials) = (Some("http://proxy:3128".to_owned()), secret());
         (noc.community, noc.user) = (secret(), secret());
         config.uplink.insert("noc".to_owned(), noc);
+        let text = "every = '1m'\nat = '* * * * *'\ninterface = 'a'\ntunnel = 'noc'\nsource = '::1'\nfamily = 'ipv6'\n\
+                    alert = { loss = 1, p95 = '1s', time = '1s', min_rate = '1M', min_mtu = 1280, offset = '1s', days_left = 7 }\n\
+                    ping = {}\ntrace = { port = 7 }\nmtu = {}\nbandwidth = { rate = '1M', length = 7 }\ndns = {}\ntcp = {}\n\
+                    tls = { name = 'noc' }\nhttp = {}\nntp = {}";
+        config.diag.schedule.insert("noc".to_owned(), toml::from_str(text).expect("valid"));
+        let text = "allow = ['10.0.0.0/8']\nrate = '1M'\nbytes = 7";
+        config.diag.bandwidth_server = Some(toml::from_str(text).expect("valid"));
         let all = Tuning {
             enabled: Some(true),
             severity: Some(Severity::Notice),
@@ -517,6 +652,7 @@ mod tests {
                     Rule::Lag => Tuning { above: span, ..all.clone() },
                     Rule::TimeToFull => Tuning { below: span, ..all.clone() },
                     Rule::CertificateExpiring => Tuning { below: span, ..counted.clone() },
+                    Rule::Diag => Tuning { enabled: Some(true), ..Tuning::default() },
                     Rule::RingFilling => Tuning { severity: None, ..all.clone() },
                     Rule::DiskHealth => Tuning { severity: None, after: None, ..all.clone() },
                     Rule::RoleRestarting => Tuning { count: Some(1), within: span, ..counted.clone() },

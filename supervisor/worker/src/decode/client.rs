@@ -196,9 +196,9 @@ fn job(query: Query, knowledge: &Rc<Knowledge>, ring: &Ring) -> anyhow::Result<J
             let reader = if select.source.is_some() { reader.sparse() } else { reader };
             Job::Records(Box::new(Records::new(select, knowledge)), stream, reader)
         }
-        Query::Sources { stream, since } => {
+        Query::Sources { stream, since, until } => {
             let reader = ring.reader(&stream)?;
-            Job::Sources(Box::new(Sources::new(&stream, since)), stream, reader)
+            Job::Sources(Box::new(Sources::new(&stream, since, until)), stream, reader)
         }
         Query::FlowsTop(question) => {
             let reader = ring.reader(FLOW)?;

@@ -90,7 +90,7 @@ impl Senders {
     /// Takes in who sent the records of a batch.
     pub fn note(&mut self, stream: Stream, frames: &[u8], silence: &Silence, now: Instant) {
         // What the appliance says of itself is no sender.
-        if matches!(stream, Stream::Host | Stream::Alert) {
+        if matches!(stream, Stream::Host | Stream::Alert | Stream::Diag) {
             return;
         }
         let (clock, mut last) = (self.clock(now), None);

@@ -80,8 +80,8 @@ struct Stream {
 }
 
 impl Stream {
-    fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// To one listener for all, so that no two have the same address: to several the kernel gives a port twice.
+    fn new(listener: &TcpListener) -> Self {
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         ours.set_nonblocking(true).unwrap();
         Self { ours, theirs: listener.accept().unwrap().0.into(), lines: 0, said: Vec::new(), unsent: Vec::new() }
@@ -126,7 +126,8 @@ impl Scene {
         let (udp, _) = socket::udp("127.0.0.1:0".parse().unwrap(), 32 << 20).unwrap();
         let addr = socket::local_addr(udp.as_fd()).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let streams = (0..3).map(|_| Stream::new()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let streams = (0..3).map(|_| Stream::new(&listener)).collect();
         Self { memory, store, udp, addr, sender, datagrams: 0, streams, dice: Dice(seed) }
     }
 

@@ -3,6 +3,8 @@
 //! Unit and property tests run with the checks of a debug build; the end-to-end tests run against programs built
 //! nearly as they ship.
 
+mod lanes;
+
 use crate::args::Args;
 use crate::{apt, build};
 use anyhow::{Result, bail};
@@ -16,6 +18,23 @@ const PROFILE: &str = "test-release";
 /// The package whose `tests/` drive the whole appliance.
 const END_TO_END: &str = "raven-supervisor";
 
+/// End-to-end tests that load the machine, or count what may not be lost while it does: nothing else runs meanwhile.
+const LOADING: &[&str] = &[
+    "archive::whatever_is_killed",
+    "corpus::",
+    "damage::",
+    "delivery::",
+    "disk::",
+    "flow::collectors_and_ravend",
+    "inputs::",
+    "kills::",
+    "live_config::",
+    "receive::a_graceful_stop",
+    "schedules::",
+    "search::",
+    "tcp::",
+];
+
 struct Step {
     name: &'static str,
     took: Duration,
@@ -26,7 +45,7 @@ struct Step {
 pub fn run(mut args: Args) -> Result<()> {
     let full = args.flag("--full");
     args.end()?;
-    apt::install(&apt::TESTS)?;
+    apt::install(apt::TESTS)?;
     apt::unpack()?;
     let mut steps = Vec::new();
     for (name, step) in steps_of(full) {
@@ -47,11 +66,8 @@ fn steps_of(full: bool) -> Vec<(&'static str, Run)> {
     let mut steps: Vec<(&str, Run)> = vec![
         ("format", cargo(&["fmt", "--all", "--check"])),
         ("clippy", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        (
-            "unit, property and integration tests",
-            cargo(&["test", "--quiet", "--no-fail-fast", "--workspace", "--exclude", END_TO_END]),
-        ),
-        ("supervisor's own tests", cargo(&["test", "--quiet", "--package", END_TO_END, "--bins"])),
+        ("unit, property and integration tests", Box::new(near)),
+        ("examples in the docs", cargo(&["test", "--quiet", "--workspace", "--doc"])),
         ("end-to-end tests", Box::new(move || end_to_end(full))),
         ("cargo xtask up", Box::new(up)),
         ("the box in a virtual machine", Box::new(smoke)),
@@ -70,16 +86,24 @@ fn cargo(arguments: &'static [&'static str]) -> Run {
     Box::new(move || build::must(build::cargo().args(arguments)))
 }
 
+/// All but the end-to-end tests, which `cargo test` leaves out too.
+fn near() -> Result<()> {
+    let programs = lanes::build(&["--quiet", "--workspace", "--lib", "--bins", "--tests"])?;
+    lanes::run(programs.iter().map(lanes::Program::whole).collect(), lanes::of_this_machine())
+}
+
 fn end_to_end(full: bool) -> Result<()> {
     let programs = build::programs(PROFILE)?;
-    let mut test = build::cargo();
-    // One at a time: several of them load both cores, and all of them listen to what they sent.
-    test.args(["test", "--profile", PROFILE, "--package", END_TO_END, "--test", "*", "--", "--test-threads=1"]);
-    test.env("RAVEN_BIN_DIR", programs);
-    if full {
-        test.env("RAVEN_FULL", "1");
+    let mut jobs = Vec::new();
+    for program in lanes::build(&["--quiet", "--profile", PROFILE, "--package", END_TO_END, "--test", "e2e"])? {
+        jobs.extend(program.single()?.into_iter().map(|job| job.env("RAVEN_BIN_DIR", &programs)));
     }
-    build::must(&mut test)
+    if full {
+        jobs = jobs.into_iter().map(lanes::Job::in_full).collect();
+    }
+    let (alone, beside): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.is_any(LOADING));
+    let result = lanes::run(beside, lanes::of_this_machine());
+    lanes::run(alone, 1).and(result)
 }
 
 /// Many minutes, so only among the long counts.
