@@ -321,22 +321,31 @@ impl Venue {
         eventually(&format!("{text} arrives"), || self.noc.received().contains(text));
     }
 
-    /// The process of the tunnel: a child of this box's `ravend`, since other tests may run beside this one.
+    /// The process of a tunnel by OpenVPN.
     pub fn openvpn(&self) -> u32 {
-        let (uid, parent) = (table().spec(Role::Openvpn).uid, format!("PPid:\t{}", self.raven.running.pid()));
         let mut found = None;
         eventually("openvpn runs", || {
-            let pids =
-                fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-            found = pids.into_iter().find(|pid: &u32| {
-                fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid)
-                    && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"openvpn\0"))
-                    && fs::read_to_string(format!("/proc/{pid}/status"))
-                        .is_ok_and(|status| status.lines().any(|line| line == parent))
-            });
+            found = self.carrier(Role::Openvpn, b"openvpn\0");
             found.is_some()
         });
         found.unwrap()
+    }
+
+    /// The process that carries the box's end of a tunnel by WireGuard, where the kernel does not.
+    pub fn wireguard(&self) -> Option<u32> {
+        self.carrier(Role::Wireguard, b"wireguard-go\0")
+    }
+
+    /// A child of this box's `ravend`: other tests may run beside this one.
+    fn carrier(&self, role: Role, program: &[u8]) -> Option<u32> {
+        let (uid, parent) = (table().spec(role).uid, format!("PPid:\t{}", self.raven.running.pid()));
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.into_iter().find(|pid: &u32| {
+            fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid)
+                && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(program))
+                && fs::read_to_string(format!("/proc/{pid}/status"))
+                    .is_ok_and(|status| status.lines().any(|line| line == parent))
+        })
     }
 }
 

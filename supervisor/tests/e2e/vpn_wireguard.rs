@@ -5,7 +5,7 @@ use crate::appliance::{proc_text, said, send_signal};
 use crate::machine::ip;
 use crate::venue::{CENTRE, CENTRE_V6, Capture, Far, Venue, command_in};
 use crate::wg::wg;
-use crate::wireguard::{WireGuard, is_possible, program, venue};
+use crate::wireguard::{WireGuard, is_possible, venue};
 use crate::{count, eventually, full, pause, root_only};
 use rustix::process::Signal;
 use std::fs;
@@ -31,7 +31,7 @@ fn records_leave_through_wireguard_and_in_no_other_way() {
     assert_eq!(tunnel["server"].as_str(), Some("192.0.2.2"));
     assert!(tunnel["sent"].as_u64().unwrap() > 0, "{tunnel}");
     // Whatever carries it holds nothing.
-    if let Some(pid) = program() {
+    if let Some(pid) = venue.wireguard() {
         let status = proc_text(pid, "status");
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             assert!(status.contains(&format!("{set}:\t0000000000000000")), "{status}");
@@ -162,9 +162,9 @@ fn what_carries_it_and_the_roles_may_die_and_come_back() {
     let (venue, _far, _) = venue("wgkill", "192.0.2.2:1194");
     venue.until("noc", "up");
     eventually("a ping is answered", || venue.tunnel("noc")["rtt_ms"].is_number());
-    if let Some(first) = program() {
+    if let Some(first) = venue.wireguard() {
         send_signal(first, Signal::KILL);
-        eventually("another runs", || program().is_some_and(|pid| pid != first));
+        eventually("another runs", || venue.wireguard().is_some_and(|pid| pid != first));
         venue.until("noc", "up");
         venue.send("after-the-kill");
         venue.arrives("after-the-kill");
@@ -175,7 +175,7 @@ fn what_carries_it_and_the_roles_may_die_and_come_back() {
     // It goes with its tunnel.
     let told = venue.raven.raven(&["vpn", "disconnect", "noc"]);
     assert!(told.status.success(), "{}", said(&told));
-    eventually("nothing carries it any more", || program().is_none());
+    eventually("nothing carries it any more", || venue.wireguard().is_none());
 }
 
 #[test]

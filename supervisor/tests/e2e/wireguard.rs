@@ -4,9 +4,7 @@ use crate::eventually;
 use crate::machine::ip;
 use crate::venue::{CENTRE, Far, Venue, command_in};
 use crate::wg::Keys;
-use raven_model::table::{Role, table};
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -85,14 +83,4 @@ pub fn venue(test: &str, endpoint: &str) -> (Venue, WireGuard, Keys) {
     venue.deliver();
     assert!(fs::read_to_string(venue.raven.plan.config()).unwrap().contains(CENTRE));
     (venue, far, keys)
-}
-
-/// The process that carries the box's end, where the kernel does not.
-pub fn program() -> Option<u32> {
-    let uid = table().spec(Role::Wireguard).uid;
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(|pid: &u32| {
-        fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid)
-            && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"wireguard-go\0"))
-    })
 }

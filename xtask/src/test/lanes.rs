@@ -1,9 +1,8 @@
 //! Tests beside each other. Most of them wait for something, so a machine is used far better by as many at a time as it
 //! has cores; and each in a process of its own, so that one that breaks off takes no other with it.
 
-use crate::build::{self, must};
+use crate::build;
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -61,12 +60,14 @@ impl Program {
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
         let target = file.rsplit_once('-').map_or(&*file, |(target, _)| target);
         let package = self.folder.strip_prefix(build::root()).unwrap_or(&self.folder);
-        Job { name: format!("{}: {target}", package.display()), command: self.command(), limit: LIMIT }
+        let command = self.placed(inside(Processes::Shared, &self.path));
+        Job { name: format!("{}: {target}", package.display()), command, limit: LIMIT }
     }
 
     /// Each of its tests in a process of its own.
     pub fn single(&self) -> Result<Vec<Job>> {
-        let listed = self.command().args(["--list", "--format", "terse"]).output().context("--list")?;
+        let listed =
+            self.placed(Command::new(&self.path)).args(["--list", "--format", "terse"]).output().context("--list")?;
         ensure!(listed.status.success(), "{} --list: {}", self.path.display(), listed.status);
         let listed = String::from_utf8(listed.stdout)?;
         let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
@@ -74,16 +75,48 @@ impl Program {
     }
 
     fn one(&self, name: &str) -> Job {
-        let mut command = self.command();
+        let mut command = self.placed(inside(Processes::Own, &self.path));
         command.args(["--exact", name, "--nocapture"]);
         Job { name: name.to_owned(), command, limit: LIMIT }
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.path);
+    fn placed(&self, mut command: Command) -> Command {
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
     }
+}
+
+/// Which processes a program sees.
+enum Processes {
+    /// All of the machine's.
+    Shared,
+    /// Those that it starts, and they end with it: tests look for processes by their names, and end them.
+    Own,
+}
+
+/// WireGuard in user space has its sockets, and `ip netns` its namespaces, by names: those of each program are its own, as are
+/// its loopback, ports and devices.
+const NAMES: &str = "\
+    for at in /run/netns /run/wireguard; do mkdir -p $at && mount -t tmpfs tmpfs $at || exit; done; \
+    ip link set lo up || exit";
+
+/// Starts a program in a place of its own, where we may make namespaces.
+fn inside(processes: Processes, program: &Path) -> Command {
+    if !nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount"]);
+    let then = match processes {
+        Processes::Shared => r#"exec "$@""#,
+        Processes::Own => {
+            command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+            // The shell is the first process: it waits for the program, and buries what others left.
+            r#""$@"; exit $?"#
+        }
+    };
+    command.args(["sh", "-c", &format!("{NAMES}; {then}"), "sh"]).arg(program);
+    command
 }
 
 impl Job {
@@ -116,6 +149,7 @@ impl Job {
             if Instant::now() >= ends {
                 // What it printed is shown as of any that fails.
                 child.kill()?;
+                break child.wait()?;
             }
             std::thread::sleep(LOOK);
         };
@@ -140,7 +174,6 @@ pub fn run(jobs: Vec<Job>, lanes: usize) -> Result<()> {
     ensure!(!jobs.is_empty(), "there is no test to run");
     let (all, jobs, failed) = (jobs.len(), Mutex::new(VecDeque::from(jobs)), Mutex::new(Vec::new()));
     let lane = || -> Result<()> {
-        own_place()?;
         loop {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(mut job) = job else { return Ok(()) };
@@ -173,17 +206,87 @@ fn tell(name: &str, took: Duration, status: ExitStatus, printed: &str) {
     }
 }
 
-/// Where WireGuard in user space has its sockets, by the names of its devices.
-const WIREGUARD: &str = "/run/wireguard";
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
 
-/// What this thread starts has loopback, ports and devices of its own, where we may make namespaces.
-fn own_place() -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
+    fn job(name: &str, script: &str) -> Job {
+        let mut command = inside(Processes::Own, Path::new("sh"));
+        command.args(["-c", script]);
+        Job { name: name.to_owned(), command, limit: LIMIT }
     }
-    std::fs::create_dir_all(WIREGUARD)?;
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("namespaces")?;
-    must(Command::new("mount").args(["--make-rprivate", "/"]))?;
-    must(Command::new("mount").args(["-t", "tmpfs", "tmpfs", WIREGUARD]))?;
-    must(Command::new("ip").args(["link", "set", "lo", "up"]))
+
+    fn failed(jobs: Vec<Job>, lanes: usize) -> String {
+        run(jobs, lanes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_others_run_also_after_one_has_failed_and_all_that_failed_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let ran = folder.path().join("ran");
+        let jobs = vec![
+            job("first", "exit 3"),
+            job("second", &format!("touch {}", ran.display())),
+            job("third", "kill -SEGV $$"),
+        ];
+        assert_eq!(failed(jobs, 1), "2 of 3 failed: first, third");
+        assert!(ran.exists());
+    }
+
+    #[test]
+    fn no_test_at_all_is_a_failure() {
+        assert_eq!(failed(Vec::new(), 2), "there is no test to run");
+    }
+
+    #[test]
+    fn as_many_run_beside_each_other_as_there_are_lanes() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each waits for what the other makes.
+        let script = |mine: &str, other: &str| {
+            let at = |name: &str| folder.path().join(name).display().to_string();
+            format!("touch {}; until [ -e {} ]; do sleep 0.01; done", at(mine), at(other))
+        };
+        run(vec![job("a", &script("a", "b")), job("b", &script("b", "a"))], 2).unwrap();
+    }
+
+    #[test]
+    fn one_that_hangs_is_ended_with_all_that_it_started() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("not run: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (beats, script) = (folder.path().join("beats"), "(while :; do echo >> $BEATS; sleep 0.01; done) & wait");
+        let hanging = Job { limit: Duration::from_millis(500), ..job("hangs", script) }.env("BEATS", &beats);
+        assert_eq!(failed(vec![hanging], 1), "1 of 1 failed: hangs");
+        let length = || fs::metadata(&beats).unwrap().len();
+        let then = length();
+        assert!(then > 0);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(length(), then);
+    }
+
+    #[test]
+    fn what_one_leaves_behind_ends_with_it_and_is_seen_by_no_other() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("not run: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (ready, seen) = (folder.path().join("ready"), folder.path().join("seen"));
+        let leaves =
+            format!("sleep 4321 & touch {}; until [ -e {} ]; do sleep 0.01; done", ready.display(), seen.display());
+        let looks = format!(
+            "until [ -e {} ]; do sleep 0.01; done; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' > {}",
+            ready.display(),
+            seen.display()
+        );
+        run(vec![job("leaves", &leaves), job("looks", &looks)], 2).unwrap();
+        let seen = fs::read_to_string(seen).unwrap();
+        assert!(seen.contains("cat /proc") && !seen.contains("sleep 4321"), "{seen}");
+        let runs =
+            |pid: fs::DirEntry| fs::read(pid.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x004321\0");
+        assert!(!fs::read_dir("/proc").unwrap().flatten().any(runs));
+    }
 }
