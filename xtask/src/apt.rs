@@ -20,6 +20,7 @@ const CURL: Need = Need { what: "curl", package: "curl" };
 const OPENVPN: Need = Need { what: "openvpn", package: "openvpn" };
 const WIREGUARD_GO: Need = Need { what: "wireguard-go", package: "wireguard-go" };
 const OPENSSL: Need = Need { what: "openssl", package: "openssl" };
+const KMOD: Need = Need { what: "modinfo", package: "kmod" };
 const CPIO: Need = Need { what: "cpio", package: "cpio" };
 
 /// nfcapd: reference for NetFlow.
@@ -81,6 +82,7 @@ pub const TESTS: &[Need] = &[
     Need { what: "logger", package: "bsdutils" },
     Need { what: "strace", package: "strace" },
     CPIO,
+    KMOD,
     Need { what: "veritysetup", package: "cryptsetup-bin" },
     Need { what: "sgdisk", package: "gdisk" },
     Need { what: "grub-script-check", package: "grub-common" },
@@ -97,7 +99,7 @@ pub const IMAGE: [Need; 11] = [
     Need { what: "moddep.lst", package: "grub-efi-amd64-bin" },
     Need { what: "mcopy", package: "mtools" },
     Need { what: "mkfs.vfat", package: "dosfstools" },
-    Need { what: "depmod", package: "kmod" },
+    KMOD,
     Need { what: "xz", package: "xz-utils" },
     Need { what: "readelf", package: "binutils" },
 ];
