@@ -243,8 +243,15 @@ fn seconds_of_a_measurement_and_phases_of_a_request_are_drawn() {
     let second = |at: u32| {
         let volume = Volume::new(11_000_000 + u64::from(at * 7 % 5) * 300_000, 1.0);
         let direction = Direction::Up;
-        let slice =
-            Slice { stream: None, direction, volume, retransmits: Some(u64::from(at / 6)), tcp: None, udp: None };
+        let slice = Slice {
+            stream: None,
+            direction,
+            volume,
+            retransmits: Some(u64::from(at / 6)),
+            tcp: None,
+            packets: None,
+            udp: None,
+        };
         let (from, to) = (f64::from(at), f64::from(at + 1));
         Told::Event(Event::Interval(Interval { from, to, omitted: false, streams: Vec::new(), sums: vec![slice] }))
     };

@@ -259,7 +259,11 @@ fn result_lines(result: &BandwidthResult) -> Vec<String> {
     let streams: &[Transfer] = if several { &result.streams } else { &[] };
     let mut lines = table(&heads, streams.iter().chain(&result.sums).map(row));
     let who = escape::text(&result.target);
-    lines.push(format!("{who}: processor {:.0} % of one core here, {:.0} % there", result.cpu, result.remote_cpu));
+    lines.push(format!(
+        "{who}: processor {:.0} % of one core here, {:.0} % there",
+        result.cpu.total(),
+        result.remote_cpu.total()
+    ));
     lines
 }
 
@@ -277,7 +281,7 @@ fn served(result: &ServerResult) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use raven_model::diag::bw::Volume;
+    use raven_model::diag::bw::{Cpu, Volume};
 
     #[test]
     fn rates_are_read_as_iperf3_reads_them() {
@@ -294,6 +298,7 @@ mod tests {
     fn what_was_lost_and_sent_again_is_told() {
         let transfer = |stream, udp: Option<Datagrams>| Transfer {
             stream,
+            ends: None,
             direction: Direction::Up,
             sent: Volume::new(12_500_000, 1.0),
             received: Volume::new(12_000_000, 1.0),
@@ -309,8 +314,8 @@ mod tests {
             direction: Direction::Up,
             streams: vec![transfer(Some(1), udp)],
             sums: vec![transfer(None, udp)],
-            cpu: 12.0,
-            remote_cpu: 3.0,
+            cpu: Cpu { user: 2.0, system: 10.0 },
+            remote_cpu: Cpu { user: 1.0, system: 2.0 },
         };
         let text = result_lines(&result(Transport::Tcp, None)).join("\n");
         assert!(text.contains("100 Mbit/s") && text.contains("96.0 Mbit/s") && text.contains("17"), "{text}");

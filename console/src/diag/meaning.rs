@@ -154,7 +154,7 @@ fn bandwidth(result: &BandwidthResult) -> (bool, String) {
     let word = |sum: &Transfer| format!("{} {}", bw::arrow(sum.direction), speed(sum.received.bits_per_second));
     let mut words = result.sums.iter().map(word).collect::<Vec<_>>().join(", ");
     let loss = result.sums.iter().filter_map(|sum| sum.udp).map(|udp| udp.loss).fold(0.0, f64::max);
-    let is_busy = result.cpu > BUSY || result.remote_cpu > BUSY;
+    let is_busy = result.cpu.total() > BUSY || result.remote_cpu.total() > BUSY;
     if is_busy {
         words.push_str(": a processor was at its end, so this is the box and not the network");
     } else if result.transport == Transport::Udp && loss >= 0.01 {

@@ -2,9 +2,9 @@
 
 use super::meter::{Lane, Meter, Tally};
 use super::params::Plan;
-use super::results::{Cpu, Results, join};
+use super::results::{Results, join};
 use super::stream::{Budget, Phase, Stream, Work, thread_cpu};
-use raven_model::diag::bw::{BandwidthResult, Direction, Interval, Transport};
+use raven_model::diag::bw::{BandwidthResult, Cpu, Direction, Interval, Transport};
 use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
@@ -147,9 +147,11 @@ impl Flow {
 
     /// What both ends counted.
     pub fn joined(&self, plan: &Plan, theirs: &Results, target: &str, peer: SocketAddr, port: u16) -> BandwidthResult {
-        let (streams, sums) = join(&self.meter, theirs, plan.transport);
+        let (mut streams, sums) = join(&self.meter, theirs, plan.transport);
         let directions: Vec<Direction> = sums.iter().map(|sum| sum.direction).collect();
-        let cpu = self.cpu();
+        for (transfer, stream) in streams.iter_mut().zip(&self.streams) {
+            transfer.ends = stream.ends();
+        }
         BandwidthResult {
             target: target.to_owned(),
             address: peer.ip(),
@@ -158,7 +160,7 @@ impl Flow {
             direction: if let [one] = directions[..] { one } else { Direction::Both },
             streams,
             sums,
-            cpu: cpu.user + cpu.system,
+            cpu: self.cpu(),
             remote_cpu: theirs.cpu(),
         }
     }

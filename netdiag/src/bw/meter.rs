@@ -141,14 +141,15 @@ impl Meter {
     }
 
     fn slice(&self, lane: Lane, tally: &Tally, seconds: f64) -> Slice {
-        let received = self.transport == Transport::Udp && lane.direction == Direction::Down;
+        let (is_udp, is_up) = (self.transport == Transport::Udp, lane.direction == Direction::Up);
         Slice {
             stream: Some(lane.id),
             direction: lane.direction,
             volume: Volume::new(tally.bytes, seconds),
             retransmits: tally.retransmits,
             tcp: tally.tcp,
-            udp: received.then(|| tally.datagrams()),
+            packets: (is_udp && is_up).then_some(tally.packets),
+            udp: (is_udp && !is_up).then(|| tally.datagrams()),
         }
     }
 
@@ -168,6 +169,7 @@ fn sum(streams: &[Slice], direction: Direction, seconds: f64) -> Option<Slice> {
         volume: Volume::new(all.iter().map(|slice| slice.volume.bytes).sum(), seconds),
         retransmits: all.iter().map(|slice| slice.retransmits).sum(),
         tcp: None,
+        packets: all.iter().map(|slice| slice.packets).sum(),
         udp: sum_of_datagrams(all.iter().filter_map(|slice| slice.udp)),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::meter::{Lane, Meter, Tally, percent, sum_of_datagrams};
 use super::params::{signed, whole};
-use raven_model::diag::bw::{Datagrams, Direction, Transfer, Transport, Volume};
+use raven_model::diag::bw::{Cpu, Datagrams, Direction, Transfer, Transport, Volume};
 use serde::{Deserialize, Serialize};
 
 /// Results as they travel.
@@ -38,15 +38,6 @@ struct Report {
     end_time: f64,
 }
 
-/// Processor time of this end, percent of one processor.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Cpu {
-    /// In the program.
-    pub user: f64,
-    /// In the kernel.
-    pub system: f64,
-}
-
 impl Results {
     /// This end's.
     pub fn of(meter: &Meter, cpu: Cpu) -> Self {
@@ -66,7 +57,7 @@ impl Results {
         let sends = counted.iter().any(|(_, tally)| tally.retransmits.is_some());
         let is_receiver = meter.lanes().iter().all(|lane| lane.direction == Direction::Down);
         Self {
-            cpu_util_total: cpu.user + cpu.system,
+            cpu_util_total: cpu.total(),
             cpu_util_user: cpu.user,
             cpu_util_system: cpu.system,
             sender_has_retransmits: if is_receiver { -1 } else { sends.into() },
@@ -74,9 +65,10 @@ impl Results {
         }
     }
 
-    /// Percent of one processor that the other end says it took.
-    pub fn cpu(&self) -> f64 {
-        sane(self.cpu_util_total).min(100_000.0)
+    /// What the other end says it took.
+    pub fn cpu(&self) -> Cpu {
+        let [user, system] = [self.cpu_util_user, self.cpu_util_system].map(|percent| sane(percent).min(100_000.0));
+        Cpu { user, system }
     }
 }
 
@@ -123,6 +115,7 @@ pub fn join(meter: &Meter, theirs: &Results, transport: Transport) -> (Vec<Trans
         let said = (report.retransmits >= 0 && theirs.sender_has_retransmits > 0).then(|| unsigned(report.retransmits));
         Transfer {
             stream: Some(lane.id),
+            ends: None,
             direction: lane.direction,
             sent: if is_up { here } else { there },
             received: if is_up { there } else { here },
@@ -143,6 +136,7 @@ fn sum(streams: &[Transfer], direction: Direction) -> Option<Transfer> {
     };
     (!all.is_empty()).then(|| Transfer {
         stream: None,
+        ends: None,
         direction,
         sent: volume(|transfer| transfer.sent),
         received: volume(|transfer| transfer.received),
@@ -178,7 +172,7 @@ mod tests {
         assert_eq!((streams[0].sent.bytes, streams[0].received.bytes), (2000, 1900));
         let udp = sums[0].udp.unwrap();
         assert_eq!((udp.sent, udp.lost, udp.out_of_order), (200, 21, None));
-        assert!((udp.jitter_us - 25.0).abs() < 1e-9 && (theirs.cpu() - 12.5).abs() < 1e-9);
+        assert!((udp.jitter_us - 25.0).abs() < 1e-9 && (theirs.cpu().total() - 12.5).abs() < 1e-9);
         let (_, sums) = join(&meter(Transport::Tcp, (1, 0)), &theirs, Transport::Tcp);
         assert_eq!((sums[0].retransmits, sums[0].udp), (Some(4), None));
         assert!((sums[0].sent.bits_per_second - 8000.0).abs() < 1e-9, "{sums:?}");

@@ -7,11 +7,11 @@ use super::pace::Pace;
 use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{MsgFlags, recv, send};
-use raven_model::diag::bw::{Direction, TcpState, Transport};
-use socket2::Socket;
+use raven_model::diag::bw::{Direction, Ends, TcpState, Transport};
+use socket2::{SockAddr, Socket};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -114,6 +114,8 @@ pub struct Work {
 pub struct Stream {
     /// Which.
     pub lane: Lane,
+    /// As they are while it lives: a socket that was shut may know its peer no longer.
+    ends: Option<Ends>,
     socket: Socket,
     counters: Arc<Counters>,
     is_tcp: bool,
@@ -137,7 +139,9 @@ impl Stream {
         let sends = lane.direction == Direction::Up;
         let thread = std::thread::Builder::new().name("stream".to_owned()).stack_size(STACK);
         let thread = Some(thread.spawn(move || mover.run(sends))?);
-        Ok(Self { lane, socket, counters, is_tcp: work.transport == Transport::Tcp, thread })
+        let of = |address: io::Result<SockAddr>| address.ok().and_then(|address| address.as_socket()).map(plain);
+        let ends = of(socket.local_addr()).zip(of(socket.peer_addr())).map(|(local, remote)| Ends { local, remote });
+        Ok(Self { lane, ends, socket, counters, is_tcp: work.transport == Transport::Tcp, thread })
     }
 
     /// What it has counted.
@@ -152,8 +156,18 @@ impl Stream {
             out_of_order: counters.out_of_order.load(Relaxed),
             jitter: f64::from_bits(counters.jitter.load(Relaxed)),
             retransmits: info.map(|info| info.retransmits.into()),
-            tcp: info.map(|info| TcpState { rtt_us: info.rtt_us, window: info.window }),
+            tcp: info.map(|info| TcpState {
+                rtt_us: info.rtt_us,
+                rtt_var_us: info.rtt_var_us,
+                window: info.window,
+                path_mtu: info.path_mtu,
+            }),
         }
+    }
+
+    /// Its ends.
+    pub const fn ends(&self) -> Option<Ends> {
+        self.ends
     }
 
     /// Whether it ended before its time.
@@ -337,6 +351,11 @@ impl Mover {
             }
         }
     }
+}
+
+/// IPv4 as IPv4, also on a socket of both families.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Bytes that no tunnel can compress.

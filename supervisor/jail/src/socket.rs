@@ -61,8 +61,12 @@ pub struct TcpInfo {
     pub retransmits: u32,
     /// Smoothed round-trip time, microseconds.
     pub rtt_us: u32,
+    /// Its mean deviation, microseconds.
+    pub rtt_var_us: u32,
     /// Congestion window, bytes.
     pub window: u64,
+    /// Path MTU, bytes.
+    pub path_mtu: u32,
 }
 
 /// State of a TCP connection (`TCP_INFO`, tcp(7)).
@@ -84,7 +88,13 @@ pub fn tcp_info(connection: BorrowedFd) -> io::Result<TcpInfo> {
         )
     })?;
     let window = u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss);
-    Ok(TcpInfo { retransmits: info.tcpi_total_retrans, rtt_us: info.tcpi_rtt, window })
+    Ok(TcpInfo {
+        retransmits: info.tcpi_total_retrans,
+        rtt_us: info.tcpi_rtt,
+        rtt_var_us: info.tcpi_rttvar,
+        window,
+        path_mtu: info.tcpi_pmtu,
+    })
 }
 
 /// The next connection, non-blocking, without delay (an answer of a few bytes would otherwise wait up to 40 ms for the
@@ -481,6 +491,7 @@ mod tests {
         let client = TcpStream::connect(local_addr(listener.as_fd()).unwrap()).unwrap();
         let info = tcp_info(client.as_fd()).unwrap();
         assert!(info.retransmits == 0 && info.rtt_us > 0 && info.window > 1000, "{info:?}");
+        assert!(info.rtt_var_us > 0 && (1280..=65_536).contains(&info.path_mtu), "{info:?}");
         assert!(tcp_info(UdpSocket::bind("127.0.0.1:0").unwrap().as_fd()).is_err());
     }
 

@@ -352,8 +352,29 @@ fn places(at: &str, value: &Value, found: &mut BTreeMap<String, &'static str>) {
 }
 
 /// What programs read of iperf3's JSON.
-const TCP: &[&str] = &["/end/sum_sent/bits_per_second", "/end/sum_received/bytes", "/end/sum_sent/retransmits"];
-const UDP: &[&str] = &["/end/sum/jitter_ms", "/end/sum/lost_percent", "/end/sum/packets", "/end/streams/0/udp/bytes"];
+const TCP: &[&str] = &[
+    "/start/connected/0/local_port",
+    "/end/sum_sent/bits_per_second",
+    "/end/sum_received/bytes",
+    "/end/sum_sent/retransmits",
+    "/end/cpu_utilization_percent/remote_system",
+];
+const UDP: &[&str] = &[
+    "/start/connected/0/remote_host",
+    "/end/sum/jitter_ms",
+    "/end/sum/lost_percent",
+    "/end/sum/packets",
+    "/end/streams/0/udp/bytes",
+    "/intervals/0/streams/0/packets",
+    "/intervals/0/sum/packets",
+];
+/// The same, of who sends.
+const SENDER: &[&str] = &[
+    "/end/streams/0/sender/mean_rtt",
+    "/intervals/0/streams/0/snd_cwnd",
+    "/intervals/0/streams/0/rttvar",
+    "/intervals/0/streams/0/pmtu",
+];
 
 #[test]
 fn a_measurement_in_the_json_of_iperf3_has_its_fields_in_their_places() {
@@ -372,11 +393,7 @@ fn a_measurement_in_the_json_of_iperf3_has_its_fields_in_their_places() {
     };
     let both: &[&str] = &["/end/sum_received_bidir_reverse/bits_per_second", "/intervals/0/sum_bidir_reverse/bytes"];
     for (words, ours, wanted) in [
-        (
-            &["-b", "50M"][..],
-            &["-b", "50M"][..],
-            &[TCP, &["/end/streams/0/sender/mean_rtt", "/intervals/0/streams/0/snd_cwnd"]][..],
-        ),
+        (&["-b", "50M"][..], &["-b", "50M"][..], &[TCP, SENDER][..]),
         (&["-b", "50M", "-R", "-P", "2"], &["-b", "50M", "-R", "-P", "2"], &[TCP]),
         (&["-b", "50M", "--bidir", "-O", "1"], &["-b", "50M", "--bidir", "--omit", "1s"], &[TCP, both]),
         (&["-u", "-b", "5M", "-l", "1400"], &["-u", "-b", "5M", "-l", "1400"], &[UDP, &["/start/test_start/blksize"]]),

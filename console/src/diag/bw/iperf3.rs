@@ -1,5 +1,5 @@
-//! A measurement in the JSON of `iperf3 -J` (3.12), for programs that read that. What Raven does not know of it (ports and addresses of
-//! streams, `rttvar`, `pmtu`, `snd_wnd`, shares of user and system, packets of an interval that this box sent) is not there.
+//! A measurement in the JSON of `iperf3 -J` (3.12), for programs that read that. What Raven does not know of it (sizes of
+//! buffers, `snd_wnd`, what else runs on the machine) is not there.
 
 use raven_model::diag::bw::{
     BandwidthResult, BandwidthTest, Datagrams, Direction, Interval, Slice, Transfer, Transport, Volume,
@@ -18,7 +18,17 @@ pub fn report(test: &BandwidthTest, began: u64, intervals: &[Interval], result: 
 }
 
 fn start(test: &BandwidthTest, began: u64, result: &BandwidthResult) -> Value {
-    let connected = |transfer: &Transfer| json!({ "socket": transfer.stream, "remote_host": result.address, "remote_port": result.port });
+    let connected = |transfer: &Transfer| {
+        let mut fields = Fields::new();
+        add(&mut fields, "socket", transfer.stream);
+        for (end, address) in
+            [("local", transfer.ends.map(|ends| ends.local)), ("remote", transfer.ends.map(|ends| ends.remote))]
+        {
+            add(&mut fields, &format!("{end}_host"), address.map(|address| address.ip().to_string()));
+            add(&mut fields, &format!("{end}_port"), address.map(|address| address.port()));
+        }
+        Value::Object(fields)
+    };
     let mut start = json!({
         "connected": result.streams.iter().map(connected).collect::<Vec<_>>(),
         "version": concat!("raven ", env!("CARGO_PKG_VERSION")),
@@ -80,6 +90,9 @@ fn interval(interval: &Interval) -> Value {
         add(&mut fields, "retransmits", slice.retransmits);
         add(&mut fields, "snd_cwnd", slice.tcp.map(|tcp| tcp.window));
         add(&mut fields, "rtt", slice.tcp.map(|tcp| tcp.rtt_us));
+        add(&mut fields, "rttvar", slice.tcp.map(|tcp| tcp.rtt_var_us));
+        add(&mut fields, "pmtu", slice.tcp.map(|tcp| tcp.path_mtu));
+        add(&mut fields, "packets", slice.packets);
         add_udp(&mut fields, slice.udp.as_ref());
         Value::Object(fields)
     };
@@ -105,7 +118,14 @@ fn end(intervals: &[Interval], result: &BandwidthResult) -> Value {
     }
     all.insert(
         "cpu_utilization_percent".to_owned(),
-        json!({ "host_total": result.cpu, "remote_total": result.remote_cpu }),
+        json!({
+            "host_total": result.cpu.total(),
+            "host_user": result.cpu.user,
+            "host_system": result.cpu.system,
+            "remote_total": result.remote_cpu.total(),
+            "remote_user": result.remote_cpu.user,
+            "remote_system": result.remote_cpu.system,
+        }),
     );
     Value::Object(all)
 }

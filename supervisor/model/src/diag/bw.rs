@@ -3,7 +3,7 @@
 use super::Way;
 use crate::prefix::Prefix;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where iperf3 listens.
 pub const PORT: u16 = 5201;
@@ -157,8 +157,37 @@ pub struct Datagrams {
 pub struct TcpState {
     /// Smoothed round-trip time, microseconds.
     pub rtt_us: u32,
+    /// Its mean deviation, microseconds (RFC 6298, RTTVAR).
+    pub rtt_var_us: u32,
     /// Congestion window, bytes.
     pub window: u64,
+    /// Path MTU, bytes.
+    pub path_mtu: u32,
+}
+
+/// Both ends of a connection, or of a pair of sockets that exchange datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// This box's.
+    pub local: SocketAddr,
+    /// The other's.
+    pub remote: SocketAddr,
+}
+
+/// Share of one processor, percent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// In the program.
+    pub user: f64,
+    /// In the kernel.
+    pub system: f64,
+}
+
+impl Cpu {
+    /// Both.
+    pub fn total(self) -> f64 {
+        self.user + self.system
+    }
 }
 
 /// One second of a stream, or of all of them in one direction.
@@ -176,6 +205,9 @@ pub struct Slice {
     /// TCP, where this box sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpState>,
+    /// Datagrams, where this box sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
     /// UDP, where this box receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<Datagrams>,
@@ -201,6 +233,9 @@ pub struct Interval {
 pub struct Transfer {
     /// Which, as iperf3 numbers them (1, 3, 4, …); none: the sum of a direction.
     pub stream: Option<u32>,
+    /// Its ends; none: the sum of a direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Ends>,
     /// Where to.
     pub direction: Direction,
     /// As its sender counted.
@@ -232,10 +267,10 @@ pub struct BandwidthResult {
     pub streams: Vec<Transfer>,
     /// Each direction.
     pub sums: Vec<Transfer>,
-    /// Share of one processor that this end took for it, percent.
-    pub cpu: f64,
+    /// What this end took for it.
+    pub cpu: Cpu,
     /// What the other end says of its own.
-    pub remote_cpu: f64,
+    pub remote_cpu: Cpu,
 }
 
 impl BandwidthResult {
