@@ -95,7 +95,7 @@ fn near() -> Result<()> {
 fn end_to_end(full: bool) -> Result<()> {
     let programs = build::programs(PROFILE)?;
     let mut jobs = Vec::new();
-    for program in lanes::build(&["--quiet", "--profile", PROFILE, "--package", END_TO_END, "--test", "e2e"])? {
+    for program in lanes::build(&["--quiet", "--package", END_TO_END, "--test", "e2e"])? {
         jobs.extend(program.single()?.into_iter().map(|job| job.env("RAVEN_BIN_DIR", &programs)));
     }
     if full {
