@@ -235,7 +235,8 @@ fn bandwidth(bench: &Bench, raven: &Raven) -> Result<Vec<Row>> {
             theirs.1.push(result["end"]["cpu_utilization_percent"]["host_total"].as_f64().context("no CPU")?);
             let result = json(raven.raven().args(["bw", "--json", "-t", &format!("{seconds}s"), target]))?;
             ours.0.push(result["sums"][0]["received"]["bits_per_second"].as_f64().context("no rate")? / 1e9);
-            ours.1.push(result["cpu"].as_f64().context("no CPU")?);
+            let [user, system] = ["user", "system"].map(|part| result["cpu"][part].as_f64());
+            ours.1.push(user.zip(system).map(|(user, system)| user + system).context("no CPU")?);
         }
         let row = |what: String, unit, theirs, ours, target| Row {
             bench: "diag",
