@@ -5,6 +5,7 @@ use super::flow::{Caps, Flow};
 use super::params::{Params, Plan};
 use super::protocol::{COOKIE, JSON_MAX, PARAMS_MAX, Reason, State, is_hello, welcome};
 use super::results::Results;
+use super::stream::plain;
 use super::terms::Terms;
 use crate::failure::{Failure, within};
 use crate::session::{Gone, Session};
@@ -144,7 +145,7 @@ impl Server<'_> {
         for _ in 0..ACCEPTED {
             // One that is gone again is nothing; no descriptor left: later.
             let Ok((socket, address)) = self.listener.accept() else { return };
-            let peer = address.as_socket().map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+            let peer = address.as_socket().map(plain);
             let peer = peer.filter(|peer| self.may(peer.ip(), open));
             match (peer, Control::new(socket)) {
                 (Some(peer), Ok(control)) => {

@@ -354,7 +354,7 @@ impl Mover {
 }
 
 /// IPv4 as IPv4, also on a socket of both families.
-fn plain(address: SocketAddr) -> SocketAddr {
+pub fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
